@@ -1,0 +1,95 @@
+# One environment in .venv, made on first use and renewed when requirements/ changes.
+
+PYTHON ?= python3
+OUT ?= out/demo
+INPUT ?=
+
+VENV := .venv
+VENV_PYTHON := $(VENV)/bin/python
+RUNTIME := $(VENV)/.runtime-installed
+DEVELOP := $(VENV)/.develop-installed
+CLOSING_LINE := ros2_ws/log/pytest_closing_line
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# Another environment's ROS wheels mark the processes they start; ours would then not find their libraries.
+ifdef _ROS_WHEELS_BOOTSTRAP_COMPLETE
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
+unexport LD_LIBRARY_PATH
+endif
+
+ifdef ROS_DISTRO
+# A sourced ROS 2 keeps its own NumPy and OpenCV, which its messages are compiled for.
+VENV_OPTIONS := --system-site-packages
+RUNTIME_REQUIREMENTS := requirements/runtime.txt
+CONSTRAINTS := $(VENV)/constraints-$(ROS_DISTRO).txt
+else
+VENV_OPTIONS :=
+RUNTIME_REQUIREMENTS := requirements/runtime.txt requirements/ros_wheels.txt
+CONSTRAINTS := requirements/constraints.txt
+export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
+endif
+
+PIP_INSTALL := $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help demo test check clean
+
+help:
+	@sed -n -E 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 12
+
+demo: $(RUNTIME)  ## a night drive through the ROS 2 node, result in out/demo [INPUT=video, bag or folder] [OUT=folder]
+	@exec $(VENV_PYTHON) -m darkseg_ros.demo --out "$(OUT)" $(if $(INPUT),--input "$(INPUT)")
+
+test: $(DEVELOP)  ## build the colcon workspace and run every test
+	@rm -f $(CLOSING_LINE)
+	@cd ros2_ws && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" colcon build --symlink-install
+	@status=0; \
+	(cd ros2_ws && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONUNBUFFERED=1 \
+		colcon test --return-code-on-test-failure --event-handlers console_direct+) || status=$$?; \
+	{ grep -E '^=+ .* in [0-9.]+s.* =+$$' ros2_ws/log/latest_test/darkseg_ros/stdout.log || true; } \
+		| tail -n 1 | tee $(CLOSING_LINE); \
+	if [ $$status -eq 0 ] && ! grep -q -E '\b[1-9][0-9]* passed\b' $(CLOSING_LINE); then \
+		echo "make test: expected tests to pass, none ran; see ros2_ws/log/latest_test" >&2; status=1; \
+	fi; \
+	exit $$status
+
+check: $(DEVELOP)  ## lint, format and types: ruff and mypy
+	@$(VENV_PYTHON) -m ruff check .
+	@$(VENV_PYTHON) -m ruff format --check .
+	@$(VENV_PYTHON) -m mypy
+
+clean:  ## remove the environment and everything built or measured
+	rm -rf $(VENV) out ros2_ws/build ros2_ws/install ros2_ws/log darkseg_ros.egg-info
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV_PYTHON):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "expected Python 3.10 or newer, '$(PYTHON)' is $$($(PYTHON) --version 2>&1); use make PYTHON=python3.12" >&2; \
+		exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+		echo "expected Python's venv module, '$(PYTHON)' has none; on Debian or Ubuntu: apt install python3-venv" >&2; \
+		exit 1; }
+	@$(PYTHON) -m venv $(VENV_OPTIONS) $(VENV)
+	@touch $(VENV)/COLCON_IGNORE
+
+ifdef ROS_DISTRO
+$(CONSTRAINTS): requirements/constraints.txt | $(VENV_PYTHON)
+	@grep -v -E '^(numpy|opencv-python-headless|ros-)' $< > $@
+	@$(VENV_PYTHON) -c 'import numpy; print(f"numpy=={numpy.__version__}")' >> $@
+endif
+
+$(RUNTIME): requirements/runtime.txt requirements/ros_wheels.txt $(CONSTRAINTS) setup.py setup.cfg | $(VENV_PYTHON)
+	@echo "Installing the runtime into $(VENV) ..."
+	@$(PIP_INSTALL) -c $(CONSTRAINTS) $(addprefix -r ,$(RUNTIME_REQUIREMENTS))
+	@# Not `pip install -e`: it would copy launch files and bundles into the environment, where they go stale.
+	@$(VENV_PYTHON) -W ignore setup.py --quiet develop --no-deps --script-dir $(VENV)/bin
+	@touch $@
+
+$(DEVELOP): requirements/develop.txt $(RUNTIME)
+	@echo "Installing torch, colcon and the linters into $(VENV) (about 5 GB) ..."
+	@$(PIP_INSTALL) -c $(CONSTRAINTS) -r requirements/develop.txt
+	@touch $@

@@ -1,0 +1,57 @@
+"""Where the files beside the code lie: launch files, configuration, shipped bundles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from darkseg_ros.errors import InputError
+
+PACKAGE = "darkseg_ros"
+DEFAULT_BUNDLE = "darkseg_slim"
+
+
+def share_directory() -> Path:
+    """The folder that holds ``launch/``, ``config/`` and ``engines/``.
+
+    That is the checkout's root when this module runs from the checkout, else the ament share directory of the
+    installed package. The checkout comes first because code and files must be of one version, also when some
+    other version of the package is installed and sourced.
+
+    Raises:
+        InputError: if the package is neither run from a checkout nor installed where ament finds it.
+    """
+    beside_package = Path(__file__).absolute().parent.parent
+    if (beside_package / "package.xml").is_file():
+        return beside_package
+    return _ament_share_directory(beside_package)
+
+
+def default_bundle() -> Path:
+    """The bundle that is used when none is named.
+
+    Raises:
+        InputError: if this installation came without it.
+    """
+    bundle = share_directory() / "engines" / DEFAULT_BUNDLE
+    if not (bundle / "model.json").is_file():
+        raise InputError(
+            f"expected the shipped bundle at {bundle}, found no model.json there; "
+            f"name another with --bundle, or build the package from a complete checkout"
+        )
+    return bundle
+
+
+def _ament_share_directory(beside_package: Path) -> Path:
+    not_found = (
+        f"expected the files of {PACKAGE} in a checkout at {beside_package} or in an ament share directory, "
+        f"found neither; source the workspace that the package is installed in"
+    )
+    try:
+        from ament_index_python.packages import get_package_share_directory
+    except ImportError as error:
+        raise InputError(f"{not_found} (ament_index_python: {error})") from error
+    try:
+        return Path(get_package_share_directory(PACKAGE))
+    except (LookupError, OSError) as error:
+        # LookupError: not in the index; OSError: AMENT_PREFIX_PATH is unset
+        raise InputError(f"{not_found} (ament_index_python: {error})") from error

@@ -1,0 +1,52 @@
+"""Installs the vehicle's part, `darkseg_ros`, with its launch files, configuration and bundles (ament_python)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+PACKAGE = "darkseg_ros"
+SHARE = f"share/{PACKAGE}"
+ROOT = Path(__file__).resolve().parent
+
+
+def files_in(folder: str) -> list[str]:
+    """Files directly in a folder of the checkout, relative to its root as setuptools wants them."""
+    return sorted(f"{folder}/{path.name}" for path in (ROOT / folder).iterdir() if path.is_file())
+
+
+def bundles() -> list[str]:
+    """Folders of the shipped bundles, such as ``engines/darkseg_slim``."""
+    return sorted(f"engines/{path.parent.name}" for path in (ROOT / "engines").glob("*/model.json"))
+
+
+setup(
+    name=PACKAGE,
+    version="0.1.0",
+    description="Nighttime semantic segmentation for driver assistance: a night camera in, class maps out.",
+    license="Apache-2.0",
+    maintainer="darkseg_ros maintainers",
+    maintainer_email="maintainers@darkseg.example",
+    python_requires=">=3.10",
+    # `training` and `engines` run from the checkout: their names are too general to install.
+    packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
+        (SHARE, ["package.xml"]),
+        (f"{SHARE}/launch", files_in("launch")),
+        (f"{SHARE}/config", files_in("config")),
+        *((f"{SHARE}/{bundle}", files_in(bundle)) for bundle in bundles()),
+    ],
+    install_requires=["setuptools"],
+    # colcon picks pytest as the test runner by this entry.
+    extras_require={"test": ["pytest"]},
+    zip_safe=True,
+    entry_points={
+        "console_scripts": [
+            "darkseg = darkseg_ros.cli:main",
+            "segmentation_node = darkseg_ros.nodes.segmentation_node:main",
+            "overlay_node = darkseg_ros.nodes.overlay_node:main",
+        ],
+    },
+)

@@ -1,0 +1,102 @@
+"""Geometry and colour changes of training images, label maps alongside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from darkseg_ros.classes import IGNORE_INDEX
+
+
+@dataclass
+class Augmentation:
+    """How far an image may be changed.
+
+    Attributes:
+        view_px: side of the square that a whole image is squeezed into at scale 1.
+        crop_px: side of the square crop that the network sees.
+        scale_min: smallest random scale of the view.
+        scale_max: largest.
+        aspect: width and height differ by up to this factor (1.1 = ±10 %).
+        jitter: up to this relative change of brightness, contrast, saturation; a fifth of it of the hue circle's turn.
+    """
+
+    view_px: int = 256
+    crop_px: int = 256
+    scale_min: float = 1.0
+    scale_max: float = 2.0
+    aspect: float = 1.1
+    jitter: float = 0.4
+
+
+def augment_labelled(
+    bgr: np.ndarray, label_map: np.ndarray, augmentation: Augmentation, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Random flip, scale, crop and colour jitter.
+
+    Returns:
+        (S, S, 3) uint8 BGR and (S, S) uint8 with S = crop_px; padding is black and IGNORE_INDEX.
+    """
+    view = _random_view(augmentation, rng)
+    bgr = _cut(bgr, view, augmentation.crop_px, interpolation=cv2.INTER_LINEAR, padding=0)
+    label_map = _cut(label_map, view, augmentation.crop_px, interpolation=cv2.INTER_NEAREST_EXACT, padding=IGNORE_INDEX)
+    return jitter_colour(bgr, augmentation.jitter, rng), label_map
+
+
+def augment_unlabelled(
+    bgr: np.ndarray, mask: np.ndarray, augmentation: Augmentation, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same geometry without colour jitter, for an image and a uint8 mask of its size.
+
+    Returns:
+        (S, S, 3) uint8 BGR and (S, S) uint8; padding is black and 0.
+    """
+    view = _random_view(augmentation, rng)
+    bgr = _cut(bgr, view, augmentation.crop_px, interpolation=cv2.INTER_AREA, padding=0)
+    return bgr, _cut(mask, view, augmentation.crop_px, interpolation=cv2.INTER_NEAREST_EXACT, padding=0)
+
+
+@dataclass(frozen=True)
+class _View:
+    size_wh: tuple[int, int]
+    flip: bool
+    offset: tuple[float, float]
+
+
+def _random_view(augmentation: Augmentation, rng: np.random.Generator) -> _View:
+    scale = np.exp(rng.uniform(np.log(augmentation.scale_min), np.log(augmentation.scale_max)))
+    stretch = np.exp(rng.uniform(-1, 1) * np.log(augmentation.aspect) / 2)
+    width, height = (round(augmentation.view_px * scale * factor) for factor in (stretch, 1 / stretch))
+    x_offset, y_offset = rng.random(2)
+    return _View((width, height), bool(rng.random() < 0.5), (float(x_offset), float(y_offset)))
+
+
+def _cut(pixels: np.ndarray, view: _View, crop_px: int, *, interpolation: int, padding: int) -> np.ndarray:
+    resized = cv2.resize(pixels, view.size_wh, interpolation=interpolation)
+    if view.flip:
+        resized = resized[:, ::-1]
+    width, height = view.size_wh
+    x, y = (round(share * max(side - crop_px, 0)) for share, side in zip(view.offset, (width, height), strict=True))
+    cut = resized[y : y + crop_px, x : x + crop_px]
+    missing = (crop_px - cut.shape[0], crop_px - cut.shape[1])
+    if any(missing):
+        cut = cv2.copyMakeBorder(
+            np.ascontiguousarray(cut), 0, missing[0], 0, missing[1], cv2.BORDER_CONSTANT, value=(padding,) * 3
+        )
+    return np.ascontiguousarray(cut)
+
+
+def jitter_colour(bgr: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Random brightness, contrast, saturation and hue; (H, W, 3) uint8 BGR in and out."""
+    brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, 3)
+    hue_shift = rng.uniform(-0.2, 0.2) * strength * 180
+    hsv = cv2.cvtColor(bgr, cv2.COLOR_BGR2HSV)
+    hsv[:, :, 0] = (hsv[:, :, 0].astype(np.int16) + round(hue_shift)) % 180
+    hsv[:, :, 1] = cv2.convertScaleAbs(hsv[:, :, 1], alpha=saturation)
+    bgr = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
+    mean = float(bgr.mean())
+    return np.clip(bgr.astype(np.float32) * (brightness * contrast) + mean * brightness * (1 - contrast), 0, 255).astype(
+        np.uint8
+    )

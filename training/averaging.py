@@ -1,0 +1,31 @@
+"""The teacher: an exponential moving average of the student's weights."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+
+def copy_as_teacher(student: nn.Module) -> nn.Module:
+    """A frozen copy in evaluation mode."""
+    return copy.deepcopy(student).eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def update_teacher(teacher: nn.Module, student: nn.Module, *, step: int, decay: float) -> None:
+    """teacher ← α · teacher + (1 − α) · student with α = min(1 − 1/(step + 1), decay); counters are copied.
+
+    Source: Tarvainen and Valpola, "Mean teachers", NeurIPS 2017 (arXiv 1703.01780), section 2.
+    """
+    alpha = min(1 - 1 / (step + 1), decay)
+    student_state = student.state_dict()
+    averaged, current = [], []
+    for name, value in teacher.state_dict().items():
+        if value.is_floating_point():
+            averaged.append(value)
+            current.append(student_state[name])
+        else:
+            value.copy_(student_state[name])
+    torch._foreach_lerp_(averaged, current, 1 - alpha)

@@ -1,0 +1,213 @@
+"""Labelled and unlabelled images on disk, and what a training step draws from them.
+
+Every draw is a pure function of (seed, position in the run), never of a generator's state: a resumed run continues
+exactly, and the number of loader processes changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from darkseg_ros.classes import IGNORE_INDEX, NUM_CLASSES
+from darkseg_ros.errors import InputError
+from training.augmentation import Augmentation, augment_labelled, augment_unlabelled
+from training.cheap_night import CheapNight, darken
+
+IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
+IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
+
+_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
+
+
+@dataclass(frozen=True)
+class LabelledPair:
+    """Files of one labelled image: a picture and its label map of train ids."""
+
+    image: Path
+    label: Path
+
+
+def find_images(folder: Path) -> list[Path]:
+    """All pictures of a folder, sorted by name.
+
+    Raises:
+        InputError: if the folder is missing or holds no picture.
+    """
+    images = (
+        sorted(path for path in folder.iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES) if folder.is_dir() else []
+    )
+    if not images:
+        raise InputError(f"{folder} holds no .jpg or .png image; set DARKSEG_DATA or the data.* keys of the config")
+    return images
+
+
+def find_labelled_pairs(folder: Path) -> list[LabelledPair]:
+    """Pairs of ``image/<stem>.*`` and ``label/<stem>.png``, sorted by stem.
+
+    Raises:
+        InputError: if there is no image, or an image has no label map.
+    """
+    pairs = [
+        LabelledPair(image, folder / "label" / f"{image.stem}.png") for image in find_images(folder / "image")
+    ]
+    for pair in pairs:
+        if not pair.label.is_file():
+            raise InputError(f"{pair.image} has no label map at {pair.label}; add it or remove the image")
+    return pairs
+
+
+def read_bgr(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8 BGR.
+
+    Raises:
+        InputError: if the file is no readable image.
+    """
+    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if bgr is None:
+        raise InputError(f"{path} cannot be decoded as an image; replace or remove it")
+    return bgr
+
+
+def read_label_map(path: Path) -> np.ndarray:
+    """(H, W) uint8 train ids.
+
+    Raises:
+        InputError: if the file is unreadable, not single-channel, or holds a value that is no train id.
+    """
+    label_map = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if label_map is None or label_map.ndim != 2 or label_map.dtype != np.uint8:
+        raise InputError(f"{path} is no 8-bit single-channel label map; write train ids 0…18 and 255 as an 8-bit PNG")
+    if ((label_map >= NUM_CLASSES) & (label_map != IGNORE_INDEX)).any():
+        raise InputError(f"{path} holds values outside 0…18 and 255; map raw Cityscapes ids to train ids first")
+    return label_map
+
+
+def read_labelled(pair: LabelledPair) -> tuple[np.ndarray, np.ndarray]:
+    """Image (H, W, 3) uint8 BGR and its label map (H, W) uint8.
+
+    Raises:
+        InputError: as `read_bgr` and `read_label_map`, or if the two differ in size.
+    """
+    bgr, label_map = read_bgr(pair.image), read_label_map(pair.label)
+    if bgr.shape[:2] != label_map.shape:
+        raise InputError(f"{pair.image} is {bgr.shape[:2]}, its label map {label_map.shape}; sizes must be equal")
+    return bgr, label_map
+
+
+def network_input(bgr: np.ndarray) -> Tensor:
+    """(H, W, 3) uint8 BGR → (3, H, W) float RGB, ImageNet-normalised."""
+    rgb = torch.from_numpy(np.ascontiguousarray(bgr[:, :, ::-1])).permute(2, 0, 1).float().div_(255)
+    return rgb.sub_(torch.tensor(IMAGENET_MEAN_RGB).view(3, 1, 1)).div_(torch.tensor(IMAGENET_STD_RGB).view(3, 1, 1))
+
+
+class RareClassDraw:
+    """Which labelled image stands at a position of the run: half of them at random, half by a rare class.
+
+    Args:
+        pairs: the labelled images.
+        seed: of the run.
+        share: of positions drawn by class instead of uniformly.
+        temperature: lower prefers rarer classes.
+
+    Source: rare class sampling of Hoyer et al., DAFormer, CVPR 2022 (arXiv 2111.14887), equations 7 and 8.
+    Differs: only a `share` of the positions; images count for a class from 0.1 % of their pixels on.
+    """
+
+    def __init__(self, pairs: list[LabelledPair], *, seed: int, share: float, temperature: float) -> None:
+        self._count, self._seed, self._share = len(pairs), seed, share
+        if share > 0:
+            frequency = np.stack([_class_shares(read_label_map(pair.label)) for pair in pairs])
+            weights = np.exp((1 - frequency.mean(0)) / temperature - (1 / temperature))
+            self._images_of_class = [np.flatnonzero(frequency[:, c] >= 0.001) for c in range(NUM_CLASSES)]
+            weights[[len(images) == 0 for images in self._images_of_class]] = 0
+            self._class_probability = weights / weights.sum()
+
+    def __call__(self, position: int) -> int:
+        """Index of the pair at `position` ≥ 0; uniform draws visit every image once an epoch."""
+        rng = np.random.default_rng((self._seed, 1, position))
+        if rng.random() < self._share:
+            chosen = rng.choice(NUM_CLASSES, p=self._class_probability)
+            return int(rng.choice(self._images_of_class[chosen]))
+        epoch, offset = divmod(position, self._count)
+        return int(np.random.default_rng((self._seed, 2, epoch)).permutation(self._count)[offset])
+
+
+def _class_shares(label_map: np.ndarray) -> np.ndarray:
+    return np.bincount(label_map.ravel(), minlength=256)[:NUM_CLASSES] / label_map.size
+
+
+class LabelledSamples(Dataset[dict[str, Tensor]]):
+    """The labelled day image at each position of a run, darkened on `cheap_night.share` of them, then augmented.
+
+    Item: ``images`` (3, S, S) float; ``labels`` (S, S) int64 train ids, 255 = no label.
+    """
+
+    def __init__(
+        self,
+        pairs: list[LabelledPair],
+        night_images: list[Path],
+        *,
+        draw: RareClassDraw,
+        augmentation: Augmentation,
+        cheap_night: CheapNight,
+        seed: int,
+    ) -> None:
+        self._pairs, self._night_images, self._draw = pairs, night_images, draw
+        self._augmentation, self._cheap_night, self._seed = augmentation, cheap_night, seed
+
+    def __getitem__(self, position: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng((self._seed, 3, position))
+        bgr, label_map = read_labelled(self._pairs[self._draw(position)])
+        if rng.random() < self._cheap_night.share:
+            night_bgr = read_bgr(self._night_images[rng.integers(len(self._night_images))])
+            bgr = darken(bgr, night_bgr, self._cheap_night, rng)
+        bgr, label_map = augment_labelled(bgr, label_map, self._augmentation, rng)
+        return {"images": network_input(bgr), "labels": torch.from_numpy(label_map.astype(np.int64))}
+
+
+class UnlabelledSamples(Dataset[dict[str, Tensor]]):
+    """A random unlabelled image at each position of a run, cropped like the labelled ones.
+
+    Item: ``images`` (3, S, S) float; ``trusted`` (S, S) bool, False on padding and in the image's top and bottom
+    margins, where the camera's own hood and lens edge fool a teacher.
+    """
+
+    def __init__(
+        self, images: list[Path], *, augmentation: Augmentation, margins: tuple[float, float], seed: int
+    ) -> None:
+        self._images, self._augmentation, self._margins, self._seed = images, augmentation, margins, seed
+
+    def __getitem__(self, position: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng((self._seed, 4, position))
+        bgr = read_bgr(self._images[rng.integers(len(self._images))])
+        top, bottom = (round(share * bgr.shape[0]) for share in self._margins)
+        inside = np.zeros(bgr.shape[:2], np.uint8)
+        inside[top : bgr.shape[0] - bottom] = 1
+        bgr, trusted = augment_unlabelled(bgr, inside, self._augmentation, rng)
+        return {"images": network_input(bgr), "trusted": torch.from_numpy(trusted.astype(bool))}
+
+
+class PositionSampler(Sampler[int]):
+    """The positions of one process: from `start_step` to `stop_step`, its slice of every global batch."""
+
+    def __init__(self, *, start_step: int, stop_step: int, batch_size: int, rank: int, world_size: int) -> None:
+        if batch_size % world_size:
+            raise ValueError(f"a global batch of {batch_size} does not split over {world_size} processes")
+        self._steps = range(start_step, stop_step)
+        self._batch_size, self._local_size, self._rank = batch_size, batch_size // world_size, rank
+
+    def __iter__(self) -> Iterator[int]:
+        for step in self._steps:
+            first = step * self._batch_size + self._rank * self._local_size
+            yield from range(first, first + self._local_size)
+
+    def __len__(self) -> int:
+        return len(self._steps) * self._local_size

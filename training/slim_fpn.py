@@ -1,0 +1,133 @@
+"""The slim feature pyramid segmenter: encoder → decoder → head, for real time on two CPU cores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from darkseg_ros.classes import NUM_CLASSES
+
+OUTPUT_STRIDE = 4
+"""Logits have a quarter of the input's height and width."""
+
+
+def conv_bn_relu(in_channels: int, out_channels: int, *, kernel_size: int) -> nn.Sequential:
+    """A convolution that keeps the size, batch normalisation, ReLU: the form that int8 quantises best."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+class SlimFpnDecoder(nn.Module):
+    """Features c2…c5 of an encoder → one map at a quarter of the input's size.
+
+    1×1 laterals, nearest top-down path, one 3×3 convolution a level, all levels brought to c2's size and summed.
+
+    Args:
+        encoder_channels: channels of (c2, c3, c4, c5), strides 4, 8, 16, 32.
+        channels: width of the pyramid.
+
+    Source: Lin et al., CVPR 2017 (arXiv 1612.03144); Kirillov et al., "Panoptic Feature Pyramid Networks", CVPR
+        2019 (arXiv 1901.02446), section 3.1; global context: Liu et al., ParseNet (arXiv 1506.04579).
+    Differs: one convolution a level instead of up to three, BatchNorm instead of GroupNorm, global average context
+        added to p5.
+    """
+
+    def __init__(self, encoder_channels: tuple[int, int, int, int], *, channels: int) -> None:
+        super().__init__()
+        c2, c3, c4, c5 = encoder_channels
+        self.lateral2 = nn.Conv2d(c2, channels, 1)
+        self.lateral3 = nn.Conv2d(c3, channels, 1)
+        self.lateral4 = nn.Conv2d(c4, channels, 1)
+        self.lateral5 = nn.Conv2d(c5, channels, 1)
+        self.context = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(c5, channels, 1), nn.ReLU(inplace=True))
+        self.smooth2 = conv_bn_relu(channels, channels, kernel_size=3)
+        self.smooth3 = conv_bn_relu(channels, channels, kernel_size=3)
+        self.smooth4 = conv_bn_relu(channels, channels, kernel_size=3)
+        self.smooth5 = conv_bn_relu(channels, channels, kernel_size=3)
+
+    def forward(self, c2: Tensor, c3: Tensor, c4: Tensor, c5: Tensor) -> Tensor:
+        p5 = self.lateral5(c5) + self.context(c5)
+        p4 = self.lateral4(c4) + functional.interpolate(p5, size=c4.shape[-2:], mode="nearest")
+        p3 = self.lateral3(c3) + functional.interpolate(p4, size=c3.shape[-2:], mode="nearest")
+        p2 = self.lateral2(c2) + functional.interpolate(p3, size=c2.shape[-2:], mode="nearest")
+        quarter = c2.shape[-2:]
+        merged: Tensor = (
+            self.smooth2(p2)
+            + upsample_bilinear(self.smooth3(p3), quarter)
+            + upsample_bilinear(self.smooth4(p4), quarter)
+            + upsample_bilinear(self.smooth5(p5), quarter)
+        )
+        return merged
+
+
+class SlimFpn(nn.Module):
+    """Images → logits at a quarter of their size.
+
+    Args:
+        encoder: name of a segmentation_models_pytorch encoder with features at strides 4, 8, 16 and 32.
+        channels: width of the decoder.
+        encoder_weights: file of a torchvision state dict for the encoder; None leaves it random.
+    """
+
+    def __init__(
+        self, *, encoder: str = "mobilenet_v2", channels: int = 64, encoder_weights: Path | None = None
+    ) -> None:
+        super().__init__()
+        self.encoder = smp.encoders.get_encoder(encoder, weights=None)
+        if encoder_weights is not None:
+            load_imagenet_weights(self.encoder, encoder_weights)
+        _, _, c2, c3, c4, c5 = self.encoder.out_channels
+        self.decoder = SlimFpnDecoder((c2, c3, c4, c5), channels=channels)
+        self.head = nn.Sequential(
+            conv_bn_relu(channels, channels, kernel_size=3),
+            nn.Dropout2d(0.1),
+            nn.Conv2d(channels, NUM_CLASSES, 1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Segment.
+
+        Args:
+            images: (B, 3, H, W) float RGB, ImageNet-normalised; H and W multiples of 32.
+
+        Returns:
+            (B, 19, H/4, W/4) float logits.
+
+        Raises:
+            ValueError: if H or W is no multiple of 32.
+        """
+        height, width = images.shape[-2:]
+        if height % 32 or width % 32:
+            raise ValueError(f"images are {height}×{width}; both sides must be multiples of 32: resize or crop first")
+        _, _, c2, c3, c4, c5 = self.encoder(images)
+        logits: Tensor = self.head(self.decoder(c2, c3, c4, c5))
+        return logits
+
+
+def upsample_bilinear(features: Tensor, size_hw: torch.Size | tuple[int, int]) -> Tensor:
+    """Bilinear resize with half-pixel centres (``align_corners=False``), ONNX's default too."""
+    return functional.interpolate(features, size=size_hw, mode="bilinear", align_corners=False)
+
+
+def load_imagenet_weights(encoder: nn.Module, weights: Path) -> None:
+    """Load a torchvision classification state dict into an encoder of the same architecture.
+
+    Raises:
+        ValueError: if the file lacks a parameter of the encoder.
+    """
+    state = torch.load(weights, map_location="cpu", weights_only=True)
+    expected = encoder.state_dict()
+    missing = sorted(expected.keys() - state.keys())
+    if missing:
+        raise ValueError(
+            f"{weights} lacks {len(missing)} parameters of the encoder, {missing[0]} first; "
+            "name the torchvision file of the same architecture"
+        )
+    nn.Module.load_state_dict(encoder, {name: state[name] for name in expected})
