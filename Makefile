@@ -31,7 +31,6 @@ else
 VENV_OPTIONS :=
 RUNTIME_REQUIREMENTS := requirements/runtime.txt requirements/ros_wheels.txt
 CONSTRAINTS := requirements/constraints.txt
-export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
 endif
 
 PIP_INSTALL := $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check

@@ -1,4 +1,4 @@
-"""Installs the vehicle's part, `darkseg_ros`, with its launch files, configuration and bundles (ament_python)."""
+"""Installs the vehicle's part, `darkseg_ros`, with its launch files, configuration and bundles."""
 
 from __future__ import annotations
 

@@ -92,9 +92,9 @@ def bgr_from_image(message: Any) -> np.ndarray:
         (H, W, 3) uint8 BGR, C-contiguous and writable.
 
     Raises:
-        ImageMessageError: if a field is missing or of a wrong type, the encoding is not one of those known
-            here, the image is empty or larger than MAX_IMAGE_BYTES, the step is shorter than a row, or the data
-            are shorter than ``height * step``: the last row needs its padding too, as sensor_msgs/Image defines.
+        ImageMessageError: if a field is missing or of a wrong type, the encoding is not known here, the
+            image is empty or larger than MAX_IMAGE_BYTES, the step is shorter than a row, or the data are
+            shorter than ``height * step``: the last row needs its padding too, as sensor_msgs/Image defines.
 
     Source: sensor_msgs/msg/Image.msg and sensor_msgs/image_encodings.hpp of ROS 2 Jazzy.
     """
@@ -141,9 +141,9 @@ def bgr_from_compressed_image(message: Any) -> np.ndarray:
         (H, W, 3) uint8 BGR, C-contiguous and writable.
 
     Raises:
-        ImageMessageError: if a field is missing or of a wrong type, the content is neither JPEG nor PNG, is
-            cut off or cannot be decoded, declares an image larger than MAX_IMAGE_BYTES, or is a depth image or
-            a colour mosaic. JPEG has no checksum: damage inside a complete stream may pass.
+        ImageMessageError: if a field is missing or of a wrong type, or the content is neither JPEG nor PNG,
+            is cut off, cannot be decoded, declares more than MAX_IMAGE_BYTES, or is depth or a colour mosaic.
+            JPEG has no checksum: damage inside a complete stream may pass.
 
     Source: the format strings of compressed_image_transport (ROS 2 Jazzy).
     """
@@ -188,7 +188,7 @@ def bgr_from_jpeg_or_png(content: bytes | memoryview, *, upright: bool = False) 
     else:
         raise ImageMessageError(
             "expected the content of a JPEG or PNG, "
-            f"got {len(content)} bytes starting {content[:4].hex() or '(empty)'}; use compressed transport jpeg or png"
+            f"got {len(content)} bytes starting {content[:4].hex() or '(empty)'}; use jpeg or png"
         )
     _check_size(height, width)
     flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
@@ -383,7 +383,7 @@ def _jpeg_hw(content: bytes) -> tuple[int, int]:
             size_hw = int.from_bytes(frame[:2], "big"), int.from_bytes(frame[2:], "big")
         position += 2 + length
         if marker == 0xDA:  # start of scan
-            # decoders may fill a missing rest with grey and report success; pixel data cannot hold this marker
+            # decoders may fill a missing rest with grey and report success; no pixel data hold this marker
             if size_hw is None or content.rfind(_JPEG_END, position) < 0:
                 break
             return size_hw

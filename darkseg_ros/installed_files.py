@@ -20,7 +20,8 @@ def share_directory() -> Path:
     Raises:
         InputError: if the package is neither run from a checkout nor installed where ament finds it.
     """
-    beside_package = Path(__file__).absolute().parent.parent
+    # resolved, because `colcon build --symlink-install` leads here by a link in its build folder
+    beside_package = Path(__file__).resolve().parent.parent
     if (beside_package / "package.xml").is_file():
         return beside_package
     return _ament_share_directory(beside_package)

@@ -51,8 +51,9 @@ class Textures:
         facades: house fronts.
         barriers: wall and fence, by kind.
         crowns: foliage, fourth channel coverage, at falling sizes.
-        sky: (horizon rows, panorama columns, 3) uint8, repeats sideways.
-        skyline: (rows, panorama columns, 4) uint8 silhouettes on the horizon, fourth channel the train id.
+        sky: (horizon rows, panorama columns, 3) uint8 panorama, whose first frame width stands at its end again.
+        skyline: (rows, panorama columns, 4) uint8 silhouettes on the horizon in the same form,
+            fourth channel the train id.
         grain: (h, w, 3) int16 sensor noise with unit 1/16 of a grey level, larger than a frame.
     """
 
@@ -84,17 +85,21 @@ def make_textures(seed: int, *, size_hw: tuple[int, int], horizon_px: int, night
         smaller_wh = (max(width >> level, 8), max(height >> 2 * level, 8))
         levels.append(cv2.resize(ground, smaller_wh, interpolation=cv2.INTER_AREA))
     panorama_px = 4 * size_hw[1]
+    skyline_hw = (max(horizon_px // 5, 2), panorama_px)
     sky_rng = np.random.default_rng((seed, 24))
     return Textures(
         ground=tuple(levels),
         ground_labels=ground_labels,
         ground_px_per_m=ground_px_per_m,
         facades=tuple(_facade(np.random.default_rng((seed, 21, n)), n) for n in range(FACADE_VARIANTS)),
-        barriers={"wall": _wall(np.random.default_rng((seed, 22))), "fence": _fence(np.random.default_rng((seed, 26)))},
+        barriers={
+            "wall": _wall(np.random.default_rng((seed, 22))),
+            "fence": _fence(np.random.default_rng((seed, 26))),
+        },
         crowns=tuple(_crown(np.random.default_rng((seed, 23, n))) for n in range(TREE_VARIANTS)),
-        sky=(_night_sky if night else _day_sky)(sky_rng, (horizon_px, panorama_px)),
-        skyline=_skyline(np.random.default_rng((seed, 25)), (max(horizon_px // 5, 2), panorama_px)),
-        grain=_grain(np.random.default_rng((seed, 27)), size_hw, sigma=4.5 if night else 2.0),
+        sky=_once_more((_night_sky if night else _day_sky)(sky_rng, (horizon_px, panorama_px)), size_hw[1]),
+        skyline=_once_more(_skyline(np.random.default_rng((seed, 25)), skyline_hw), size_hw[1]),
+        grain=_grain(np.random.default_rng((seed, 27)), size_hw, sigma=3.8 if night else 2.0),
     )
 
 
@@ -124,6 +129,11 @@ def fractal_noise(
             around, enlarge, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         )
     return total * 0.7
+
+
+def _once_more(panorama: np.ndarray, columns: int) -> np.ndarray:
+    """The panorama with its first columns appended, so that every view of it is one slice."""
+    return np.concatenate((panorama, panorama[:, :columns]), axis=1)
 
 
 def _tint(colour: Colour, variation: np.ndarray) -> np.ndarray:
@@ -170,14 +180,19 @@ def _ground(rng: np.random.Generator, px_per_m: float) -> tuple[np.ndarray, np.n
     patches = np.zeros(size_hw, np.uint8)
     for _ in range(9):
         corner = (int(rng.integers(columns)), int(rng.integers(rows)))
-        extent = (corner[0] + int(px_per_m * rng.uniform(1, 3)), corner[1] + int(px_per_m * rng.uniform(2, 9)))
+        extent = (
+            corner[0] + int(px_per_m * rng.uniform(1, 3)),
+            corner[1] + int(px_per_m * rng.uniform(2, 9)),
+        )
         cv2.rectangle(patches, corner, extent, 1, -1)
     bgr[patches.astype(bool)] *= 0.84
     crack_width_px = max(1, round(0.04 * px_per_m))
     for _ in range(14):
         walk = np.cumsum(rng.normal((0.0, 0.25), (0.12, 0.1), (40, 2)), axis=0)
         start = (rng.uniform(14, 26), rng.uniform(0, BLOCK_M))
-        cv2.polylines(bgr, [((walk + start) * px_per_m).astype(np.int32)], False, (66, 62, 62), crack_width_px)
+        cv2.polylines(
+            bgr, [((walk + start) * px_per_m).astype(np.int32)], False, (66, 62, 62), crack_width_px
+        )
 
     seam = ((across % 1.2) < 0.05) | ((z_m % 1.2) < 0.05)
     paving = _tint((142, 145, 150), 0.05 * coarse + 0.04 * grit - 0.14 * seam)
@@ -194,7 +209,10 @@ def _ground(rng: np.random.Generator, px_per_m: float) -> tuple[np.ndarray, np.n
     worn = marks & road & (coarse + 0.35 * grit < 1.5)
     bgr[worn] = 0.25 * bgr[worn] + 0.75 * np.array((214, 216, 218))
     for _ in range(4):
-        centre = (round((GROUND_HALF_M + rng.uniform(-4, 4)) * px_per_m), round(rng.uniform(20, 88) * px_per_m))
+        centre = (
+            round((GROUND_HALF_M + rng.uniform(-4, 4)) * px_per_m),
+            round(rng.uniform(20, 88) * px_per_m),
+        )
         cv2.circle(bgr, centre, max(1, round(0.33 * px_per_m)), (72, 70, 70), -1)
 
     label_map = np.full(size_hw, TRAIN_ID_BY_NAME["sidewalk"], np.uint8)
@@ -278,7 +296,7 @@ def _fence(rng: np.random.Generator) -> Facade:
 
 def _crown(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     """Foliage: lumps of leaves, lighter above, with a ragged outline."""
-    size = 256
+    size = 320
     rows, columns = np.mgrid[0:size, 0:size].astype(np.float32) / size - 0.5
     lumps = np.zeros((size, size), np.float32)
     light = np.zeros((size, size), np.float32)
@@ -290,9 +308,12 @@ def _crown(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
         lumps = np.where(nearer, inside, lumps)
         light = np.where(nearer, (y - rows) / radius + 0.5 * (x - columns) / radius, light)
     ragged = fractal_noise(rng, (size, size), cells_hw=(12, 12))
-    coverage = lumps + 0.16 * ragged > 0.12
+    coverage = (lumps + 0.16 * ragged > 0.12).astype(np.uint8)
+    _, pieces, areas, _ = cv2.connectedComponentsWithStats(coverage)
+    coverage = pieces == 1 + int(areas[1:, cv2.CC_STAT_AREA].argmax())  # no leaves that hang in the air
     leaves = fractal_noise(rng, (size, size), cells_hw=(28, 28), octaves=3)
-    shade = 0.28 * light + 0.3 * leaves - 0.45 * rows - 0.1
+    leaves += 0.7 * cv2.GaussianBlur(rng.standard_normal((size, size), dtype=np.float32), (0, 0), 0.7)
+    shade = np.maximum(0.25 * light, -0.25) + 0.42 * leaves - 0.5 * rows
     hue = rng.uniform(0.85, 1.1, 3)
     bgr = _tint((46, 92, 70), shade) * hue
     alpha = np.where(coverage, 255, 0).astype(np.uint8)
@@ -301,7 +322,9 @@ def _crown(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
 
 def _day_sky(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
     height = np.linspace(1.0, 0.0, size_hw[0], dtype=np.float32)[:, None, None]
-    blue = np.array((226, 178, 132), np.float32) * height + np.array((232, 222, 212), np.float32) * (1 - height)
+    blue = np.array((226, 178, 132), np.float32) * height + np.array((232, 222, 212), np.float32) * (
+        1 - height
+    )
     clouds = fractal_noise(rng, size_hw, cells_hw=(3, 14), octaves=5)
     cover = np.clip(0.75 * clouds + rng.uniform(-0.1, 0.5), 0.0, 1.0)[..., None]
     white = np.array((240, 238, 236), np.float32) - 26.0 * np.clip(clouds, 0, 1)[..., None]
@@ -311,7 +334,7 @@ def _day_sky(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
 def _night_sky(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
     """What the sky sends out: near black, with the town's glow above the horizon."""
     height = np.linspace(1.0, 0.0, size_hw[0], dtype=np.float32)[:, None, None]
-    glow = np.array((24, 30, 42), np.float32) * np.exp(-height / 0.3) + np.array((17, 12, 11), np.float32)
+    glow = np.array((20, 26, 36), np.float32) * np.exp(-height / 0.3) + np.array((13, 9, 8), np.float32)
     clouds = fractal_noise(rng, size_hw, cells_hw=(2, 10), octaves=3)[..., None]
     return np.clip(glow * (1.0 + 0.18 * clouds), 0, 255).astype(np.uint8)
 
@@ -326,7 +349,10 @@ def _skyline(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
     while x < columns:
         width = max(2, int(rng.uniform(0.3, 1.1) * height))
         box = skyline[int(height * rng.uniform(0.35, 0.85)) :, x : x + width]
-        box[:] = (*(np.array((150, 146, 140)) * rng.uniform(0.75, 1.05)).astype(int), TRAIN_ID_BY_NAME["building"])
+        box[:] = (
+            *(np.array((150, 146, 140)) * rng.uniform(0.75, 1.05)).astype(int),
+            TRAIN_ID_BY_NAME["building"],
+        )
         x += int(width * rng.uniform(0.8, 2.0)) + 1
     lumps = fractal_noise(rng, (1, columns), cells_hw=(1, max(columns // (2 * height), 4)), octaves=4)
     trees = above < 0.4 + 0.16 * lumps

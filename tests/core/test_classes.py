@@ -36,7 +36,8 @@ PUBLISHED = [
     ("motorcycle", 32, 17, "vehicle", (0, 0, 230)),
     ("bicycle", 33, 18, "vehicle", (119, 11, 32)),
 ]
-# Published with trainId 255: void, parking, rail track, guard rail, bridge, tunnel, polegroup, caravan, trailer.
+# Published with trainId 255: void, parking, rail track, guard rail, bridge, tunnel, polegroup, caravan,
+# trailer.
 WITHOUT_TRAIN_ID = [0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30]
 
 

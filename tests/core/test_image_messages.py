@@ -256,7 +256,8 @@ def test_numpy_integers_are_taken_as_sizes() -> None:
 def test_a_label_map_keeps_its_values(encoding: str) -> None:
     label_map = label_map_from_image(image(2, 2, encoding, bytes([0, 18, 99, 255, 7, 99]), step=3))
     assert label_map.tolist() == [[0, 18], [255, 7]]
-    assert label_map.flags.writeable and label_map.flags.c_contiguous
+    assert label_map.flags.writeable
+    assert label_map.flags.c_contiguous
 
 
 @pytest.mark.parametrize("encoding", ["bgr8", "rgb8", "mono16", "yuyv", "bayer_rggb8"])
@@ -298,7 +299,8 @@ def test_any_message_decodes_or_raises_image_message_error(
         except ImageMessageError:
             continue
         assert pixels.shape == (height, width, 3)[:ndim]
-        assert pixels.dtype == np.uint8 and pixels.flags.c_contiguous
+        assert pixels.dtype == np.uint8
+        assert pixels.flags.c_contiguous
 
 
 @settings(max_examples=300, deadline=None)
@@ -335,7 +337,9 @@ def test_fill_image_writes_every_field_and_keeps_the_header_object() -> None:
     message = fill_image(SimpleNamespace(), pixels, encoding="rgb8", header=header)
     assert message.header is header
     assert (message.height, message.width, message.step) == (1, 2, 6)
-    assert type(message.height) is int and type(message.width) is int and type(message.step) is int
+    assert type(message.height) is int
+    assert type(message.width) is int
+    assert type(message.step) is int
     assert (message.encoding, message.is_bigendian) == ("rgb8", 0)
     assert message.data == array.array("B", [1, 2, 3, 4, 5, 6])
 
@@ -377,7 +381,7 @@ def test_what_is_filled_in_decodes_to_itself(
 def test_pixels_that_do_not_fit_the_encoding_are_not_filled_in(
     shape: tuple[int, ...], dtype: type, encoding: str
 ) -> None:
-    with pytest.raises(ValueError, match="mono8|bgr8"):
+    with pytest.raises(ValueError, match=r"mono8|bgr8"):
         fill_image(SimpleNamespace(), np.zeros(shape, dtype), encoding=encoding, header=None)
 
 
@@ -553,7 +557,9 @@ def test_any_compressed_message_decodes_or_raises_image_message_error(
         bgr = bgr_from_compressed_image(compressed(content, format_name=format_name))
     except ImageMessageError:
         return
-    assert bgr.ndim == 3 and bgr.shape[2] == 3 and bgr.dtype == np.uint8
+    assert bgr.ndim == 3
+    assert bgr.shape[2] == 3
+    assert bgr.dtype == np.uint8
 
 
 def test_fill_compressed_image_round_trips_within_jpeg_loss() -> None:
@@ -568,7 +574,7 @@ def test_fill_compressed_image_round_trips_within_jpeg_loss() -> None:
 
 @pytest.mark.parametrize("shape", [(4, 4), (0, 4, 3), (1, 65_536, 3)])
 def test_what_is_no_jpeg_picture_is_not_filled_in(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="expected|at most 65535"):
+    with pytest.raises(ValueError, match=r"expected|at most 65535"):
         fill_compressed_image(SimpleNamespace(), np.zeros(shape, np.uint8), header=None)
 
 

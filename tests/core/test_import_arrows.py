@@ -40,9 +40,9 @@ class Import:
 def imports_of(source: str, *, path: str) -> Iterator[Import]:
     """Every import of a file, relative ones resolved; `path` is relative to the checkout's root.
 
-    ``from a import b`` yields ``a.b``: b may be a module. Imports under ``if TYPE_CHECKING:`` count as well, since
-    an arrow is about what a reader has to know too. ``importlib.import_module("a")`` and ``__import__("a")`` yield
-    ``a`` where the name is a literal.
+    ``from a import b`` yields ``a.b``: b may be a module. Imports under ``if TYPE_CHECKING:`` count as well,
+    since an arrow is about what a reader has to know too. ``importlib.import_module("a")`` and
+    ``__import__("a")`` yield ``a`` where the name is a literal.
     """
     package = path.split("/")[:-1]
 

@@ -1,0 +1,103 @@
+"""A bundle of a few kilobytes with real graphs, for tests that need one without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import openvino
+from onnx import TensorProto, helper, numpy_helper
+
+from darkseg_ros.bundle import Golden
+from darkseg_ros.classes import NUM_CLASSES
+from engines.bundle_writer import BundleContent, write_bundle
+
+_OPSET = [helper.make_opsetid("", 20)]
+
+
+def write_tiny_bundle(directory: Path, network_hw: tuple[int, int] = (64, 128)) -> Path:
+    """Write ``directory/tiny``: 4×4 average pooling and one 1×1 convolution, in which blue makes sky and dark makes road."""
+    height, width = network_hw
+    directory.mkdir(parents=True, exist_ok=True)
+    logits_onnx, fused_onnx = directory / "logits.onnx", directory / "fused.onnx"
+    onnx.save(_model(_logits_nodes(), _logits_weights(), {"logits": ([1, NUM_CLASSES, height // 4, width // 4], TensorProto.FLOAT)}, network_hw), logits_onnx)
+    maps = {name: (["N", height, width], TensorProto.UINT8) for name in ("class_map", "confidence")}
+    onnx.save(_model([*_logits_nodes(), *_finish_nodes()], [*_logits_weights(), *_finish_weights()], maps, network_hw, batch="N"), fused_onnx)
+    graph = openvino.convert_model(str(logits_onnx))
+    openvino.save_model(graph, str(directory / "cpu.xml"), compress_to_fp16=False)
+    rng = np.random.default_rng(0)
+    frames = np.kron(rng.integers(0, 255, (height // 8, width // 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)[None]
+    return write_bundle(
+        directory,
+        BundleContent(
+            name="tiny",
+            network_hw=network_hw,
+            temperature=1.0,
+            fused_onnx=fused_onnx,
+            cpu_graph=directory / "cpu.xml",
+            golden=golden_answer(fused_onnx, frames),
+            fused_agreement_min=0.999,
+            cpu_agreement_min=0.99,
+            model_card="# tiny\n\nMade by the tests.\n",
+        ),
+    )
+
+
+def golden_answer(fused_onnx: Path, frames: np.ndarray) -> Golden:
+    """What ONNX Runtime answers."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(fused_onnx), providers=["CPUExecutionProvider"])
+    class_map, confidence = session.run(["class_map", "confidence"], {"frame": frames})
+    return Golden(frames=frames, class_map=class_map, confidence=confidence)
+
+
+def _model(nodes: list, weights: list, outputs: dict, network_hw: tuple[int, int], batch: int | str = 1) -> onnx.ModelProto:
+    height, width = network_hw
+    frame = helper.make_tensor_value_info("frame", TensorProto.UINT8, [batch, height, width, 3])
+    infos = [helper.make_tensor_value_info(name, kind, shape) for name, (shape, kind) in outputs.items()]
+    return helper.make_model(
+        helper.make_graph(nodes, "tiny", [frame], infos, weights), opset_imports=_OPSET, ir_version=10
+    )
+
+
+def _logits_nodes() -> list:
+    return [
+        helper.make_node("Cast", ["frame"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["float"], ["bgr"], perm=[0, 3, 1, 2]),
+        helper.make_node("AveragePool", ["bgr"], ["pooled"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Conv", ["pooled", "weight", "bias"], ["logits"], kernel_shape=[1, 1]),
+    ]
+
+
+def _logits_weights() -> list:
+    weight = np.zeros((NUM_CLASSES, 3, 1, 1), np.float32)
+    weight[10, 0], weight[8, 1], weight[13, 2] = 0.05, 0.05, 0.05  # blue → sky, green → vegetation, red → car
+    bias = np.full(NUM_CLASSES, -4.0, np.float32)
+    bias[0] = 3.0  # dark → road
+    return [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(bias, "bias")]
+
+
+def _finish_nodes() -> list:
+    resize = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+    return [
+        helper.make_node("Resize", ["logits", "", "scales"], ["full"], **resize),
+        helper.make_node("ArgMax", ["full"], ["index"], axis=1, keepdims=0),
+        helper.make_node("Cast", ["index"], ["class_map"], to=TensorProto.UINT8),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+        helper.make_node("ReduceMax", ["probabilities", "class_axis"], ["quarter"], keepdims=1),
+        helper.make_node("Resize", ["quarter", "", "scales"], ["probability"], **resize),
+        helper.make_node("Squeeze", ["probability", "class_axis"], ["flat"]),
+        helper.make_node("Mul", ["flat", "full_scale"], ["scaled"]),
+        helper.make_node("Round", ["scaled"], ["rounded"]),
+        helper.make_node("Cast", ["rounded"], ["confidence"], to=TensorProto.UINT8),
+    ]
+
+
+def _finish_weights() -> list:
+    return [
+        numpy_helper.from_array(np.array([1, 1, 4, 4], np.float32), "scales"),
+        numpy_helper.from_array(np.array([1], np.int64), "class_axis"),
+        numpy_helper.from_array(np.array(255, np.float32), "full_scale"),
+    ]
