@@ -23,7 +23,7 @@ unexport LD_LIBRARY_PATH
 endif
 
 ifdef ROS_DISTRO
-# A sourced ROS 2 keeps its own NumPy and OpenCV, which its messages are compiled for.
+# A sourced ROS 2 keeps its own NumPy, which its messages are compiled for, and OpenCV; ml-dtypes follows NumPy.
 VENV_OPTIONS := --system-site-packages
 RUNTIME_REQUIREMENTS := requirements/runtime.txt
 CONSTRAINTS := $(VENV)/constraints-$(ROS_DISTRO).txt
@@ -73,11 +73,10 @@ $(VENV_PYTHON):
 		echo "expected Python's venv module, '$(PYTHON)' has none; on Debian or Ubuntu: apt install python3-venv" >&2; \
 		exit 1; }
 	@$(PYTHON) -m venv $(VENV_OPTIONS) $(VENV)
-	@touch $(VENV)/COLCON_IGNORE
 
 ifdef ROS_DISTRO
 $(CONSTRAINTS): requirements/constraints.txt | $(VENV_PYTHON)
-	@grep -v -E '^(numpy|opencv-python-headless|ros-)' $< > $@
+	@grep -v -E '^(numpy|opencv-python-headless|ml-dtypes|ros-)' $< > $@
 	@$(VENV_PYTHON) -c 'import numpy; print(f"numpy=={numpy.__version__}")' >> $@
 endif
 

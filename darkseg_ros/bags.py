@@ -105,7 +105,10 @@ class BagReader:
         self._typestore = get_typestore(Stores.ROS2_JAZZY)
 
     def __enter__(self) -> BagReader:
-        self._check_path()
+        try:
+            self._check_path()
+        except OSError as error:
+            raise BagError(f"{self.path} cannot be read: {error.strerror}; expected a rosbag2 bag") from error
         try:
             for database in [self.path] if self.path.is_file() else self.path.glob("*.db3"):
                 _check_database_is_whole(database)

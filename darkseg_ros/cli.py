@@ -36,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="darkseg", description="Segment night images and videos, make bags.")
+    parser = argparse.ArgumentParser(
+        prog="darkseg", description="Segment night images and videos, make bags."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     segment = commands.add_parser("segment", help="class maps of images, folders, videos and bags")
@@ -52,7 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="mIoU and other figures against label maps")
     evaluate.add_argument("--images", type=Path, required=True, help="folder of images")
     evaluate.add_argument(
-        "--labels", type=Path, required=True, help="folder of label maps of the same stems (train ids, 255 = none)"
+        "--labels",
+        type=Path,
+        required=True,
+        help="folder of label maps of the same stems (train ids, 255 = none)",
     )
     evaluate.add_argument("--out", type=Path, required=True, help=f"folder for {METRICS_FILE}")
     _add_model_options(evaluate)
@@ -63,10 +68,14 @@ def _parser() -> argparse.ArgumentParser:
 
     from_video = bag_commands.add_parser("from-video", help="turn a video into a bag")
     from_video.add_argument("video", type=Path)
-    from_video.add_argument("--out", type=Path, required=True, help="the bag, a folder that does not exist yet")
+    from_video.add_argument(
+        "--out", type=Path, required=True, help="the bag, a folder that does not exist yet"
+    )
     from_video.add_argument("--compressed", action="store_true", help="write JPEGs instead of raw images")
     from_video.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap")
-    from_video.add_argument("--topic", help="default: /camera/image_raw, compressed: /camera/image_raw/compressed")
+    from_video.add_argument(
+        "--topic", help="default: /camera/image_raw, compressed: /camera/image_raw/compressed"
+    )
     from_video.add_argument("--rate-hz", type=float, help="default: the video's own")
     from_video.set_defaults(run=_bag_from_video)
 
@@ -80,7 +89,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--bundle", type=Path, help="model bundle; default: the one that came with the package")
+    parser.add_argument(
+        "--bundle", type=Path, help="model bundle; default: the one that came with the package"
+    )
     parser.add_argument("--backend", choices=BACKENDS, default="auto", help="inference library")
 
 
@@ -101,7 +112,9 @@ def _segment(arguments: argparse.Namespace) -> None:
     finally:
         segmenter.close()
     folders = ", ".join(map(str, segmented.folders))
-    print(f"{segmented.frames} class maps in {folders}, by {segmenter.bundle.name} on {segmenter.engine.name}")
+    print(
+        f"{segmented.frames} class maps in {folders}, by {segmenter.bundle.name} on {segmenter.engine.name}"
+    )
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -136,7 +149,7 @@ def _bag_play(arguments: argparse.Namespace) -> None:
             f"playing a bag needs ROS 2 ({error}); source a ROS 2 installation, or use the environment that "
             "`make demo` sets up: .venv/bin/darkseg"
         ) from error
-    play_bag(arguments.bag, rate=arguments.rate, loop=arguments.loop, clock=arguments.clock)
+    play_bag(arguments.bag, rate=arguments.rate, loop=arguments.loop, publish_clock=arguments.clock)
 
 
 if __name__ == "__main__":

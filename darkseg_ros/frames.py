@@ -77,15 +77,18 @@ def open_frames(path: Path | str, *, topic: str | None = None) -> FrameSource:
         raise InputError(
             f"{path} does not exist; expected an image, a folder of images, a video or a rosbag2 bag"
         )
-    if is_bag(path):
-        return _open_bag(path, topic)
-    if topic is not None:
-        raise InputError(f"topic {topic} was given, but {path} is not a bag; leave the topic out")
-    if path.is_dir():
-        return _open_folder(path)
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return FrameSource(path, "image", count=1, rate_hz=None, read=lambda: _read_images([path]))
-    return _open_video(path)
+    try:
+        if is_bag(path):
+            return _open_bag(path, topic)
+        if topic is not None:
+            raise InputError(f"topic {topic} was given, but {path} is not a bag; leave the topic out")
+        if path.is_dir():
+            return _open_folder(path)
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            return FrameSource(path, "image", count=1, rate_hz=None, read=lambda: _read_images([path]))
+        return _open_video(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
 
 
 def read_image(path: Path) -> np.ndarray:

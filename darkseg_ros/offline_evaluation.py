@@ -37,12 +37,12 @@ def evaluate_files(segmenter: Segmenter, *, images: Path, labels: Path) -> Metri
     Args:
         segmenter: runs on every image.
         images: folder of images.
-        labels: folder of label maps: one channel of uint8 train ids, 255 = no ground truth, in any lossless image
-            format, of the size of their image.
+        labels: folder of label maps: one channel of uint8 train ids, 255 = no ground truth, in any lossless
+            image format, of the size of their image.
 
     Raises:
-        InputError: naming the file, if an image has no label map or the other way round, cannot be decoded, or is
-            no label map of its image.
+        InputError: naming the file, if an image has no label map or the other way round, cannot be decoded,
+            or is no label map of its image.
     """
     pairs = pair_files(images, labels)
     evaluation = Evaluation()
@@ -123,7 +123,7 @@ def read_label_map(path: Path) -> np.ndarray:
 
 
 def write_metrics(metrics: Metrics, path: Path, *, bundle: str, engine: str) -> None:
-    """Write metrics.json: the fields of `Metrics`, and what was measured; null where a figure does not exist."""
+    """Write metrics.json: the fields of `Metrics` and what they belong to; null where there is no figure."""
     content = _without_nan({"bundle": bundle, "backend": engine, **asdict(metrics)})
     write_whole(path, f"{json.dumps(content, indent=2, allow_nan=False)}\n".encode())
 
@@ -147,7 +147,11 @@ def table_of(metrics: Metrics) -> Iterator[str]:
     yield ""
     for label, share, meaning in (
         ("mIoU", metrics.miou, _interval(metrics.ci95["miou"]) + ", classes in label maps or class maps"),
-        ("mIoU present", metrics.miou_present, _interval(metrics.ci95["miou_present"]) + ", classes in label maps"),
+        (
+            "mIoU present",
+            metrics.miou_present,
+            _interval(metrics.ci95["miou_present"]) + ", classes in label maps",
+        ),
         ("pixel accuracy", metrics.pixel_accuracy, ""),
         ("class accuracy", metrics.class_accuracy, "mean over classes in label maps"),
         ("FWIoU", metrics.fwiou, "weighted by the classes' labelled pixels"),

@@ -32,13 +32,19 @@ class SegmentedFiles:
 
 
 def segment_files(
-    inputs: Sequence[Path], *, segmenter: Segmenter, out: Path, overlay: bool = False, topic: str | None = None
+    inputs: Sequence[Path],
+    *,
+    segmenter: Segmenter,
+    out: Path,
+    overlay: bool = False,
+    topic: str | None = None,
 ) -> SegmentedFiles:
     """Write the class map of every frame.
 
-    An image or a folder of images gives ``OUT/<name>.png`` (uint8 train ids, 255 = not trusted, camera geometry),
-    with `overlay` also ``OUT/<name>_overlay.jpg``. A video or bag gives ``OUT/<input>/<frame>.png`` and
-    ``OUT/<input>_overlay.mp4``. Each file appears when it is complete; earlier files of these names are replaced.
+    An image or a folder of images gives ``OUT/<name>.png`` (uint8 train ids, 255 = not trusted, in camera
+    geometry), with `overlay` also ``OUT/<name>_overlay.jpg``. A video or bag gives
+    ``OUT/<input>/<frame>.png`` and ``OUT/<input>_overlay.mp4``. Each file appears when it is complete and
+    replaces an earlier one.
 
     Args:
         inputs: images, folders of images, videos and bags.
@@ -48,8 +54,8 @@ def segment_files(
         topic: image topic of the bags, where they have several; other inputs do not look at it.
 
     Raises:
-        InputError: if an input cannot be read, two would write the same file, or an input lies in the way of the
-            output.
+        InputError: if an input cannot be read, two would write the same file, or an input lies in the way of
+            the output.
     """
     sources = [open_frames(path, topic=topic if is_bag(path) else None) for path in inputs]
     if out.exists() and not out.is_dir():
@@ -59,7 +65,9 @@ def segment_files(
     written: set[Path] = set()
     frames = 0
     for source, folder in zip(sources, output_of_source, strict=True):
-        frames += _segment_source(source, segmenter=segmenter, folder=folder, overlay=overlay, written=written)
+        frames += _segment_source(
+            source, segmenter=segmenter, folder=folder, overlay=overlay, written=written
+        )
     return SegmentedFiles(frames, tuple(dict.fromkeys(output_of_source)))
 
 

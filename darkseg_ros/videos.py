@@ -81,8 +81,11 @@ def open_video(path: Path) -> Video:
         raise InputError(f"{path} is not a file; expected a video")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty; expected a video, copy or record it again")
-    if _is_iso(path):
-        _check_iso_is_whole(path)
+    try:
+        if _is_iso(path):
+            _check_iso_is_whole(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}; expected a video") from error
     capture = _open_capture(path)
     try:
         frame_count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
@@ -106,7 +109,7 @@ def _open_capture(path: Path) -> cv2.VideoCapture:
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     if not capture.isOpened():
         raise InputError(
-            f"{path} cannot be opened as a video: it is cut off, damaged, without pictures or of an unknown codec; "
+            f"{path} cannot be opened as a video: cut off, damaged, without pictures or of an unknown codec; "
             "try `ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4`"
         )
     return capture
@@ -135,7 +138,7 @@ def _check_iso_is_whole(path: Path) -> None:
                 size = int.from_bytes(header[8:16], "big")
             if size < 8 or position + size > file_size:
                 raise InputError(
-                    f"{path} is cut off or damaged: {size} bytes are announced at byte {position} of {file_size}; "
+                    f"{path} is cut off or damaged: {size} bytes announced at {position} of {file_size}; "
                     "copy or record it again"
                 )
             position += size

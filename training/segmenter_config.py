@@ -82,7 +82,7 @@ class SelfTrainingConfig:
         batch_size: night images a step; 0 switches self-training off.
         confidence_min: pixels below this are not learned from.
         weight: of the pseudo-labelled loss.
-        prior_strength: 0…1, how far the teacher's class shares, row by row, are pulled to those of the labelled images.
+        prior_strength: 0…1, how far the teacher's class shares are pulled to those of the labelled images.
         top_margin: share of the image's height, from the top, that is not learned from.
         bottom_margin: the same from the bottom.
     """

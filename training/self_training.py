@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from darkseg_ros.classes import IGNORE_INDEX, NUM_CLASSES
-from training.slim_fpn import OUTPUT_STRIDE, upsample_bilinear
+from training.slim_fpn import upsample_bilinear
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Pseudo:
     image_weight: Tensor
 
 
-class RowPriors(nn.Module):
+class ClassPriors(nn.Module):
     """Class shares of labelled images and of the teacher's answers, as running averages.
 
     The teacher's probabilities are multiplied by (labelled share / answered share)^strength, so that a class that the
@@ -59,7 +58,7 @@ class RowPriors(nn.Module):
 
 @torch.no_grad()
 def label_with_teacher(
-    teacher: nn.Module, images: Tensor, trusted: Tensor, priors: RowPriors, *, confidence_min: float
+    teacher: nn.Module, images: Tensor, trusted: Tensor, priors: ClassPriors, *, confidence_min: float
 ) -> Pseudo:
     """Pseudo-label a batch.
 

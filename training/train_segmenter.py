@@ -39,7 +39,7 @@ from training.datasets import (
     find_labelled_pairs,
 )
 from training.segmenter_config import read_command_line
-from training.self_training import RowPriors, label_with_teacher, mix_classes
+from training.self_training import ClassPriors, label_with_teacher, mix_classes
 from training.slim_fpn import SlimFpn, upsample_bilinear
 from training.validation import evaluate_network
 
@@ -118,20 +118,19 @@ def train(config: DictConfig) -> dict[str, Metrics]:
         network.load_state_dict(load_checkpoint(Path(config.network.start_checkpoint))["teacher"])
     teacher = fabric.to_device(copy_as_teacher(network))
     student, optimiser = fabric.setup(network, build_optimiser(network, config))
-    priors = fabric.to_device(RowPriors(strength=self_training.prior_strength))
+    priors = fabric.to_device(ClassPriors(strength=self_training.prior_strength))
 
     # Where the run stands.
     last = output / "checkpoints" / "last.pt"
-    step = 0
+    step, torch_rng = 0, torch.get_rng_state()
     if last.is_file():
         state = load_checkpoint(last)
         refuse_other_config(last, state["config"], config)
-        step = state["step"]
+        step, torch_rng = state["step"], state["torch_rng"]
         student.load_state_dict(state["student"])
         teacher.load_state_dict(state["teacher"])
         optimiser.load_state_dict(state["optimiser"])
         priors.load_state_dict(state["priors"])
-        torch.set_rng_state(state["torch_rng"])
     elif fabric.is_global_zero:
         output.mkdir(parents=True, exist_ok=True)
         (output / "config.yaml").write_text(OmegaConf.to_yaml(config))
@@ -153,6 +152,7 @@ def train(config: DictConfig) -> dict[str, Metrics]:
         if self_training.batch_size
         else None
     )
+    torch.set_rng_state(torch_rng)  # after the loaders, whose iterators draw from it
     board = SummaryWriter(str(output / "tensorboard"), purge_step=step) if fabric.is_global_zero else None
     progress = tqdm(total=config.steps, initial=step, disable=not fabric.is_global_zero, unit="step", mininterval=10)
 

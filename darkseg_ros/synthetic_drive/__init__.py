@@ -1,7 +1,8 @@
 """Generated street scenes by day and by night, with exact label maps: demo and tests on any machine.
 
-street: what stands and moves where, in metres. camera: metres to pixels. textures: surfaces made once per drive.
-painting: draws surfaces, labels, depth and lamps. lighting: turns them into the picture of a camera.
+street: what stands and moves where, in metres. camera: metres to pixels. textures: surfaces made once per
+drive. vehicles: their shapes. canvas, painting: draw colours, labels, lamps and distances. lighting: turns
+those into the picture that a camera records.
 """
 
 from __future__ import annotations

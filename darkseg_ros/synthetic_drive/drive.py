@@ -9,6 +9,7 @@ import numpy as np
 
 from darkseg_ros.synthetic_drive import lighting, painting
 from darkseg_ros.synthetic_drive.camera import FAR_M, NEAR_M, Camera
+from darkseg_ros.synthetic_drive.canvas import Canvas
 from darkseg_ros.synthetic_drive.street import LANE_X_M, Street, StreetLight, Vehicle
 from darkseg_ros.synthetic_drive.textures import make_textures
 
@@ -94,7 +95,7 @@ class SyntheticDrive:
         items = self._street.items(
             from_m=camera.z_m - 20.0, to_m=camera.z_m + FAR_M, time_s=time_s, ego_z_m=camera.z_m
         )
-        canvas = painting.Canvas(camera, self._textures, night=self.night)
+        canvas = Canvas(camera, self._textures, night=self.night)
         painting.paint_sky(canvas)
         painting.paint_ground(canvas)
         for item in items:

@@ -1,18 +1,19 @@
 """Turns surfaces, lamps and distances into what a camera records, by day and by night.
 
-Light is linear in here: a surface's grey level is taken as the square root of its reflectance, and the picture
-as the square root of the light (gamma 2, so that OpenCV's fast square root does it).
+Light is linear in here: a surface's grey level is taken as the square root of its reflectance, and the
+picture as the square root of the light (gamma 2, so that OpenCV's fast square root does it).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import cv2
 import numpy as np
 
 from darkseg_ros.synthetic_drive.camera import MOUNT_HEIGHT_M, Camera
-from darkseg_ros.synthetic_drive.painting import GROUND_CODE, METRES_OF_CODE, SKY_CODE, Canvas
+from darkseg_ros.synthetic_drive.canvas import GROUND_CODE, METRES_OF_CODE, SKY_CODE, Canvas
 from darkseg_ros.synthetic_drive.street import SODIUM, VEHICLE_LENGTH_M, WHITE_LED, StreetLight, Vehicle
 
 MOON_AND_SKYGLOW = (0.0085, 0.0072, 0.0075)
@@ -23,7 +24,9 @@ HEADLAMP_COLOUR = (0.93, 0.98, 1.0)
 HAZE_BGR = (222, 214, 206)
 HAZE_M = 420.0
 LAMP_GAIN = 6.0
-"""How much brighter than white paint in full light a glow of 255 is; faint glows, as of the sky, gain nothing."""
+"""How much brighter than white paint in full light a glow of 255 is; faint glows gain nothing."""
+LAMP_RADIANCE = 2.2
+"""What is brighter than this, lamps but not windows, has a halo."""
 
 _GREY = np.linspace(0.0, 1.0, 256, dtype=np.float32)
 REFLECTANCE_OF_GREY = _GREY**2
@@ -86,7 +89,7 @@ def _irradiance(
     # low beam: a broad cone that widens ahead, cut off above the height of the lamps
     spread = np.exp(-((right / (0.2 * ahead + 1.2)) ** 2))
     reach = (1.0 - np.exp(-ahead / 5.0)) / (1.0 + (ahead / 15.0) ** 2)
-    beam = 0.85 * spread * reach * (0.1 + 0.9 * np.exp(-np.maximum(up - 0.75, 0.0) / 0.45))
+    beam = 1.3 * spread * reach * (0.1 + 0.9 * np.exp(-np.maximum(up - 0.75, 0.0) / 0.45))
     for vehicle in vehicles:
         lit_m = 0.5 * VEHICLE_LENGTH_M[vehicle.kind] + 6.0
         front = (vehicle.x_m, 0.0, vehicle.z_m + vehicle.heading * lit_m)
@@ -116,7 +119,7 @@ def _halo(radiance: np.ndarray, canvas: Canvas) -> np.ndarray:
     height, width = radiance.shape[:2]
     small_wh = (max(width // 4, 1), max(height // 4, 1))
     tiny_wh = (max(width // 16, 1), max(height // 16, 1))
-    bright = cv2.threshold(radiance, 1.1, 0.0, cv2.THRESH_TOZERO)[1]
+    bright = cv2.threshold(radiance, LAMP_RADIANCE, 0.0, cv2.THRESH_TOZERO)[1]
     small = cv2.resize(bright, small_wh, interpolation=cv2.INTER_AREA)
     tiny = cv2.resize(small, tiny_wh, interpolation=cv2.INTER_AREA)
     unit = width / 1024
@@ -131,6 +134,15 @@ def _halo(radiance: np.ndarray, canvas: Canvas) -> np.ndarray:
     ground = canvas.glow[::4, ::4, 3][: small_wh[1], : small_wh[0]] == GROUND_CODE
     scattered += 0.4 * streak * ground[..., None]
     return cv2.resize(scattered, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+@lru_cache(maxsize=4)
+def _vignette(size_hw: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) uint8 share of light that the lens lets through: 255 in the middle, less at the corners."""
+    rows = np.linspace(-1, 1, size_hw[0], dtype=np.float32)[:, None]
+    columns = np.linspace(-1, 1, size_hw[1], dtype=np.float32)[None, :]
+    through = np.rint(255 * (1.0 - 0.09 * (rows**2 + columns**2))).astype(np.uint8)
+    return cv2.merge((through, through, through))
 
 
 def record(bgr: np.ndarray, grain: np.ndarray, *, rng: np.random.Generator, camera: Camera) -> np.ndarray:
@@ -149,4 +161,5 @@ def record(bgr: np.ndarray, grain: np.ndarray, *, rng: np.random.Generator, came
         for extent, size in zip(grain.shape, (height, width), strict=False)
     )
     noise = grain[top : top + height, left : left + width]
+    soft = cv2.multiply(soft, _vignette(camera.size_hw), scale=1 / 255)
     return cv2.addWeighted(soft, 1.0, noise, 1 / 16, 0.0, dtype=cv2.CV_8U)

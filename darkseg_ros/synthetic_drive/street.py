@@ -1,4 +1,4 @@
-"""What stands and moves along the generated street, in metres. It has no end: blocks are made when they are seen."""
+"""What stands and moves along the generated street, in metres; it has no end, blocks are made when seen."""
 
 from __future__ import annotations
 

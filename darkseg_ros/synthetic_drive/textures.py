@@ -1,7 +1,7 @@
 """Surfaces made once per drive from noise: ground seen from above, house fronts, foliage, sky, skyline.
 
-Every four-channel array holds colour in its first three channels (BGR, as seen by day) and in the fourth either
-the train id or, where said, a coverage of 0 or 255.
+Every four-channel array holds colour in its first three channels (BGR, as seen by day) and in the fourth
+either the train id or, where said, a coverage of 0 or 255.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Textures:
         facades: house fronts.
         barriers: wall and fence, by kind.
         crowns: foliage, fourth channel coverage, at falling sizes.
-        sky: (horizon rows, panorama columns, 3) uint8 panorama, whose first frame width stands at its end again.
+        sky: (horizon rows, panorama columns, 3) uint8 panorama; its first frame width is repeated at its end.
         skyline: (rows, panorama columns, 4) uint8 silhouettes on the horizon in the same form,
             fourth channel the train id.
         grain: (h, w, 3) int16 sensor noise with unit 1/16 of a grey level, larger than a frame.
@@ -296,10 +296,10 @@ def _fence(rng: np.random.Generator) -> Facade:
 
 def _crown(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     """Foliage: lumps of leaves, lighter above, with a ragged outline."""
-    size = 320
-    rows, columns = np.mgrid[0:size, 0:size].astype(np.float32) / size - 0.5
-    lumps = np.zeros((size, size), np.float32)
-    light = np.zeros((size, size), np.float32)
+    size, half = 320, 160
+    rows, columns = np.mgrid[0:half, 0:half].astype(np.float32) / half - 0.5
+    lumps = np.zeros((half, half), np.float32)
+    light = np.zeros((half, half), np.float32)
     for _ in range(34):
         angle, reach = rng.uniform(0, 2 * np.pi), 0.32 * np.sqrt(rng.random())
         x, y, radius = reach * np.cos(angle), reach * np.sin(angle), rng.uniform(0.08, 0.17)
@@ -307,13 +307,14 @@ def _crown(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
         nearer = inside > lumps
         lumps = np.where(nearer, inside, lumps)
         light = np.where(nearer, (y - rows) / radius + 0.5 * (x - columns) / radius, light)
+    coarse = cv2.resize(np.dstack((lumps, light, rows)).astype(np.float32), (size, size))
     ragged = fractal_noise(rng, (size, size), cells_hw=(12, 12))
-    coverage = (lumps + 0.16 * ragged > 0.12).astype(np.uint8)
+    coverage = (coarse[..., 0] + 0.16 * ragged > 0.12).astype(np.uint8)
     _, pieces, areas, _ = cv2.connectedComponentsWithStats(coverage)
     coverage = pieces == 1 + int(areas[1:, cv2.CC_STAT_AREA].argmax())  # no leaves that hang in the air
     leaves = fractal_noise(rng, (size, size), cells_hw=(28, 28), octaves=3)
     leaves += 0.7 * cv2.GaussianBlur(rng.standard_normal((size, size), dtype=np.float32), (0, 0), 0.7)
-    shade = np.maximum(0.25 * light, -0.25) + 0.42 * leaves - 0.5 * rows
+    shade = np.maximum(0.25 * coarse[..., 1], -0.25) + 0.42 * leaves - 0.5 * coarse[..., 2]
     hue = rng.uniform(0.85, 1.1, 3)
     bgr = _tint((46, 92, 70), shade) * hue
     alpha = np.where(coverage, 255, 0).astype(np.uint8)

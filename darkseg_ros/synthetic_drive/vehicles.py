@@ -13,7 +13,7 @@ from darkseg_ros.synthetic_drive.street import VEHICLE_LENGTH_M, Colour, Vehicle
 GLASS: Colour = (74, 66, 60)
 RUBBER: Colour = (30, 29, 29)
 HEADLAMP_GLOW: Colour = (228, 250, 255)
-TAILLAMP_GLOW: Colour = (26, 22, 165)
+TAILLAMP_GLOW: Colour = (30, 26, 205)
 DAY_LENS: Colour = (205, 208, 208)
 DAY_TAIL_LENS: Colour = (40, 34, 150)
 

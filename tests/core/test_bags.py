@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +113,8 @@ def test_a_bag_says_all_that_rosbag2_wants_to_know(tmp_path: Path, storage: str)
     assert hashes == {"RIHS01_d31d41a9a4c4bc8eae9be757b0beed306564f7526c88ea6a4588fb9582527d47"}
 
 
+# rclpy's own dependency lark imports sre_parse
+@pytest.mark.filterwarnings("ignore:module 'sre_:DeprecationWarning")
 def test_the_bytes_are_those_of_a_real_ros_message(tmp_path: Path) -> None:
     serialization = pytest.importorskip(
         "rclpy.serialization", reason="rclpy is not installed", exc_type=ImportError
@@ -272,24 +273,21 @@ def test_a_bag_cut_off_is_an_error_with_cause_and_cure(
         read_all()
 
 
-@settings(max_examples=40, deadline=None)
-@given(
-    storage=st.sampled_from(["mcap", "sqlite3"]),
-    position=st.floats(0, 1, exclude_max=True),
-    value=st.integers(0, 255),
-)
-def test_a_changed_byte_reads_or_raises_bag_error(
-    tmp_path_factory: pytest.TempPathFactory, storage: str, position: float, value: int
-) -> None:
-    bag = write_drive(tmp_path_factory.mktemp("changed") / "drive", storage=storage, frames=2, size=4)
+@STORAGES
+def test_a_changed_byte_reads_or_raises_bag_error(tmp_path: Path, storage: str) -> None:
+    bag = write_drive(tmp_path / "drive", storage=storage, frames=2, size=4)
     file = storage_file(bag)
-    content = bytearray(file.read_bytes())
-    content[int(position * len(content))] = value
-    file.write_bytes(content)
-    with contextlib.suppress(BagError), BagReader(bag) as reader:
-        for message in reader.messages():
-            reader.deserialize(message)
-    shutil.rmtree(bag.parent)
+    whole = file.read_bytes()
+
+    @settings(max_examples=100, deadline=None)
+    @given(position=st.integers(0, len(whole) - 1), value=st.integers(0, 255))
+    def change(position: int, value: int) -> None:
+        file.write_bytes(whole[:position] + bytes([value]) + whole[position + 1 :])
+        with contextlib.suppress(BagError), BagReader(bag) as reader:
+            for message in reader.messages():
+                reader.deserialize(message)
+
+    change()
 
 
 def test_a_recording_that_was_not_finished_is_named_as_such(tmp_path: Path) -> None:
@@ -341,7 +339,7 @@ def test_a_video_becomes_a_bag_with_exact_stamps(tmp_path: Path, storage: str) -
         stamp = message.header.stamp
         assert stamp.sec * 10**9 + stamp.nanosec == recorded[index].log_stamp_ns
         assert (message.header.frame_id, message.encoding) == (FRAME_ID, "bgr8")
-        assert abs(bgr_from_image(message).mean() - 4 * index) < 3
+        assert abs(bgr_from_image(message).mean() - 20 * index) < 8
 
 
 def test_topic_frame_start_and_rate_can_be_chosen(tmp_path: Path) -> None:

@@ -82,6 +82,12 @@ def test_the_commands_of_the_readme_are_console_scripts() -> None:
     assert {"darkseg", "segmentation_node", "overlay_node"} <= set(console_scripts())
 
 
+def test_every_folder_of_the_package_is_installed() -> None:
+    # find_packages passes over a folder without __init__.py, silently
+    folders = {path.parent for path in (ROOT / "darkseg_ros").rglob("*.py")}
+    assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
 def test_the_resource_index_marker_exists() -> None:
     assert (ROOT / "resource" / "darkseg_ros").is_file()
 

@@ -1,0 +1,128 @@
+"""Which frame is served next: the newest, in the order of its stamps, never an old one."""
+
+from __future__ import annotations
+
+import enum
+import threading
+from typing import Generic, TypeVar
+
+REBASE_AFTER_NS = 1_000_000_000
+"""A stamp this far behind its predecessor is no late frame but a clock that jumped: a bag that loops."""
+
+PLAUSIBLE_AGE_NS = 3600 * 1_000_000_000
+"""Against the wall clock, an older stamp is a recorded one: it does not say how long the frame travelled."""
+
+_Item = TypeVar("_Item")
+
+
+class DropReason(enum.Enum):
+    """Why a frame got no class map; the value names the counter in diagnostics."""
+
+    REPLACED = "replaced_by_newer"
+    TOO_OLD = "too_old"
+    DUPLICATE_STAMP = "duplicate_stamp"
+    BACKWARD_STAMP = "backward_stamp"
+    UNDECODABLE = "undecodable"
+    ENGINE_ERROR = "engine_error"
+    DEACTIVATED = "deactivated"
+
+
+class StampVerdict(enum.Enum):
+    """How a stamp follows the one before."""
+
+    IN_ORDER = enum.auto()
+    DUPLICATE = enum.auto()
+    BACKWARD = enum.auto()
+    REBASED = enum.auto()
+
+
+class StampOrder:
+    """Judges the stamps of one stream in the order of their arrival."""
+
+    def __init__(self) -> None:
+        self._newest_ns: int | None = None
+
+    def judge(self, stamp_ns: int) -> StampVerdict:
+        """Compare a stamp with the newest one so far.
+
+        A frame without a stamp (0) is in order: else a driver that does not stamp would get one class map.
+
+        Args:
+            stamp_ns: nanoseconds since 1970, or since the start of a simulation.
+
+        Returns:
+            DUPLICATE and BACKWARD frames are to be dropped, IN_ORDER and REBASED ones served.
+        """
+        if stamp_ns == 0:
+            return StampVerdict.IN_ORDER
+        newest_ns = self._newest_ns
+        if newest_ns is None or stamp_ns > newest_ns:
+            self._newest_ns = stamp_ns
+            return StampVerdict.IN_ORDER
+        if stamp_ns == newest_ns:
+            return StampVerdict.DUPLICATE
+        if newest_ns - stamp_ns <= REBASE_AFTER_NS:
+            return StampVerdict.BACKWARD
+        self._newest_ns = stamp_ns
+        return StampVerdict.REBASED
+
+
+def stamp_age_ms(stamp_ns: int, now_ns: int, *, simulated_clock: bool) -> float | None:
+    """Time since a frame was stamped, or None where stamp and clock have nothing to do with each other.
+
+    Args:
+        stamp_ns: the frame's stamp; 0 means none.
+        now_ns: the node's clock; 0 means that a simulated clock has not started.
+        simulated_clock: whether the node's clock is that of the bag or simulator the frame comes from.
+
+    Returns:
+        Milliseconds ≥ 0. None without a stamp or clock, for a stamp in the future, and on a real clock for
+        one older than PLAUSIBLE_AGE_NS.
+    """
+    age_ns = now_ns - stamp_ns
+    if stamp_ns == 0 or now_ns == 0 or age_ns < 0:
+        return None
+    if age_ns > PLAUSIBLE_AGE_NS and not simulated_clock:
+        return None
+    return age_ns / 1e6
+
+
+class LatestSlot(Generic[_Item]):
+    """Hands the newest item from one thread to another; it holds one and never grows."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._item: _Item | None = None
+        self._closed = False
+
+    def put(self, item: _Item) -> _Item | None:
+        """Offer an item.
+
+        Returns:
+            The item that will not be served: the one that waited here, or `item` itself once closed.
+        """
+        with self._changed:
+            if self._closed:
+                return item
+            replaced, self._item = self._item, item
+            self._changed.notify()
+            return replaced
+
+    def take(self) -> _Item | None:
+        """Wait for an item; None once the slot is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._item is not None)
+            item, self._item = self._item, None
+            return item
+
+    def close(self) -> _Item | None:
+        """End every `take`, now and later.
+
+        Returns:
+            The item that still waited.
+        """
+        with self._changed:
+            self._closed = True
+            left, self._item = self._item, None
+            self._changed.notify_all()
+            return left

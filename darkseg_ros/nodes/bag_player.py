@@ -1,0 +1,226 @@
+"""Plays a bag where there is no ``ros2 bag``: the recorded bytes, at their recorded times."""
+
+from __future__ import annotations
+
+import importlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from rclpy.context import Context
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
+from rosgraph_msgs.msg import Clock
+
+from darkseg_ros.bags import BagMessage, BagReader
+from darkseg_ros.errors import BagError
+from darkseg_ros.nodes.middleware import prepare_middleware
+
+_PREFETCHED_MESSAGES = 8  # reading 6 MB from a disk can take longer than a frame's time
+_CLOCK_PERIOD_S = 0.025
+_POLL_S = 0.05
+_FLUSH_S = 2.0
+
+
+@dataclass(frozen=True)
+class PlayReport:
+    """What was played.
+
+    Attributes:
+        messages: number of messages published, all passes of a loop together.
+        seconds: time from the first to the last of them.
+        skipped_topics: topics whose message type is not installed here.
+    """
+
+    messages: int
+    seconds: float
+    skipped_topics: tuple[str, ...]
+
+
+def play_bag(
+    path: Path | str,
+    *,
+    rate: float = 1.0,
+    loop: bool = False,
+    topics: Collection[str] | None = None,
+    publish_clock: bool = False,
+    wait_for_subscribers: float = 0.0,
+    on_publish: Callable[[BagMessage, int], None] | None = None,
+) -> PlayReport:
+    """Publish a bag's messages at their recorded distances in time, until its end or Ctrl-C.
+
+    Args:
+        path: folder or storage file of the bag.
+        rate: > 0; 2 plays twice as fast.
+        loop: start again at the end, with the same stamps, until Ctrl-C.
+        topics: names of the topics to play, None for all.
+        publish_clock: publish the recorded time on /clock, for nodes with use_sim_time.
+        wait_for_subscribers: seconds to wait until every topic played has a subscriber; 0 does not wait.
+        on_publish: called right after each publication with the message and time.monotonic_ns().
+
+    Raises:
+        BagError: if the bag cannot be read, lacks one of the topics, holds no message that can be published,
+            or subscribers were waited for in vain.
+        ValueError: if the rate is not a positive number.
+    """
+    if not 0 < rate < float("inf"):
+        raise ValueError(f"rate must be a positive number, got {rate}")
+    prepare_middleware()
+    context = Context()
+    rclpy.init(context=context)
+    try:
+        with BagReader(path) as reader:
+            node = Node("bag_player", context=context, start_parameter_services=False)
+            try:
+                player = _Player(node, reader, topics=topics, publish_clock=publish_clock)
+                if wait_for_subscribers > 0:
+                    player.wait_for_subscribers(wait_for_subscribers)
+                return player.play(rate=rate, loop=loop, on_publish=on_publish)
+            finally:
+                node.destroy_node()
+    finally:
+        rclpy.try_shutdown(context=context)
+
+
+class _Player:
+    def __init__(
+        self, node: Node, reader: BagReader, *, topics: Collection[str] | None, publish_clock: bool
+    ) -> None:
+        self._reader = reader
+        self._clock_publisher: Publisher | None = (
+            node.create_publisher(Clock, "/clock", 1) if publish_clock else None
+        )
+        self._publishers: dict[str, Publisher] = {}
+        skipped = []
+        # reliable reaches subscribers of either kind
+        qos = QoSProfile(
+            history=QoSHistoryPolicy.KEEP_LAST, depth=10, reliability=QoSReliabilityPolicy.RELIABLE
+        )
+        for name in reader.topics if topics is None else topics:
+            if name not in reader.topics:
+                raise BagError(f"{reader.path} has no topic {name}; it has {', '.join(reader.topics)}")
+            message_class = _message_class(reader.topics[name].message_type)
+            if message_class is None:
+                skipped.append(name)
+            else:
+                self._publishers[name] = node.create_publisher(message_class, name, qos)
+        self._skipped_topics = tuple(skipped)
+        if not any(reader.topics[name].count for name in self._publishers):
+            not_installed = ", ".join(reader.topics[name].message_type for name in skipped) or "none"
+            raise BagError(
+                f"{reader.path} holds no message that can be published; "
+                f"message types not installed here: {not_installed}"
+            )
+
+    def wait_for_subscribers(self, seconds: float) -> None:
+        deadline_s = time.monotonic() + seconds
+        while lonely := [
+            name
+            for name, publisher in self._publishers.items()
+            if self._reader.topics[name].count and not publisher.get_subscription_count()
+        ]:
+            if time.monotonic() > deadline_s:
+                raise BagError(
+                    f"expected a subscriber on {', '.join(lonely)} within {seconds:g} s, none came; "
+                    "start the node first, and compare topic names and ROS_DOMAIN_ID"
+                )
+            time.sleep(_POLL_S)
+
+    def play(
+        self, *, rate: float, loop: bool, on_publish: Callable[[BagMessage, int], None] | None
+    ) -> PlayReport:
+        count = 0
+        started_s = last_s = pass_starts_s = time.monotonic()
+        try:
+            while True:
+                stamp_ns = gap_ns = 0
+                first_ns: int | None = None
+                for message in _prefetch(self._reader.messages(self._publishers)):
+                    if first_ns is None:
+                        first_ns = stamp_ns = message.log_stamp_ns
+                    if count == 0:
+                        started_s = pass_starts_s = time.monotonic()  # reading until now is no delay
+                    gap_ns = max(message.log_stamp_ns - stamp_ns, 0) or gap_ns
+                    stamp_ns = message.log_stamp_ns
+                    due_s = pass_starts_s + (stamp_ns - first_ns) / 1e9 / rate
+                    self._sleep_until(due_s, stamp_ns=stamp_ns, rate=rate)
+                    self._publishers[message.topic].publish(message.data)
+                    last_s = time.monotonic()
+                    count += 1
+                    if on_publish is not None:
+                        on_publish(message, time.monotonic_ns())
+                if not loop or first_ns is None:
+                    break
+                pass_starts_s += (stamp_ns - first_ns + gap_ns) / 1e9 / rate
+        except KeyboardInterrupt:
+            pass  # the way to end a loop
+        for publisher in self._publishers.values():
+            publisher.wait_for_all_acked(Duration(seconds=_FLUSH_S))
+        return PlayReport(count, last_s - started_s, self._skipped_topics)
+
+    def _sleep_until(self, due_s: float, *, stamp_ns: int, rate: float) -> None:
+        while (left_s := due_s - time.monotonic()) > 0:
+            if self._clock_publisher is None:
+                time.sleep(left_s)
+            else:
+                self._publish_clock(stamp_ns - int(left_s * rate * 1e9))
+                time.sleep(min(left_s, _CLOCK_PERIOD_S))
+        self._publish_clock(stamp_ns)
+
+    def _publish_clock(self, time_ns: int) -> None:
+        if self._clock_publisher is not None:
+            message = Clock()
+            message.clock.sec, message.clock.nanosec = divmod(time_ns, 1_000_000_000)
+            self._clock_publisher.publish(message)
+
+
+def _message_class(message_type: str) -> Any:
+    """The class of ``package/msg/Name``, or None where it is not installed."""
+    package, _, name = message_type.partition("/msg/")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), name, None)
+    except ImportError:
+        return None
+
+
+def _prefetch(messages: Iterator[BagMessage]) -> Iterator[BagMessage]:
+    """Read ahead in a thread; what reading raises is raised here."""
+    ahead: queue.Queue[BagMessage | BaseException | None] = queue.Queue(maxsize=_PREFETCHED_MESSAGES)
+    abandoned = threading.Event()
+
+    def read() -> None:
+        last: BaseException | None = None
+        try:
+            for message in messages:
+                if not _offer(message):
+                    return
+        except BaseException as error:  # not lost: it crosses to the consumer's thread
+            last = error
+        _offer(last)
+
+    def _offer(item: BagMessage | BaseException | None) -> bool:
+        while not abandoned.is_set():
+            try:
+                ahead.put(item, timeout=_POLL_S)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    thread = threading.Thread(target=read, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while (item := ahead.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        abandoned.set()
+        thread.join()

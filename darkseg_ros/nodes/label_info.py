@@ -1,0 +1,74 @@
+"""What the values of a class map mean, as a message."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from std_msgs.msg import Header, String
+
+from darkseg_ros.classes import CLASSES, IGNORE_INDEX
+from darkseg_ros.nodes.qos import OVERRIDABLE, latched, publisher_events
+
+try:
+    from vision_msgs.msg import LabelInfo, VisionClass
+except ImportError:  # not on PyPI
+    LabelInfo = None
+
+
+class LabelInfoPublisher:
+    """Publishes the class table, also to those who come later.
+
+    The message is a vision_msgs/LabelInfo where that package imports, else its content as JSON in a
+    std_msgs/String, with the raw Cityscapes ids, categories and colours beside.
+    """
+
+    def __init__(self, node: Node, topic: str) -> None:
+        message_type = String if LabelInfo is None else LabelInfo
+        qos = latched()
+        self._node = node
+        self._publisher: Publisher = node.create_publisher(
+            message_type,
+            topic,
+            qos,
+            event_callbacks=publisher_events(node, topic, qos),
+            qos_overriding_options=OVERRIDABLE(),
+        )
+
+    def publish(self, *, bundle: str, min_confidence: float) -> None:
+        """Announce the table.
+
+        Args:
+            bundle: name of the model bundle.
+            min_confidence: 0…1; pixels below are IGNORE_INDEX in the class map.
+        """
+        if LabelInfo is None:
+            message: Any = String(data=label_info_json(bundle=bundle, min_confidence=min_confidence))
+        else:
+            header = Header(stamp=self._node.get_clock().now().to_msg())
+            classes = [VisionClass(class_id=row.train_id, class_name=row.name) for row in CLASSES]
+            message = LabelInfo(header=header, class_map=classes, threshold=min_confidence)
+        self._publisher.publish(message)
+
+
+def label_info_json(*, bundle: str, min_confidence: float) -> str:
+    """The content of vision_msgs/LabelInfo and what else a viewer needs."""
+    return json.dumps(
+        {
+            "class_map": [
+                {
+                    "class_id": row.train_id,
+                    "class_name": row.name,
+                    "label_id": row.label_id,
+                    "category": row.category,
+                    "rgb": row.rgb,
+                }
+                for row in CLASSES
+            ],
+            "threshold": min_confidence,
+            "unlabelled_id": IGNORE_INDEX,
+            "bundle": bundle,
+        }
+    )

@@ -1,0 +1,84 @@
+"""How every ROS process of this package starts and ends."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+import rclpy
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+
+from darkseg_ros.installed_files import share_directory
+
+PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+"""Jazzy reads the first, Kilted prefers the second."""
+
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_KEEP_BYTES = 1 << 30
+
+
+def prepare_middleware() -> None:
+    """Make this process fit for camera images; call it before `rclpy.init`.
+
+    Points Fast DDS at the shipped profile, unless the user already chose one, and keeps the memory of images
+    within the process instead of returning it to the kernel after each frame. Other middleware ignores the
+    first, other C libraries than glibc have no second.
+
+    Raises:
+        InputError: if the package's files are not found.
+    """
+    if not any(os.environ.get(variable) for variable in PROFILE_VARIABLES):
+        profile = str(share_directory() / "config" / "fast_dds.xml")
+        os.environ.update(dict.fromkeys(PROFILE_VARIABLES, profile))
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for option in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
+            mallopt(option, _KEEP_BYTES)
+
+
+def run_node(create: Callable[[], Node], *, args: Sequence[str] | None = None) -> int:
+    """Run a node until SIGINT or SIGTERM, both of which are the proper way to end it.
+
+    Args:
+        create: makes the node; its `destroy_node` ends what it started.
+        args: command line, with ``--ros-args``; the process's own unless given.
+
+    Returns:
+        Exit status of the process: 0 after a signal, 1 when the parameters do not allow to start.
+    """
+    prepare_middleware()
+    # rclpy handles both signals and then calls what was there before: Python's own SIGINT handler would raise
+    # KeyboardInterrupt at any line, also while the node ends, since launch sends SIGINT a second time
+    _on_end_signals(lambda *_: None)
+    rclpy.init(args=list(sys.argv if args is None else args))
+    node: Node | None = None
+    executor = SingleThreadedExecutor()
+    try:
+        node = create()
+        executor.add_node(node)
+        executor.spin()
+    except ExternalShutdownException:
+        pass
+    except ParameterException as error:
+        print(f"{error}", file=sys.stderr)
+        return 1
+    finally:
+        executor.shutdown()
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+        _on_end_signals(
+            signal.SIG_IGN
+        )  # Python, when it ends, puts back the default of any other: to be killed
+    return 0
+
+
+def _on_end_signals(handler: Callable[..., None] | signal.Handlers) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)

@@ -1,0 +1,136 @@
+"""Class maps laid over the camera image, for people to look at; off the hot path.
+
+| direction | name | type | QoS |
+|---|---|---|---|
+| sub | ``image`` | sensor_msgs/Image | best effort, depth 5 |
+| sub | ``image/compressed`` (``transport:=compressed``) | …/CompressedImage | best effort, depth 5 |
+| sub | ``class_map`` | sensor_msgs/Image, mono8 | reliable, depth 5 |
+| pub | ``~/overlay`` | sensor_msgs/Image, bgr8, the camera's header | reliable, depth 1 |
+
+It subscribes only while somebody looks at ``~/overlay``. Image and class map belong together by their stamp.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CompressedImage, Image
+
+from darkseg_ros.errors import ImageMessageError
+from darkseg_ros.image_messages import (
+    bgr_from_compressed_image,
+    bgr_from_image,
+    fill_image,
+    label_map_from_image,
+)
+from darkseg_ros.nodes.middleware import run_node
+from darkseg_ros.nodes.parameters import fixed, fixed_integer, live_number
+from darkseg_ros.nodes.qos import OVERRIDABLE, newest_frame, publisher_events, result, subscription_events
+from darkseg_ros.overlay import draw_overlay
+from darkseg_ros.stamp_matcher import StampMatcher
+
+_INPUT_DEPTH = 5  # a picture takes longer to draw than two frames to arrive
+_LOG_PERIOD_S = 5.0
+
+
+class OverlayNode(Node):
+    """Draws a picture for each class map whose image it still has."""
+
+    def __init__(self) -> None:
+        super().__init__("overlay_node")
+        self.declare_parameter(
+            "transport", "raw", fixed("raw subscribes to image, compressed to image/compressed.")
+        )
+        self.declare_parameter(
+            "opacity", 0.5, live_number("Share of the class colour in each pixel.", low=0.0, high=1.0)
+        )
+        self.declare_parameter(
+            "buffered_images",
+            16,
+            fixed_integer("Images kept until their class map comes: rate × inference time.", low=1, high=300),
+        )
+        self._matcher = self._new_matcher()
+        self._subscriptions_to_inputs: list[Subscription] = []
+        qos = result()
+        self._publisher = self.create_publisher(
+            Image,
+            "~/overlay",
+            qos,
+            event_callbacks=publisher_events(self, "~/overlay", qos, matched=self._on_audience_changed),
+            qos_overriding_options=OVERRIDABLE(),
+        )
+
+    def _new_matcher(self) -> StampMatcher[Image | CompressedImage, Image]:
+        return StampMatcher(self.get_parameter("buffered_images").value)
+
+    def _on_audience_changed(self, _: Any) -> None:
+        watched = self._publisher.get_subscription_count() > 0
+        if watched and not self._subscriptions_to_inputs:
+            self._subscriptions_to_inputs = self._subscribe()
+        elif not watched:
+            for subscription in self._subscriptions_to_inputs:
+                self.destroy_subscription(subscription)
+            self._subscriptions_to_inputs = []
+            self._matcher = self._new_matcher()
+
+    def _subscribe(self) -> list[Subscription]:
+        compressed = self.get_parameter("transport").value == "compressed"
+        image_topic = "image/compressed" if compressed else "image"
+        image_type = CompressedImage if compressed else Image
+        image_qos, class_map_qos = newest_frame(), result()
+        image_qos.depth = class_map_qos.depth = _INPUT_DEPTH
+        return [
+            self._subscribe_to(image_type, image_topic, self._on_image, image_qos),
+            self._subscribe_to(Image, "class_map", self._on_class_map, class_map_qos),
+        ]
+
+    def _subscribe_to(self, message_type: Any, topic: str, callback: Any, qos: QoSProfile) -> Subscription:
+        return self.create_subscription(
+            message_type,
+            topic,
+            callback,
+            qos,
+            event_callbacks=subscription_events(self, topic, qos),
+            qos_overriding_options=OVERRIDABLE(),
+        )
+
+    def _on_image(self, image: Image | CompressedImage) -> None:
+        self._draw(self._matcher.put_left(_stamp_ns(image), image))
+
+    def _on_class_map(self, class_map: Image) -> None:
+        self._draw(self._matcher.put_right(_stamp_ns(class_map), class_map))
+
+    def _draw(self, pair: tuple[Image | CompressedImage, Image] | None) -> None:
+        if pair is None:
+            return
+        image, class_map = pair
+        try:
+            overlay_bgr = draw_overlay(
+                bgr_from_compressed_image(image)
+                if isinstance(image, CompressedImage)
+                else bgr_from_image(image),
+                label_map_from_image(class_map),
+                opacity=self.get_parameter("opacity").value,
+            )
+        except (ImageMessageError, ValueError) as error:
+            self.get_logger().warning(f"no overlay for a frame: {error}", throttle_duration_sec=_LOG_PERIOD_S)
+            return
+        self._publisher.publish(fill_image(Image(), overlay_bgr, encoding="bgr8", header=image.header))
+
+
+def _stamp_ns(message: Image | CompressedImage) -> int:
+    stamp = message.header.stamp
+    return stamp.sec * 1_000_000_000 + stamp.nanosec
+
+
+def main() -> int:
+    """Entry point of ``ros2 run darkseg_ros overlay_node``."""
+    return run_node(OverlayNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

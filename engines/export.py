@@ -1,0 +1,228 @@
+"""Export a checkpoint to a bundle: fused ONNX, int8 CPU graph, golden answer, model card.
+
+    python -m engines.export --checkpoint runs/segmenter_slim/checkpoints/last.pt --name darkseg_slim
+
+The images for calibration and validation are those of the checkpoint's own config. Nothing is written unless int8
+keeps the accuracy.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from argparse import ArgumentParser
+from pathlib import Path
+
+import nncf
+import numpy as np
+import onnxruntime
+import openvino
+import torch
+from omegaconf import OmegaConf
+
+from darkseg_ros.bundle import Golden, load_bundle
+from darkseg_ros.engine import open_engine
+from darkseg_ros.errors import DarksegError, InputError
+from darkseg_ros.evaluation import Evaluation, Metrics
+from darkseg_ros.segmenter import Segmenter, preprocess
+from darkseg_ros.synthetic_drive import SyntheticDrive
+from engines.bundle_writer import BundleContent, write_bundle
+from engines.fused_graph import FusedGraph, LogitsGraph
+from engines.model_card import ModelFacts, write_model_card
+from engines.temperature import collect_logits, fit_temperature
+from training.cheap_night import CheapNight, darken
+from training.checkpoints import load_checkpoint
+from training.datasets import LabelledPair, find_images, find_labelled_pairs, read_bgr, read_labelled
+from training.slim_fpn import SlimFpn
+
+MIOU_LOSS_MAX = 0.005
+"""int8 may cost this much day mIoU against float."""
+
+_OPSET = 20
+_CALIBRATION_IMAGES = 96
+_FUSED_AGREEMENT_MIN = 0.995
+_CPU_AGREEMENT_MARGIN = 0.03  # other CPUs round int8 a little differently
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the export from the command line."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint of training.train_segmenter")
+    parser.add_argument("--name", required=True, help="of the bundle and its folder")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of bundles (default: engines/)")
+    parser.add_argument("--recipe", type=Path, help="Markdown text on how the checkpoint was made, for the model card")
+    parsed = parser.parse_args(arguments)
+    try:
+        bundle = export(parsed.checkpoint, name=parsed.name, out=parsed.out, recipe=parsed.recipe)
+    except DarksegError as error:
+        sys.exit(f"export: {error}")
+    print(f"wrote {bundle}")
+
+
+def export(checkpoint: Path, *, name: str, out: Path, recipe: Path | None = None) -> Path:
+    """Write the bundle ``out/name`` and return its path.
+
+    Args:
+        checkpoint: of `training.train_segmenter`; its averaged weights are exported.
+        name: of the bundle.
+        out: folder of bundles.
+        recipe: Markdown file for the model card's section on training.
+
+    Raises:
+        InputError: if the checkpoint is none, its images are missing, or int8 loses more than `MIOU_LOSS_MAX`.
+    """
+    state = load_checkpoint(checkpoint)
+    config = OmegaConf.create(state["config"])
+    network = SlimFpn(encoder=config.network.encoder, channels=config.network.channels)
+    network.load_state_dict(state["teacher"])
+    network.eval()
+    input_px = config.network.input_px
+    network_hw = (input_px, input_px)
+
+    day_train = find_labelled_pairs(Path(config.data.source))
+    night_images = find_images(Path(config.data.night))
+    validation_sets = {
+        "day": find_labelled_pairs(Path(config.data.day_validation)),
+        "night": find_labelled_pairs(Path(config.data.night_validation)),
+    }
+
+    # Calibrated on training images the network saw least of: pixels of the day validation set would flatter its ECE.
+    temperature = fit_temperature(*collect_logits(network, day_train[::15], night_images, input_px=input_px))
+    print(f"temperature {temperature:.3f}")
+
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        logits_graph = LogitsGraph(network).eval()
+        fused_onnx, logits_onnx = work / "fused.onnx", work / "logits.onnx"
+        frames = golden_frames(network_hw)
+        export_onnx(FusedGraph(logits_graph, temperature=temperature), frames, fused_onnx, ["class_map", "confidence"])
+        export_onnx(logits_graph, frames, logits_onnx, ["logits"])
+        cpu_graph = quantise(logits_onnx, calibration_frames(day_train, night_images, network_hw), work / "cpu_int8.xml")
+
+        content = BundleContent(
+            name=name,
+            network_hw=network_hw,
+            temperature=temperature,
+            fused_onnx=fused_onnx,
+            cpu_graph=cpu_graph,
+            golden=golden_answer(fused_onnx, frames),
+            fused_agreement_min=_FUSED_AGREEMENT_MIN,
+            cpu_agreement_min=0.0,
+            model_card="",
+        )
+        draft = write_bundle(work / "draft", content)
+        float_metrics = evaluate_bundle(draft, "onnxruntime", validation_sets)
+        int8_metrics = evaluate_bundle(draft, "openvino", validation_sets)
+        loss = float_metrics["day"].miou - int8_metrics["day"].miou
+        if loss > MIOU_LOSS_MAX:
+            raise InputError(
+                f"int8 loses {loss:.4f} day mIoU, at most {MIOU_LOSS_MAX} is allowed; nothing was written: "
+                "use more calibration images or another encoder"
+            )
+        cpu_agreement = agreement_on_golden(draft)
+        facts = ModelFacts(
+            name=name,
+            step=state["step"],
+            config=OmegaConf.to_yaml(config),
+            recipe=recipe.read_text(encoding="utf-8") if recipe else "",
+            network_hw=network_hw,
+            temperature=temperature,
+            float_metrics=float_metrics,
+            int8_metrics=int8_metrics,
+        )
+        return write_bundle(
+            out,
+            BundleContent(
+                **{
+                    **vars(content),
+                    "cpu_agreement_min": round(max(cpu_agreement - _CPU_AGREEMENT_MARGIN, 0.0), 3),
+                    "model_card": write_model_card(facts),
+                }
+            ),
+        )
+
+
+def golden_frames(network_hw: tuple[int, int]) -> np.ndarray:
+    """(1, H, W, 3) uint8: a generated night scene, since no real image may go into a bundle."""
+    return preprocess(SyntheticDrive(seed=0, size_hw=(512, 1024), night=True).frame(0).bgr, network_hw)
+
+
+def export_onnx(module: torch.nn.Module, frames: np.ndarray, path: Path, output_names: list[str]) -> None:
+    """Trace a module from uint8 frames to one self-contained ONNX file."""
+    torch.onnx.export(
+        module.eval(),
+        (torch.from_numpy(frames),),
+        str(path),
+        dynamo=True,
+        opset_version=_OPSET,
+        external_data=False,
+        input_names=["frame"],
+        output_names=output_names,
+        verbose=False,
+    )
+
+
+def calibration_frames(
+    day: list[LabelledPair], night_images: list[Path], network_hw: tuple[int, int]
+) -> list[np.ndarray]:
+    """A third day, a third darkened day, a third real night; each (1, H, W, 3) uint8."""
+    rng = np.random.default_rng(0)
+    frames = []
+    for index in range(_CALIBRATION_IMAGES):
+        night_bgr = read_bgr(night_images[rng.integers(len(night_images))])
+        bgr = night_bgr
+        if index % 3:
+            bgr, _ = read_labelled(day[rng.integers(len(day))])
+        if index % 3 == 2:
+            bgr = darken(bgr, night_bgr, CheapNight(), rng)
+        frames.append(preprocess(bgr, network_hw))
+    return frames
+
+
+def quantise(logits_onnx: Path, frames: list[np.ndarray], path: Path) -> Path:
+    """Post-training int8 of the CPU graph; returns the .xml, the .bin lies beside it."""
+    graph = openvino.convert_model(str(logits_onnx))
+    quantised = nncf.quantize(
+        graph,
+        nncf.Dataset(frames),
+        preset=nncf.QuantizationPreset.PERFORMANCE,
+        subset_size=len(frames),
+    )
+    openvino.save_model(quantised, str(path))
+    return path
+
+
+def golden_answer(fused_onnx: Path, frames: np.ndarray) -> Golden:
+    """The fused float graph's answer in ONNX Runtime: the reference for every engine."""
+    session = onnxruntime.InferenceSession(str(fused_onnx), providers=["CPUExecutionProvider"])
+    class_map, confidence = session.run(["class_map", "confidence"], {"frame": frames})
+    return Golden(frames=frames, class_map=class_map, confidence=confidence)
+
+
+def agreement_on_golden(bundle_directory: Path) -> float:
+    """Share of the golden frame's pixels on which the int8 graph answers as the float graph."""
+    bundle = load_bundle(bundle_directory)
+    with np.load(bundle.golden.path) as golden:
+        answer = open_engine(bundle, backend="openvino")(golden["frames"])
+        return float(np.mean(answer.class_map == golden["class_map"]))
+
+
+def evaluate_bundle(
+    bundle_directory: Path, backend: str, validation_sets: dict[str, list[LabelledPair]]
+) -> dict[str, Metrics]:
+    """Metrics of a bundle as the vehicle runs it."""
+    segmenter = Segmenter.open(bundle_directory, backend=backend)
+    metrics = {}
+    for name, pairs in validation_sets.items():
+        evaluation = Evaluation()
+        for pair in pairs:
+            bgr, label_map = read_labelled(pair)
+            answer = segmenter(bgr)
+            evaluation.add(label_map, answer.class_map, answer.confidence)
+        metrics[name] = evaluation.metrics()
+    segmenter.close()
+    return metrics
+
+
+if __name__ == "__main__":
+    main()

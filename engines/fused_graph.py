@@ -1,0 +1,43 @@
+"""The two graphs of a bundle as torch modules: what `engines.export` traces."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from darkseg_ros.bundle import LOGITS_STRIDE
+from training.datasets import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
+from training.slim_fpn import upsample_bilinear
+
+
+class LogitsGraph(nn.Module):
+    """``frame`` uint8 (N, H, W, 3) BGR → ``logits`` float (N, 19, H/4, W/4): the CPU graph before quantisation."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN_RGB).view(1, 3, 1, 1))
+        self.register_buffer("scale", 1 / (255 * torch.tensor(IMAGENET_STD_RGB).view(1, 3, 1, 1)))
+        self.mean: Tensor
+        self.scale: Tensor
+
+    def forward(self, frame: Tensor) -> Tensor:
+        rgb = frame.float().permute(0, 3, 1, 2).flip(1)  # the cast comes first: no builder knows uint8 beyond the edge
+        logits: Tensor = self.network((rgb - self.mean) * self.scale)
+        return logits
+
+
+class FusedGraph(nn.Module):
+    """``frame`` uint8 (N, H, W, 3) BGR → ``class_map`` and ``confidence`` uint8 (N, H, W)."""
+
+    def __init__(self, logits_graph: LogitsGraph, *, temperature: float) -> None:
+        super().__init__()
+        self.logits_graph, self.temperature = logits_graph, temperature
+
+    def forward(self, frame: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.logits_graph(frame)
+        size_hw = (logits.shape[-2] * LOGITS_STRIDE, logits.shape[-1] * LOGITS_STRIDE)
+        class_map = upsample_bilinear(logits, size_hw).argmax(1).float().to(torch.uint8)
+        probability = torch.softmax(logits / self.temperature, 1).amax(1, keepdim=True)
+        confidence = (upsample_bilinear(probability, size_hw)[:, 0] * 255).round().to(torch.uint8)
+        return class_map, confidence

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from darkseg_ros.engine import EngineOutput
+from darkseg_ros.errors import EngineError
+from darkseg_ros.segmenter import Segmenter, postprocess, preprocess
+from tests.bundles import write_tiny_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (1, 7), (64, 128), (287, 574), (513, 1023), (31, 2000)])
+def test_both_maps_have_the_camera_geometry(bundle_folder: Path, size_hw: tuple[int, int]) -> None:
+    bgr = np.zeros((*size_hw, 3), np.uint8)
+    answer = Segmenter.open(bundle_folder, backend="onnxruntime")(bgr)
+    assert answer.class_map.shape == answer.confidence.shape == size_hw
+    assert answer.class_map.dtype == answer.confidence.dtype == np.uint8
+    assert (answer.class_map == 0).all()  # black is road in the tiny bundle
+    assert answer.inference_ms > 0
+
+
+@pytest.mark.parametrize("size_hw", [(128, 256), (255, 511), (64, 128), (97, 1021)])
+def test_the_mask_is_not_shifted(bundle_folder: Path, size_hw: tuple[int, int]) -> None:
+    """A vertical and a horizontal edge come back where they were, within one network pixel."""
+    height, width = size_hw
+    bgr = np.zeros((height, width, 3), np.uint8)
+    bgr[: height // 2, : width // 2, 0] = 255
+    class_map = Segmenter.open(bundle_folder, backend="openvino")(bgr).class_map
+    slack_y, slack_x = np.ceil(4 * height / 64).astype(int), np.ceil(4 * width / 128).astype(int)
+    assert (class_map[: height // 2 - slack_y, : width // 2 - slack_x] == 10).all()
+    assert (class_map[height // 2 + slack_y :] == 0).all()
+    assert (class_map[:, width // 2 + slack_x :] == 0).all()
+
+
+def test_pixels_below_the_minimum_confidence_are_unlabelled(bundle_folder: Path) -> None:
+    bgr = np.zeros((64, 128, 3), np.uint8)
+    bgr[:, :64, 1] = 100  # confidence of the fake engine: 100 left, 0 right
+    segmenter = Segmenter.open(bundle_folder, backend="fake", min_confidence=0.3)
+    class_map = segmenter(bgr).class_map
+    assert (class_map[:, :64] == 0).all()
+    assert (class_map[:, 64:] == 255).all()
+    segmenter.min_confidence = 0.5
+    assert (segmenter(bgr).class_map == 255).all()
+
+
+@pytest.mark.parametrize(
+    "bgr",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
+)
+def test_arrays_that_are_no_frame_are_refused(bundle_folder: Path, bgr: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"expected \(H, W, 3\) uint8 BGR"):
+        Segmenter.open(bundle_folder, backend="fake")(bgr)
+
+
+def test_the_frame_is_left_as_it_was(bundle_folder: Path) -> None:
+    bgr = np.random.default_rng(0).integers(0, 255, (50, 60, 3)).astype(np.uint8)
+    before = bgr.copy()
+    Segmenter.open(bundle_folder, backend="openvino")(bgr)
+    np.testing.assert_array_equal(bgr, before)
+
+
+def test_preprocess_stretches_and_postprocess_inverts_it() -> None:
+    bgr = np.zeros((2, 4, 3), np.uint8)
+    bgr[0] = 10
+    frames = preprocess(bgr, (4, 8))
+    assert frames.shape == (1, 4, 8, 3)
+    back, _ = postprocess(EngineOutput(frames[..., 0] // 10, frames[..., 0]), (2, 4))
+    assert back.tolist() == [[1, 1, 1, 1], [0, 0, 0, 0]]
+
+
+def test_a_class_that_does_not_exist_is_no_answer() -> None:
+    answer = np.full((1, 2, 2), 19, np.uint8)
+    with pytest.raises(EngineError, match="answered class 19"):
+        postprocess(EngineOutput(answer, answer), (2, 2))

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from darkseg_ros.errors import InputError
+from training.augmentation import Augmentation, augment_labelled
+from training.datasets import (
+    LabelledPair,
+    PositionSampler,
+    RareClassDraw,
+    find_labelled_pairs,
+    network_input,
+    read_label_map,
+    read_labelled,
+)
+
+
+def write_label(path: Path, values: np.ndarray) -> LabelledPair:
+    cv2.imwrite(str(path), values.astype(np.uint8))
+    return LabelledPair(image=path, label=path)
+
+
+def test_network_input_is_normalised_rgb() -> None:
+    bgr = np.zeros((1, 1, 3), np.uint8)
+    bgr[0, 0] = (0, 0, 255)  # pure red
+    values = network_input(bgr)[:, 0, 0].tolist()
+    assert values == pytest.approx([(1 - 0.485) / 0.229, -0.456 / 0.224, -0.406 / 0.225])
+
+
+def test_uniform_draws_visit_every_image_once_an_epoch(tmp_path: Path) -> None:
+    pairs = [write_label(tmp_path / f"{i}.png", np.zeros((4, 4))) for i in range(5)]
+    draw = RareClassDraw(pairs, seed=3, share=0.0, temperature=0.1)
+    assert sorted(draw(position) for position in range(5)) == [0, 1, 2, 3, 4]
+    assert sorted(draw(position) for position in range(5, 10)) == [0, 1, 2, 3, 4]
+
+
+def test_rare_class_draws_prefer_the_only_image_with_the_rare_class(tmp_path: Path) -> None:
+    labels = [np.zeros((20, 20)) for _ in range(9)]
+    labels[4][:2] = 16  # one image in nine shows a train
+    pairs = [write_label(tmp_path / f"{i}.png", values) for i, values in enumerate(labels)]
+    draw = RareClassDraw(pairs, seed=0, share=1.0, temperature=0.1)
+    share = np.mean([draw(position) == 4 for position in range(200)])
+    assert share > 0.9
+
+
+def test_processes_split_every_global_batch_between_them() -> None:
+    whole = list(PositionSampler(start_step=2, stop_step=4, batch_size=4, rank=0, world_size=1))
+    first = list(PositionSampler(start_step=2, stop_step=4, batch_size=4, rank=0, world_size=2))
+    second = list(PositionSampler(start_step=2, stop_step=4, batch_size=4, rank=1, world_size=2))
+    assert whole == [8, 9, 10, 11, 12, 13, 14, 15]
+    assert first == [8, 9, 12, 13]
+    assert second == [10, 11, 14, 15]
+
+
+def test_labels_follow_their_image_through_the_geometry() -> None:
+    """An image whose colour is its train id stays in step with its label map, padding included."""
+    label_map = np.kron(np.arange(16).reshape(4, 4), np.ones((16, 16))).astype(np.uint8)
+    bgr = np.repeat(label_map[:, :, None] * 10, 3, axis=2)
+    settings = Augmentation(view_px=64, crop_px=80, scale_min=0.7, scale_max=2.0, jitter=0.0)
+    for seed in range(20):
+        image, labels = augment_labelled(bgr, label_map, settings, np.random.default_rng(seed))
+        assert image.shape == (80, 80, 3)
+        assert labels.shape == (80, 80)
+        expected = np.where(labels == 255, 0, labels * 10.0)
+        agreement = np.abs(image[:, :, 0] - expected) <= 5
+        assert agreement.mean() > 0.85  # all but the blended borders between the squares
+
+
+@pytest.mark.parametrize(
+    ("label_map", "message"),
+    [
+        (np.full((4, 4), 33, np.uint8), "outside 0…18"),
+        (np.zeros((4, 4, 3), np.uint8), "single-channel"),
+        (np.zeros((4, 4), np.uint16), "8-bit"),
+    ],
+)
+def test_label_maps_of_another_kind_are_refused(tmp_path: Path, label_map: np.ndarray, message: str) -> None:
+    cv2.imwrite(str(tmp_path / "label.png"), label_map)
+    with pytest.raises(InputError, match=message):
+        read_label_map(tmp_path / "label.png")
+
+
+def test_image_and_label_of_different_size_are_refused(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "image.png"), np.zeros((4, 5, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "label.png"), np.zeros((4, 4), np.uint8))
+    with pytest.raises(InputError, match="sizes must be equal"):
+        read_labelled(LabelledPair(tmp_path / "image.png", tmp_path / "label.png"))
+
+
+def test_an_image_without_label_map_is_named(tmp_path: Path) -> None:
+    for part in ("image", "label"):
+        (tmp_path / part).mkdir()
+    cv2.imwrite(str(tmp_path / "image" / "a.png"), np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(InputError, match=r"a\.png has no label map"):
+        find_labelled_pairs(tmp_path)
+
+
+def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"broken\.png"):
+        read_labelled(LabelledPair(tmp_path / "broken.png", tmp_path / "broken.png"))
