@@ -156,9 +156,7 @@ class BagReader:
         image_topics = [
             topic
             for topic in self.topics.values()
-            if topic.message_type in (IMAGE_TYPE, COMPRESSED_IMAGE_TYPE)
-            and topic.count
-            and topic.name != LABEL_TOPIC
+            if topic.message_type in (IMAGE_TYPE, COMPRESSED_IMAGE_TYPE) and topic.count and topic.name != LABEL_TOPIC
         ]
         if not image_topics:
             raise BagError(f"{self.path} has no topic with camera images; {self._contents()}")
@@ -210,9 +208,7 @@ class BagReader:
             BagError: if the type is not one of ROS 2's own or the bytes do not make such a message.
         """
         if message.message_type not in self._typestore.fielddefs:
-            raise BagError(
-                f"topic {message.topic} of {self.path} has type {message.message_type}, unknown here"
-            )
+            raise BagError(f"topic {message.topic} of {self.path} has type {message.message_type}, unknown here")
         try:
             return self._typestore.deserialize_cdr(message.data, message.message_type)
         except Exception as error:  # as in __enter__
@@ -220,14 +216,10 @@ class BagReader:
 
     def _check_path(self) -> None:
         if not self.path.exists():
-            raise BagError(
-                f"{self.path} does not exist; expected a rosbag2 folder, or a .mcap or .db3 file of one"
-            )
+            raise BagError(f"{self.path} does not exist; expected a rosbag2 folder, or a .mcap or .db3 file of one")
         if self.path.is_file():
             if self.path.suffix not in _STORAGE_SUFFIXES:
-                raise BagError(
-                    f"{self.path} is not a bag; expected a rosbag2 folder, or a .mcap or .db3 file of one"
-                )
+                raise BagError(f"{self.path} is not a bag; expected a rosbag2 folder, or a .mcap or .db3 file of one")
         elif not (self.path / "metadata.yaml").is_file():
             if is_bag(self.path):
                 raise BagError(
@@ -364,9 +356,7 @@ class BagWriter:
 def is_bag(path: Path) -> bool:
     """Whether a path is a .mcap or .db3 file, or a folder with metadata.yaml or such a file in it."""
     if path.is_dir():
-        return any(
-            entry.name == "metadata.yaml" or entry.suffix in _STORAGE_SUFFIXES for entry in path.iterdir()
-        )
+        return any(entry.name == "metadata.yaml" or entry.suffix in _STORAGE_SUFFIXES for entry in path.iterdir())
     return path.suffix in _STORAGE_SUFFIXES
 
 
@@ -439,7 +429,5 @@ def _check_database_is_whole(path: Path) -> None:
 def _header(stamp_ns: int, frame_id: str) -> SimpleNamespace:
     sec, nanosec = divmod(stamp_ns, 1_000_000_000)
     if not 0 <= sec < 2**31:
-        raise BagError(
-            f"a stamp must be within 0…2³¹ s, got {stamp_ns} ns; stamps count nanoseconds since 1970"
-        )
+        raise BagError(f"a stamp must be within 0…2³¹ s, got {stamp_ns} ns; stamps count nanoseconds since 1970")
     return SimpleNamespace(stamp=SimpleNamespace(sec=sec, nanosec=nanosec), frame_id=frame_id)

@@ -127,7 +127,11 @@ def load_golden(bundle: ModelBundle) -> Golden:
         BundleError: if the file holds other arrays than it should.
     """
     height, width = bundle.network_hw
-    expected = {"frames": (1, height, width, 3), "class_map": (1, height, width), "confidence": (1, height, width)}
+    expected = {
+        "frames": (1, height, width, 3),
+        "class_map": (1, height, width),
+        "confidence": (1, height, width),
+    }
     try:
         with np.load(bundle.golden.path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in expected}
@@ -154,7 +158,9 @@ def sha256_of(path: Path) -> str:
 def _read_manifest(directory: Path) -> dict[str, Any]:
     path = directory / MANIFEST
     if not path.is_file():
-        raise BundleError(f"{directory} is no model bundle: it has no {MANIFEST}; name a folder that engines.export wrote")
+        raise BundleError(
+            f"{directory} is no model bundle: it has no {MANIFEST}; name a folder that engines.export wrote"
+        )
     if path.stat().st_size > _MANIFEST_BYTES_MAX:
         raise BundleError(f"{path} is larger than {_MANIFEST_BYTES_MAX} bytes; it is no {MANIFEST} of this package")
     try:
@@ -182,13 +188,16 @@ def _checked_file(files: dict[str, Any], directory: Path, role: str) -> BundleFi
     size_bytes = _field(entry, directory, "size_bytes", int)
     path = directory / name
     if not path.resolve().is_relative_to(directory.resolve()):
-        raise BundleError(f"{directory / MANIFEST}: {role} points outside the bundle ({name}); such a bundle is refused")
+        raise BundleError(
+            f"{directory / MANIFEST}: {role} points outside the bundle ({name}); such a bundle is refused"
+        )
     if not path.is_file():
         raise BundleError(f"{directory} lacks {name}; copy the whole bundle folder or export the model again")
     found_bytes = path.stat().st_size
     if found_bytes != size_bytes or size_bytes > _FILE_BYTES_MAX:
         raise BundleError(
-            f"{path} has {found_bytes} bytes, {MANIFEST} says {size_bytes}; copy the bundle again or export the model again"
+            f"{path} has {found_bytes} bytes, {MANIFEST} says {size_bytes}; "
+            "copy the bundle again or export the model again"
         )
     found = sha256_of(path)
     if found != sha256:

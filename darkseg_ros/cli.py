@@ -36,9 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="darkseg", description="Segment night images and videos, make bags."
-    )
+    parser = argparse.ArgumentParser(prog="darkseg", description="Segment night images and videos, make bags.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     segment = commands.add_parser("segment", help="class maps of images, folders, videos and bags")
@@ -68,30 +66,31 @@ def _parser() -> argparse.ArgumentParser:
 
     from_video = bag_commands.add_parser("from-video", help="turn a video into a bag")
     from_video.add_argument("video", type=Path)
-    from_video.add_argument(
-        "--out", type=Path, required=True, help="the bag, a folder that does not exist yet"
-    )
+    from_video.add_argument("--out", type=Path, required=True, help="the bag, a folder that does not exist yet")
     from_video.add_argument("--compressed", action="store_true", help="write JPEGs instead of raw images")
     from_video.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap")
-    from_video.add_argument(
-        "--topic", help="default: /camera/image_raw, compressed: /camera/image_raw/compressed"
-    )
-    from_video.add_argument("--rate-hz", type=float, help="default: the video's own")
+    from_video.add_argument("--topic", help="default: /camera/image_raw, compressed: /camera/image_raw/compressed")
+    from_video.add_argument("--rate-hz", type=_positive, help="default: the video's own")
     from_video.set_defaults(run=_bag_from_video)
 
     play = bag_commands.add_parser("play", help="publish a bag's messages as they were recorded")
     play.add_argument("bag", type=Path)
-    play.add_argument("--rate", type=float, default=1.0, help="1 = as recorded, 2 = twice as fast")
+    play.add_argument("--rate", type=_positive, default=1.0, help="1 = as recorded, 2 = twice as fast")
     play.add_argument("--loop", action="store_true", help="start again at the end, until Ctrl-C")
     play.add_argument("--clock", action="store_true", help="publish /clock for nodes with use_sim_time")
     play.set_defaults(run=_bag_play)
     return parser
 
 
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    return number
+
+
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--bundle", type=Path, help="model bundle; default: the one that came with the package"
-    )
+    parser.add_argument("--bundle", type=Path, help="model bundle; default: the one that came with the package")
     parser.add_argument("--backend", choices=BACKENDS, default="auto", help="inference library")
 
 
@@ -112,9 +111,7 @@ def _segment(arguments: argparse.Namespace) -> None:
     finally:
         segmenter.close()
     folders = ", ".join(map(str, segmented.folders))
-    print(
-        f"{segmented.frames} class maps in {folders}, by {segmenter.bundle.name} on {segmenter.engine.name}"
-    )
+    print(f"{segmented.frames} class maps in {folders}, by {segmenter.bundle.name} on {segmenter.engine.name}")
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -123,9 +120,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         metrics = evaluate_files(segmenter, images=arguments.images, labels=arguments.labels)
     finally:
         segmenter.close()
-    write_metrics(
-        metrics, arguments.out / METRICS_FILE, bundle=segmenter.bundle.name, engine=segmenter.engine.name
-    )
+    write_metrics(metrics, arguments.out / METRICS_FILE, bundle=segmenter.bundle.name, engine=segmenter.engine.name)
     print("\n".join(table_of(metrics)))
 
 
@@ -149,7 +144,11 @@ def _bag_play(arguments: argparse.Namespace) -> None:
             f"playing a bag needs ROS 2 ({error}); source a ROS 2 installation, or use the environment that "
             "`make demo` sets up: .venv/bin/darkseg"
         ) from error
-    play_bag(arguments.bag, rate=arguments.rate, loop=arguments.loop, publish_clock=arguments.clock)
+    report = play_bag(arguments.bag, rate=arguments.rate, loop=arguments.loop, publish_clock=arguments.clock)
+    print(f"{report.messages} messages in {report.seconds:.1f} s")
+    if report.skipped_topics:
+        topics = ", ".join(report.skipped_topics)
+        print(f"not played, as their types are not installed: {topics}", file=sys.stderr)
 
 
 if __name__ == "__main__":

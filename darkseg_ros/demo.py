@@ -1,9 +1,10 @@
 """A night drive through the live ROS 2 node: `python -m darkseg_ros.demo --out out/demo`.
 
-    bag -> player (a process) -> segmentation_node (a process) -> recorder (here) -> overlay.mp4, index.html, metrics.json
+    bag -> player (a process) -> segmentation_node (a process) -> recorder (here)
+    -> overlay.mp4, index.html (with overlay.webm), metrics.json
 
-Progress goes to stderr; the last line of stdout is the content of metrics.json. Without an input it drives through
-generated night scenes, which have label maps.
+Progress goes to stderr; the last line of stdout is the content of metrics.json. Without an input it drives
+through generated night scenes, which have label maps.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -53,17 +54,15 @@ from darkseg_ros.synthetic_drive import SyntheticDrive
 from darkseg_ros.video_writer import VideoWriter
 from darkseg_ros.videos import frame_time_ns
 
-if TYPE_CHECKING:
-    from darkseg_ros.nodes.class_map_recorder import ClassMapRecord, ClassMapRecorder
-
-VIDEO_NAME, PAGE_NAME, METRICS_NAME = "overlay.mp4", "index.html", "metrics.json"
+VIDEO_NAME, PAGE_VIDEO_NAME = "overlay.mp4", "overlay.webm"
+PAGE_NAME, METRICS_NAME = "index.html", "metrics.json"
 
 _CLASS_MAP_TOPIC = "/segmentation_node/class_map"
 _DRIVE_SEED = 7
 _DRIVE_HW = (512, 1024)
 _DRIVE_RATE_HZ = 30.0
 _MOMENTS = 8
-_VIDEO_WIDTH_MAX = 1280
+_PAGE_VIDEO_WIDTH_MAX = 768  # VP8 takes 50 ms a frame at this size, several times that at full HD
 _START_TIMEOUT_S = 120.0
 _DISCOVERY_TIMEOUT_S = 30.0
 _DRAIN_TIMEOUT_S = 30.0
@@ -74,6 +73,28 @@ _PUBLISHED_AT = struct.Struct("<q")
 
 class DemoError(DarksegError):
     """The node or the player did not do its part."""
+
+
+class ClassMapRecord(Protocol):
+    """What is read of nodes/class_map_recorder.py, which only a function may import: it needs ROS 2."""
+
+    @property
+    def stamp_ns(self) -> int: ...
+    @property
+    def frame_id(self) -> str: ...
+    @property
+    def received_ns(self) -> int: ...
+    @property
+    def path(self) -> Path | None: ...
+
+
+class Recorder(Protocol):
+    """The same for the recorder."""
+
+    @property
+    def records(self) -> Sequence[ClassMapRecord]: ...
+    @property
+    def diagnostics(self) -> dict[str, str]: ...
 
 
 @dataclass(frozen=True)
@@ -124,15 +145,9 @@ class Playback:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; the exit status is 0, 1 after an error, 2 for a bad command line, 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(
-        prog="python -m darkseg_ros.demo", description=__doc__.partition("\n")[0]
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("out/demo"), help="folder for page, video and metrics"
-    )
-    parser.add_argument(
-        "--input", type=Path, help="a video or a rosbag2 bag; default: a generated night drive"
-    )
+    parser = argparse.ArgumentParser(prog="python -m darkseg_ros.demo", description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for page, video and metrics")
+    parser.add_argument("--input", type=Path, help="a video or a rosbag2 bag; default: a generated night drive")
     parser.add_argument("--topic", help="image topic of a bag that has several")
     parser.add_argument("--bundle", type=Path, help="default: the one that came with the package")
     parser.add_argument("--backend", choices=BACKENDS, default="auto", help="inference library")
@@ -167,7 +182,7 @@ def run_demo(
     The files appear together at the end; a run that fails leaves those of an earlier one as they were.
 
     Args:
-        out: folder for the three files, made if needed.
+        out: folder for the four files, made if needed.
         given: a video or bag, None for a generated drive.
         topic: the bag's image topic, where it has several.
         bundle: folder of the model bundle.
@@ -175,8 +190,8 @@ def run_demo(
         seconds: length of the generated drive.
 
     Raises:
-        DarksegError: if the input or the bundle cannot be used, the node does not start or ends early, or no class
-            map comes back.
+        DarksegError: if the input or the bundle cannot be used, the node does not start or ends early, or no
+            class map comes back.
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; name a folder to write to")
@@ -191,7 +206,7 @@ def run_demo(
         result = work / "result"
         figures = _write_result(drive, playback, result)
         out.mkdir(exist_ok=True)
-        for name in (VIDEO_NAME, METRICS_NAME, PAGE_NAME):
+        for name in (VIDEO_NAME, PAGE_VIDEO_NAME, METRICS_NAME, PAGE_NAME):
             (result / name).replace(out / name)
     _say(f"open {out / PAGE_NAME} in a browser")
     return figures
@@ -229,9 +244,7 @@ def _render_drive(bag: Path, *, frames: int) -> None:
             scene = drive.frame(index)
             stamp_ns = START_STAMP_NS + frame_time_ns(index, rate_hz=_DRIVE_RATE_HZ)
             writer.write_image(IMAGE_TOPIC, scene.bgr, stamp_ns=stamp_ns, frame_id=FRAME_ID)
-            writer.write_image(
-                LABEL_TOPIC, scene.label_map, stamp_ns=stamp_ns, frame_id=FRAME_ID, encoding="mono8"
-            )
+            writer.write_image(LABEL_TOPIC, scene.label_map, stamp_ns=stamp_ns, frame_id=FRAME_ID, encoding="mono8")
 
 
 def _open_drive(name: str, bag: Path, *, topic: str | None) -> Drive:
@@ -285,17 +298,15 @@ def _play_through_node(drive: Drive, *, bundle: Path, backend: str, work: Path) 
     if not recorder.records:
         last = reports[-1]
         raise DemoError(
-            f"no class map came back for {len(drive.frames)} images; {last.get('frames_in', '0')} reached the node, "
-            f"its last error: {last.get('last_error') or 'none'}"
+            f"no class map came back for {len(drive.frames)} images; {last.get('frames_in', '0')} reached "
+            f"the node, its last error: {last.get('last_error') or 'none'}"
         )
     inference_ms = tuple(float(report["inference_ms"]) for report in reports if report.get("inference_ms"))
     return Playback(tuple(published), tuple(recorder.records), reports[-1], inference_ms)
 
 
 @contextmanager
-def _running_node(
-    drive: Drive, *, bundle: Path, backend: str, log: Path
-) -> Iterator[subprocess.Popen[bytes]]:
+def _running_node(drive: Drive, *, bundle: Path, backend: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     input_name = "image/compressed" if drive.compressed else "image"
     parameters = {
         "transport": "compressed" if drive.compressed else "raw",
@@ -354,7 +365,7 @@ def _play(bag: Path, topic: str, published_path: Path) -> None:
             sys.exit(1)
 
 
-def _wait_until_active(node: subprocess.Popen[bytes], recorder: ClassMapRecorder, *, log: Path) -> None:
+def _wait_until_active(node: subprocess.Popen[bytes], recorder: Recorder, *, log: Path) -> None:
     deadline_s = time.monotonic() + _START_TIMEOUT_S
     while recorder.diagnostics.get("state") != "active":
         _check_alive(node, log)
@@ -364,8 +375,8 @@ def _wait_until_active(node: subprocess.Popen[bytes], recorder: ClassMapRecorder
         if time.monotonic() > deadline_s:
             state = recorder.diagnostics.get("state", "unknown: no diagnostics came")
             raise DemoError(
-                f"segmentation_node did not become active within {_START_TIMEOUT_S:g} s, its state is {state}; "
-                f"its last words: {_last_words(log)}"
+                f"segmentation_node did not become active within {_START_TIMEOUT_S:g} s, its state is "
+                f"{state}; its last words: {_last_words(log)}"
             )
         time.sleep(_POLL_S)
 
@@ -373,7 +384,7 @@ def _wait_until_active(node: subprocess.Popen[bytes], recorder: ClassMapRecorder
 def _watch(
     node: subprocess.Popen[bytes],
     player: multiprocessing.process.BaseProcess,
-    recorder: ClassMapRecorder,
+    recorder: Recorder,
     *,
     frames: int,
     log: Path,
@@ -399,8 +410,9 @@ def _watch(
                     return reports
                 if now_s - ended_s > _DRAIN_TIMEOUT_S:
                     raise DemoError(
-                        f"segmentation_node still works on {reports[-1].get('frames_in_progress', '?')} frames "
-                        f"{_DRAIN_TIMEOUT_S:g} s after the last one was played; its last words: {_last_words(log)}"
+                        f"segmentation_node has not answered {reports[-1].get('frames_in_progress', '?')} "
+                        f"frames {_DRAIN_TIMEOUT_S:g} s after the last was played; "
+                        f"its last words: {_last_words(log)}"
                     )
             time.sleep(_POLL_S)
 
@@ -444,20 +456,22 @@ def _write_result(drive: Drive, playback: Playback, folder: Path) -> DemoFigures
     input_rate_hz = _rate_hz(playback.published_ns)
     frame_hw = (0, 0)
     _say("writing overlay video and page")
-    with VideoWriter(folder / VIDEO_NAME, rate_hz=input_rate_hz or _DRIVE_RATE_HZ) as video:
+    rate_hz = input_rate_hz or _DRIVE_RATE_HZ
+    with (
+        VideoWriter(folder / VIDEO_NAME, rate_hz=rate_hz) as video,
+        VideoWriter(folder / PAGE_VIDEO_NAME, rate_hz=rate_hz) as page_video,
+    ):
         pictures = _pictures_of(drive)
-        for index, (bgr, label_map) in enumerate(
-            _progress(pictures, total=len(drive.frames), what="overlay")
-        ):
+        for index, (bgr, label_map) in enumerate(_progress(pictures, total=len(drive.frames), what="overlay")):
             if bgr is None:
                 continue
             frame_hw = (bgr.shape[0], bgr.shape[1])
             class_map = _read_class_map(record_of_frame[index])
+            overlay = _marked_without_class_map(bgr) if class_map is None else draw_overlay(bgr, class_map)
+            video.write(overlay)
+            page_video.write(_at_most(_PAGE_VIDEO_WIDTH_MAX, overlay))
             if class_map is None:
-                video.write(_at_most(_VIDEO_WIDTH_MAX, _marked_without_class_map(bgr)))
                 continue
-            overlay = draw_overlay(bgr, class_map)
-            video.write(_at_most(_VIDEO_WIDTH_MAX, overlay))
             tally.pixels += np.bincount(class_map.ravel(), minlength=256)
             if label_map is not None:
                 _add_labelled(tally, label_map, class_map, drive=drive)
@@ -475,7 +489,7 @@ def _write_result(drive: Drive, playback: Playback, folder: Path) -> DemoFigures
     )
     page = render_page(
         figures,
-        video_name=VIDEO_NAME,
+        video_name=PAGE_VIDEO_NAME,
         moments=moments,
         ages=ages,
         pixel_share=tally.pixels[:NUM_CLASSES] / max(1, tally.pixels.sum()),
@@ -492,8 +506,8 @@ def match_records(
     """Find the image of each class map by stamp and frame_id.
 
     Returns:
-        The class map of each image, None where none came; and whether every class map belongs to an image that
-        has no other one.
+        The class map of each image, None where none came; and whether every class map belongs to an image
+        that has no other one.
     """
     free: dict[InputFrame, list[int]] = {}
     for index in reversed(range(len(frames))):
@@ -543,13 +557,18 @@ def _figures(
         age_p50_ms=p50,
         age_p95_ms=p95,
         age_p99_ms=p99,
-        inference_p50_ms=float(np.median(playback.inference_ms)) if playback.inference_ms else None,
+        inference_p50_ms=_median(playback.inference_ms),
+        node_latency_p50_ms=float(report["latency_p50_ms"]) if report["latency_p50_ms"] else None,
         input_rate_hz=round(input_rate_hz or 0.0, 2),
         rate_hz=None if rate_hz is None else round(rate_hz, 2),
         miou=metrics.miou if metrics else None,
         miou_present=metrics.miou_present if metrics else None,
         iou=metrics.iou if metrics else None,
     )
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return round(float(np.median(values)), 2) if values else None
 
 
 def _age_ms(record: ClassMapRecord | None, published_ns: int) -> float | None:
@@ -562,7 +581,7 @@ def _rate_hz(times_ns: Sequence[int]) -> float | None:
 
 
 def _pictures_of(drive: Drive) -> Iterator[tuple[np.ndarray | None, np.ndarray | None]]:
-    """Camera image and label map of each frame; None for an image that cannot be decoded, or without label map."""
+    """Camera image and label map of each frame; None where it cannot be decoded, or there is none."""
     decode = bgr_from_compressed_image if drive.compressed else bgr_from_image
     labels = _label_maps_of(drive)
     label_stamp_ns, label_map = next(labels, (0, None))
@@ -594,9 +613,7 @@ def _add_labelled(tally: _Tally, label_map: np.ndarray, class_map: np.ndarray, *
     try:
         tally.evaluation.add(label_map, class_map)
     except ValueError as error:
-        raise InputError(
-            f"{LABEL_TOPIC} of {drive.bag} holds no label maps of its images: {error}"
-        ) from error
+        raise InputError(f"{LABEL_TOPIC} of {drive.bag} holds no label maps of its images: {error}") from error
     tally.labelled = tally.labelled or bool(tally.evaluation.confusion.any())
 
 
@@ -609,9 +626,7 @@ def _marked_without_class_map(bgr: np.ndarray) -> np.ndarray:
     scale = bgr.shape[1] / 1024
     origin = (max(1, round(20 * scale)), max(1, round(48 * scale)))
     font, thickness = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(2 * scale))
-    cv2.putText(
-        marked, "no class map", origin, font, max(0.2, 1.2 * scale), (80, 80, 255), thickness, cv2.LINE_AA
-    )
+    cv2.putText(marked, "no class map", origin, font, max(0.2, 1.2 * scale), (80, 80, 255), thickness, cv2.LINE_AA)
     return marked
 
 

@@ -31,13 +31,15 @@ class DemoFigures:
         frames_received: images that reached the node, by its own count.
         frames_out: class maps that came back.
         dropped: frames that the node left out on purpose, by reason; only reasons that occurred.
-        lost: frames_in − frames_out − dropped: messages that the middleware lost before or after the node.
-        stamps_and_frame_ids_match: every class map bears stamp and frame_id of an image, and no image has two.
+        lost: frames_in − frames_out − dropped: what the middleware lost before or after the node.
+        stamps_and_frame_ids_match: every class map bears stamp and frame_id of an image, no image has two.
         age_p50_ms: age at publish: from handing the image to the player's middleware to the arrival of its
             class map, so transport both ways is in it. Null when no class map came.
         age_p95_ms: the same, 95th percentile.
         age_p99_ms: the same, 99th percentile.
-        inference_p50_ms: time in the engine, median of the node's reports.
+        inference_p50_ms: time in the engine, median of the node's reports (one a second).
+        node_latency_p50_ms: from arrival in the node to publication, by the node's own measure, its last 300
+            frames.
         input_rate_hz: images a second, as played.
         rate_hz: class maps a second, as they came.
         miou: against the bag's label maps, mean over classes in label maps or class maps; null without them.
@@ -59,6 +61,7 @@ class DemoFigures:
     age_p95_ms: float | None
     age_p99_ms: float | None
     inference_p50_ms: float | None
+    node_latency_p50_ms: float | None
     input_rate_hz: float
     rate_hz: float | None
     miou: float | None
@@ -112,7 +115,7 @@ def render_page(
         A whole HTML document.
     """
     height, width = figures.frame_hw
-    rate = "" if figures.rate_hz is None else f", {figures.rate_hz:.1f} class maps a second came back"
+    rate = "" if figures.rate_hz is None else f", {figures.rate_hz:.1f} class maps a second"
     return _PAGE.substitute(
         title=html.escape(f"darkseg_ros · {figures.input}"),
         input=html.escape(figures.input),
@@ -125,6 +128,7 @@ def render_page(
         chart=_age_chart(ages),
         chart_caption=_chart_caption(figures),
         picture_columns=3 if any(moment.label_bgr is not None for moment in moments) else 2,
+        legend="\n".join(f"<span>{_swatch(train_id)}</span>" for train_id in range(NUM_CLASSES)),
         moments="\n".join(_moment_row(moment) for moment in moments),
         classes="\n".join(_class_rows(figures, pixel_share)),
         iou_heading="" if figures.iou is None else "<th>IoU</th>",
@@ -145,14 +149,16 @@ def _cards(figures: DemoFigures) -> list[str]:
         _card(
             "age at publish",
             _ms(figures.age_p50_ms),
-            f"p95 {_ms(figures.age_p95_ms)} · p99 {_ms(figures.age_p99_ms)}",
+            f"p95 {_ms(figures.age_p95_ms)}, p99 {_ms(figures.age_p99_ms)}",
         ),
-        _card("inference", _ms(figures.inference_p50_ms), "median time in the engine"),
+        _card(
+            "inference",
+            _ms(figures.inference_p50_ms),
+            f"in the engine, of {_ms(figures.node_latency_p50_ms)} in the node",
+        ),
     ]
     if figures.miou is not None:
-        cards.append(
-            _card("mIoU", _percent(figures.miou), f"{_percent(figures.miou_present)} over labelled classes")
-        )
+        cards.append(_card("mIoU", _percent(figures.miou), f"{_percent(figures.miou_present)} over labelled classes"))
     return cards
 
 
@@ -174,8 +180,8 @@ def _chart_caption(figures: DemoFigures) -> str:
     dropped_or_lost = figures.frames_in - figures.frames_out
     without = f" {dropped_or_lost} frames without a class map are marked in red." if dropped_or_lost else ""
     return (
-        "From handing a frame to the player's middleware to the arrival of its class map, transport both ways "
-        f"included.{without}"
+        "From handing a frame to the player's middleware to the arrival of its class map, transport both "
+        f"ways included.{without}"
     )
 
 
@@ -194,18 +200,18 @@ def _age_chart(ages: Sequence[FrameAge]) -> str:
         x = age.time_s / end_s * width
         if age.age_ms is None:
             pen_down = False
-            ticks.append(
-                f'<line class="missing" x1="{x:.1f}" x2="{x:.1f}" y1="{height}" y2="{height - 14}"/>'
-            )
+            ticks.append(f'<line class="missing" x1="{x:.1f}" x2="{x:.1f}" y1="{height}" y2="{height - 14}"/>')
             continue
         steps.append(f"{'L' if pen_down else 'M'}{x:.1f} {height - age.age_ms / top_ms * height:.1f}")
         pen_down = True
     path = "".join(steps)
     middle = height / 2
     return (
-        f'<div class="chart"><span class="top">{top_ms:g} ms</span><span class="middle">{top_ms / 2:g} ms</span>'
+        f'<div class="chart"><span class="top">{top_ms:g} ms</span>'
+        f'<span class="middle">{top_ms / 2:g} ms</span>'
         f'<span class="bottom">0</span><span class="end">{end_s:.1f} s</span>'
-        f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" role="img" aria-label="age of each frame">'
+        f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" role="img" '
+        'aria-label="age of each frame">'
         f'<line class="grid" x1="0" x2="{width}" y1="0.5" y2="0.5"/>'
         f'<line class="grid" x1="0" x2="{width}" y1="{middle}" y2="{middle}"/>'
         f'<line class="grid" x1="0" x2="{width}" y1="{height - 0.5}" y2="{height - 0.5}"/>'
@@ -244,16 +250,20 @@ def _class_rows(figures: DemoFigures, pixel_share: np.ndarray) -> list[str]:
     rows = []
     largest = max(float(pixel_share.max()), 1e-9)
     for train_id in range(NUM_CLASSES):
-        row, share = CLASSES[train_id], float(pixel_share[train_id])
-        red, green, blue = row.rgb
-        iou = "" if figures.iou is None else f"<td>{_percent(figures.iou[row.name])}</td>"
-        absent = ' class="absent"' if not share and not (figures.iou and figures.iou[row.name]) else ""
+        share = float(pixel_share[train_id])
+        iou = "" if figures.iou is None else f"<td>{_percent(figures.iou[CLASSES[train_id].name])}</td>"
+        absent = "" if share else ' class="absent"'
         rows.append(
-            f'<tr{absent}><td><i style="background:rgb({red},{green},{blue})"></i>{html.escape(row.name)}</td>'
+            f"<tr{absent}><td>{_swatch(train_id)}</td>"
             f'<td><span class="bar" style="width:{100 * share / largest:.1f}%"></span></td>'
             f"<td>{_share(share)}</td>{iou}</tr>"
         )
     return rows
+
+
+def _swatch(train_id: int) -> str:
+    red, green, blue = CLASSES[train_id].rgb
+    return f'<i style="background:rgb({red},{green},{blue})"></i>{html.escape(CLASSES[train_id].name)}'
 
 
 def _share(share: float) -> str:
@@ -282,9 +292,10 @@ body { margin: 0 auto; max-width: 1280px; padding: 40px 28px 64px; background: v
   color: var(--text); font: 16px/1.5 system-ui, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
 h1 { margin: 0; font-size: 30px; letter-spacing: -.01em; }
 h2 { margin: 44px 0 4px; font-size: 20px; }
-p { margin: 4px 0 14px; color: var(--quiet); max-width: 80ch; }
+p { margin: 4px 0 14px; color: var(--quiet); max-width: 92ch; }
 p b { color: var(--text); font-weight: 600; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(160px, 1fr)); gap: 12px; margin: 24px 0; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(160px, 1fr)); gap: 12px;
+  margin: 24px 0; }
 .card { background: var(--panel); border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px; }
 .card .name { color: var(--quiet); font-size: 13px; }
 .card .value { font-size: 26px; font-weight: 650; font-variant-numeric: tabular-nums; white-space: nowrap; }
@@ -303,17 +314,20 @@ video { display: block; width: 100%; max-height: 76vh; aspect-ratio: $aspect; ba
   font-size: 12.5px; white-space: nowrap; }
 .chart .top { top: 0; } .chart .middle { top: 80px; } .chart .bottom { top: 160px; }
 .chart .end { top: calc(160px + 14px); right: 0; }
-.moment { display: grid; grid-template-columns: repeat($picture_columns, 1fr); gap: 6px 10px; margin: 0 0 18px; }
-.moment .time { grid-column: 1 / -1; color: var(--quiet); font-size: 13px; font-variant-numeric: tabular-nums; }
+.moment { display: grid; grid-template-columns: repeat($picture_columns, 1fr); gap: 6px 10px;
+  margin: 0 0 18px; }
+.moment .time { grid-column: 1 / -1; color: var(--quiet); font-size: 13px;
+  font-variant-numeric: tabular-nums; }
 figure { margin: 0; position: relative; }
 figure img { display: block; width: 100%; border-radius: 8px; border: 1px solid var(--line); }
-figcaption { position: absolute; left: 8px; bottom: 8px; padding: 1px 8px; border-radius: 6px; font-size: 12px;
-  background: rgba(13, 17, 23, .78); }
+figcaption { position: absolute; left: 8px; bottom: 8px; padding: 1px 8px; border-radius: 6px;
+  font-size: 12px; background: rgba(13, 17, 23, .78); }
 table { border-collapse: collapse; width: 100%; max-width: 760px; font-variant-numeric: tabular-nums; }
 th { text-align: left; color: var(--quiet); font-weight: 500; font-size: 13px; }
 th, td { padding: 4px 14px 4px 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
 td:nth-child(2) { width: 45%; }
-td i { display: inline-block; width: 18px; height: 18px; margin-right: 10px; border-radius: 4px;
+.legend { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 0 0 18px; font-size: 13px; }
+i { display: inline-block; width: 16px; height: 16px; margin-right: 8px; border-radius: 4px;
   vertical-align: -3px; border: 1px solid rgba(255, 255, 255, .28); }
 td .bar { display: block; height: 8px; border-radius: 4px; background: var(--accent); opacity: .75; }
 tr.absent { color: var(--quiet); }
@@ -332,7 +346,10 @@ $cards
 <p>$chart_caption</p>
 $chart
 <h2>Before and after</h2>
-<p>The class map lies over the camera image in the colours of the table below; unlabelled pixels keep the image.</p>
+<p>The class map lies over the camera image in these colours; unlabelled pixels keep the image.</p>
+<div class="legend">
+$legend
+</div>
 $moments
 <h2>Classes</h2>
 <p>Share of all pixels in the class maps. $iou_note</p>

@@ -176,7 +176,7 @@ class Evaluation:
     @property
     def confusion(self) -> np.ndarray:
         """(19, 20) int64, summed over all images."""
-        return np.sum(self._confusions, axis=0, dtype=np.int64)
+        return np.asarray(np.sum(self._confusions, axis=0, dtype=np.int64))
 
     def metrics(self) -> Metrics:
         """The figures over all images.
@@ -196,10 +196,7 @@ class Evaluation:
             pixel_accuracy=pixel_accuracy(confusion),
             class_accuracy=class_accuracy(confusion),
             fwiou=frequency_weighted_iou(confusion),
-            iou={
-                name: None if np.isnan(value) else float(value)
-                for name, value in zip(CLASS_NAMES, iou, strict=True)
-            },
+            iou={name: None if np.isnan(value) else float(value) for name, value in zip(CLASS_NAMES, iou, strict=True)},
             images=len(self._confusions),
             ci95=bootstrap_intervals(np.stack(self._confusions)),
             ece=self._calibration.expected_calibration_error() if self._calibration.pixels.any() else None,

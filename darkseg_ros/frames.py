@@ -74,9 +74,7 @@ def open_frames(path: Path | str, *, topic: str | None = None) -> FrameSource:
     """
     path = Path(path)
     if not path.exists():
-        raise InputError(
-            f"{path} does not exist; expected an image, a folder of images, a video or a rosbag2 bag"
-        )
+        raise InputError(f"{path} does not exist; expected an image, a folder of images, a video or a rosbag2 bag")
     try:
         if is_bag(path):
             return _open_bag(path, topic)

@@ -200,9 +200,7 @@ def bgr_from_jpeg_or_png(content: bytes | memoryview, *, upright: bool = False) 
         raise ImageMessageError(f"{kind} of {width}×{height} is corrupt; check the camera and its link")
     turned = upright and bgr.shape[:2] == (width, height)
     if bgr.shape[:2] != (height, width) and not turned:
-        raise ImageMessageError(
-            f"{kind} declares {width}×{height} but decodes to {bgr.shape[1]}×{bgr.shape[0]}"
-        )
+        raise ImageMessageError(f"{kind} declares {width}×{height} but decodes to {bgr.shape[1]}×{bgr.shape[0]}")
     return bgr
 
 
@@ -227,9 +225,7 @@ def fill_image(message: _Message, pixels: np.ndarray, *, encoding: str, header: 
     shape_fits = pixels.ndim == 2 if channels == 1 else pixels.ndim == 3 and pixels.shape[2] == channels
     if pixels.dtype != np.uint8 or not shape_fits or pixels.size == 0:
         expected = "(H, W)" if channels == 1 else f"(H, W, {channels})"
-        raise ValueError(
-            f"{encoding} needs {expected} uint8 with H, W ≥ 1, got {pixels.shape} {pixels.dtype}"
-        )
+        raise ValueError(f"{encoding} needs {expected} uint8 with H, W ≥ 1, got {pixels.shape} {pixels.dtype}")
     target: Any = message
     target.header = header
     # the middleware raises SystemError at publish for numpy's integers
@@ -260,9 +256,7 @@ def fill_compressed_image(message: _Message, bgr: np.ndarray, *, header: Any, qu
     if bgr.dtype != np.uint8 or bgr.ndim != 3 or bgr.shape[2] != 3 or bgr.size == 0:
         raise ValueError(f"expected (H, W, 3) uint8 BGR with H, W ≥ 1, got {bgr.shape} {bgr.dtype}")
     if max(bgr.shape[:2]) > 65535:
-        raise ValueError(
-            f"a JPEG has at most 65535 pixels a side, got {bgr.shape[1]}×{bgr.shape[0]}; send it raw"
-        )
+        raise ValueError(f"a JPEG has at most 65535 pixels a side, got {bgr.shape[1]}×{bgr.shape[0]}; send it raw")
     encoded, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
     if not encoded:
         raise ValueError(f"OpenCV could not encode {bgr.shape[1]}×{bgr.shape[0]} BGR as JPEG")
@@ -287,9 +281,7 @@ def _field(message: Any, name: str) -> Any:
     try:
         return getattr(message, name)
     except AttributeError:
-        raise ImageMessageError(
-            f"expected a message with a field {name}, got {type(message).__name__}"
-        ) from None
+        raise ImageMessageError(f"expected a message with a field {name}, got {type(message).__name__}") from None
 
 
 def _integer(message: Any, name: str) -> int:
@@ -318,17 +310,13 @@ def _encoding(message: Any) -> tuple[str, _Encoding]:
         raise ImageMessageError(f"encoding must be a string, got {type(name).__name__}")
     encoding = _ENCODINGS.get(name)
     if encoding is None:
-        raise ImageMessageError(
-            f"encoding {_short(name)} is not supported; known are {', '.join(_ENCODINGS)}"
-        )
+        raise ImageMessageError(f"encoding {_short(name)} is not supported; known are {', '.join(_ENCODINGS)}")
     return name, encoding
 
 
 def _check_size(height: int, width: int) -> None:
     if height < 1 or width < 1:
-        raise ImageMessageError(
-            f"the image is empty: {width}×{height}; check that the camera delivers frames"
-        )
+        raise ImageMessageError(f"the image is empty: {width}×{height}; check that the camera delivers frames")
     if height * width * 3 > MAX_IMAGE_BYTES:
         raise ImageMessageError(
             f"the image declares {width}×{height} pixels, "
@@ -345,9 +333,7 @@ def _pixels(message: Any, name: str, encoding: _Encoding) -> np.ndarray:
             f"{name} needs at least {encoding.min_px}×{encoding.min_px} pixels, got {width}×{height}"
         )
     if encoding.even_width and width % 2:
-        raise ImageMessageError(
-            f"{name} shares colour between pairs of pixels, so its width must be even, got {width}"
-        )
+        raise ImageMessageError(f"{name} shares colour between pairs of pixels, so its width must be even, got {width}")
     row_bytes = width * encoding.channels * encoding.itemsize
     if step < row_bytes:
         raise ImageMessageError(f"step must be at least {row_bytes} for {width} pixels of {name}, got {step}")
@@ -387,9 +373,7 @@ def _jpeg_hw(content: bytes) -> tuple[int, int]:
             if size_hw is None or content.rfind(_JPEG_END, position) < 0:
                 break
             return size_hw
-    raise ImageMessageError(
-        f"the JPEG of {len(content)} bytes is cut off or corrupt; check the camera and its link"
-    )
+    raise ImageMessageError(f"the JPEG of {len(content)} bytes is cut off or corrupt; check the camera and its link")
 
 
 def _png_hw(content: bytes) -> tuple[int, int]:
@@ -398,8 +382,6 @@ def _png_hw(content: bytes) -> tuple[int, int]:
     Source: W3C Portable Network Graphics (PNG) Specification, sections 5.3 and 11.2.
     """
     if content[12:16] != b"IHDR" or content.rfind(_PNG_END) < 0:
-        raise ImageMessageError(
-            f"the PNG of {len(content)} bytes is cut off or corrupt; check the camera and its link"
-        )
+        raise ImageMessageError(f"the PNG of {len(content)} bytes is cut off or corrupt; check the camera and its link")
     width, height = content[16:20], content[20:24]
     return int.from_bytes(height, "big"), int.from_bytes(width, "big")

@@ -65,9 +65,7 @@ def segment_files(
     written: set[Path] = set()
     frames = 0
     for source, folder in zip(sources, output_of_source, strict=True):
-        frames += _segment_source(
-            source, segmenter=segmenter, folder=folder, overlay=overlay, written=written
-        )
+        frames += _segment_source(source, segmenter=segmenter, folder=folder, overlay=overlay, written=written)
     return SegmentedFiles(frames, tuple(dict.fromkeys(output_of_source)))
 
 

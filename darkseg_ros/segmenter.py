@@ -46,7 +46,12 @@ class Segmenter:
 
     @classmethod
     def open(
-        cls, bundle_directory: str | Path, *, backend: str = "auto", threads: int = 0, min_confidence: float = 0.0
+        cls,
+        bundle_directory: str | Path,
+        *,
+        backend: str = "auto",
+        threads: int = 0,
+        min_confidence: float = 0.0,
     ) -> Segmenter:
         """Load a bundle, open its engine and check the golden answer; raises BundleError or EngineError."""
         bundle = load_bundle(bundle_directory)

@@ -16,6 +16,7 @@ RATE_WINDOW_S = 5.0
 
 _RATE_SAMPLES = 1024  # 200 Hz fill the window; a faster stream gets a shorter one, not more memory
 _LATENCY_SAMPLES = 300
+_OVERLOAD_FRAMES = 10  # of fewer, a few frames on their way would look like overload
 _FAULTS = frozenset(DropReason) - {DropReason.REPLACED, DropReason.DEACTIVATED}
 
 
@@ -145,9 +146,7 @@ class StreamMonitor:
             return StreamFigures(
                 frames_in=self._frames_in,
                 frames_published=self._frames_published,
-                frames_in_progress=self._frames_in
-                - self._frames_published
-                - sum(self._frames_dropped.values()),
+                frames_in_progress=self._frames_in - self._frames_published - sum(self._frames_dropped.values()),
                 frames_dropped=dict(self._frames_dropped),
                 stamp_rebases=self._stamp_rebases,
                 rate_in_hz=self._rate_hz(self._arrivals_s, now_s),
@@ -176,14 +175,8 @@ class StreamMonitor:
                 since = "no image any more" if self._arrivals_s else "no image since activation"
                 return Health(HealthLevel.STALE, since)
             waiting_since_s = self._unanswered_since_s
-            if (
-                stale_after_ms
-                and waiting_since_s is not None
-                and now_s - waiting_since_s > stale_after_ms / 1000
-            ):
-                return Health(
-                    HealthLevel.ERROR, f"images arrive, but no class map leaves{self._cause(now_s)}"
-                )
+            if stale_after_ms and waiting_since_s is not None and now_s - waiting_since_s > stale_after_ms / 1000:
+                return Health(HealthLevel.ERROR, f"images arrive, but no class map leaves{self._cause(now_s)}")
             if not self._arrivals_s:
                 return Health(HealthLevel.OK, "waiting for the first image")
             if cause := self._cause(now_s):
@@ -193,8 +186,9 @@ class StreamMonitor:
                     HealthLevel.WARN,
                     "running, max_age_ms has no effect: the stamps are not of the node's clock",
                 )
-            rate_in_hz = self._rate_hz(self._arrivals_s, now_s)
-            if rate_in_hz > 2 * self._rate_hz(self._publications_s, now_s) and self._window_is_full(now_s):
+            arrivals = self._count_in_window(self._arrivals_s, now_s)
+            publications = self._count_in_window(self._publications_s, now_s)
+            if arrivals >= _OVERLOAD_FRAMES and publications < arrivals / 2:
                 return Health(HealthLevel.WARN, "running, the engine serves less than half of the frames")
             return Health(HealthLevel.OK, "running")
 
@@ -203,14 +197,17 @@ class StreamMonitor:
             return ""
         return f": {self._fault[1].value}"
 
-    def _window_is_full(self, now_s: float) -> bool:
-        return bool(self._arrivals_s) and now_s - self._active_since_s >= RATE_WINDOW_S
-
     def _rate_hz(self, times_s: deque[float], now_s: float) -> float:
-        full = len(times_s) == times_s.maxlen
-        start_s = max(self._active_since_s, now_s - RATE_WINDOW_S, times_s[0] if full else -math.inf)
-        count = sum(time_s > start_s for time_s in times_s)
-        return count / (now_s - start_s) if now_s > start_s else 0.0
+        duration_s = now_s - self._window_start_s(times_s, now_s)
+        return self._count_in_window(times_s, now_s) / duration_s if duration_s > 0 else 0.0
+
+    def _count_in_window(self, times_s: deque[float], now_s: float) -> int:
+        start_s = self._window_start_s(times_s, now_s)
+        return sum(time_s > start_s for time_s in times_s)
+
+    def _window_start_s(self, times_s: deque[float], now_s: float) -> float:
+        oldest_kept_s = times_s[0] if len(times_s) == times_s.maxlen else -math.inf
+        return max(self._active_since_s, now_s - RATE_WINDOW_S, oldest_kept_s)
 
 
 def percentile(values: Sequence[float] | deque[float], percent: float) -> float | None:

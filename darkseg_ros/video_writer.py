@@ -1,4 +1,4 @@
-"""Videos that browsers and players show."""
+"""Videos for players and for browsers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ import numpy as np
 from darkseg_ros.errors import InputError
 from darkseg_ros.whole_files import whole_file
 
-_CODECS = ("avc1", "vp09")
-"""H.264, then VP9, both in MP4. Browsers do not play mp4v, the codec of most OpenCV examples. OpenCV's wheels
-cannot write H.264. VP9 costs 55 ms of processor time for a frame of 1024×512 where mp4v costs 1 (OpenCV
-5.0.0.93, one core of a busy Xeon, 2026-11-22); OpenCV hands no speed setting to the encoder."""
+_CODECS_OF_SUFFIX = {".mp4": ("avc1", "mp4v"), ".webm": ("VP80",)}
+"""What players take (.mp4) and what browsers take (.webm): Chromium 156 shows VP8 and nothing of mp4v.
+
+H.264 (avc1) would serve both, but OpenCV's wheels cannot write it. Processor time for a grainy frame of
+1024×512: mp4v 2.5 ms, VP8 91 ms, VP9 323 ms, and OpenCV hands no speed setting to the encoder
+(OpenCV 5.0.0.93, one core of a busy Xeon, 2026-11-22). So an MP4 for browsers (VP9) would take longer than the
+drive.
+"""
 
 
 class VideoWriter:
-    """An MP4 that appears under its name when it is complete, never before.
+    """A video that appears under its name when it is complete, never before.
 
     with VideoWriter(path, rate_hz=30.0) as video:
         video.write(bgr)
@@ -32,7 +36,7 @@ class VideoWriter:
         """Prepare; the first frame decides the size.
 
         Args:
-            path: must end in .mp4; an earlier file is replaced at the end.
+            path: ends in .mp4 for players or .webm for browsers; an earlier file is replaced at the end.
             rate_hz: frames per second, above 0.
         """
         self._path = path
@@ -53,7 +57,7 @@ class VideoWriter:
             bgr: (H, W, 3) uint8, of the same size every time; odd sizes get their last row or column twice.
 
         Raises:
-            InputError: if the size changes, or this OpenCV can write no codec that browsers show.
+            InputError: if the size changes, or this OpenCV cannot write such videos.
         """
         if self._writer is None:
             self._size_hw = (bgr.shape[0], bgr.shape[1])
@@ -100,15 +104,15 @@ def _even(size_hw: tuple[int, int]) -> tuple[int, int]:
 
 
 def _open_writer(path: Path, *, rate_hz: float, size_hw: tuple[int, int]) -> cv2.VideoWriter:
-    for codec in _CODECS:
+    for codec in _CODECS_OF_SUFFIX[path.suffix]:
         fourcc = cv2.VideoWriter.fourcc(*codec)
         with _silent_stderr():  # an encoder that is not there announces so in five lines
             writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, fourcc, rate_hz, size_hw[::-1])
         if writer.isOpened():
             return writer
     raise InputError(
-        f"this OpenCV ({cv2.__version__}) can write neither H.264 nor VP9 to {path.parent} "
-        f"at {size_hw[1]}×{size_hw[0]}; use the opencv-python-headless wheel, or an OpenCV built with FFmpeg"
+        f"this OpenCV ({cv2.__version__}) cannot write {path.suffix} of {size_hw[1]}×{size_hw[0]} "
+        f"to {path.parent}; use the opencv-python-headless wheel, or an OpenCV built with FFmpeg"
     )
 
 

@@ -54,9 +54,7 @@ class Video:
         finally:
             capture.release()
         if decoded == 0:
-            raise InputError(
-                f"{self.path} holds no frame that can be decoded; expected a video, record it again"
-            )
+            raise InputError(f"{self.path} holds no frame that can be decoded; expected a video, record it again")
         # MP4 was measured box by box, and its edit list may hide any share of the frames it counts
         if self.frame_count and not _is_iso(self.path) and decoded < _LEAST_DECODED_SHARE * self.frame_count:
             raise InputError(

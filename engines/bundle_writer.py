@@ -93,7 +93,11 @@ def _manifest(content: BundleContent, folder: Path) -> dict[str, object]:
             "width": width,
             "resize": "stretch, bilinear",
         },
-        "output": {"upsampling": "bilinear, half-pixel, x4", "confidence": "max softmax at 1/4, bilinear", "resize": "nearest"},
+        "output": {
+            "upsampling": "bilinear, half-pixel, x4",
+            "confidence": "max softmax at 1/4, bilinear",
+            "resize": "nearest",
+        },
         "class_names": list(CLASS_NAMES),
         "temperature": content.temperature,
         "golden_agreement_min": {"fused": content.fused_agreement_min, "cpu": content.cpu_agreement_min},

@@ -97,7 +97,9 @@ def export(checkpoint: Path, *, name: str, out: Path, recipe: Path | None = None
         frames = golden_frames(network_hw)
         export_onnx(FusedGraph(logits_graph, temperature=temperature), frames, fused_onnx, ["class_map", "confidence"])
         export_onnx(logits_graph, frames, logits_onnx, ["logits"])
-        cpu_graph = quantise(logits_onnx, calibration_frames(day_train, night_images, network_hw), work / "cpu_int8.xml")
+        cpu_graph = quantise(
+            logits_onnx, calibration_frames(day_train, night_images, network_hw), work / "cpu_int8.xml"
+        )
 
         content = BundleContent(
             name=name,

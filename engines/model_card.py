@@ -46,8 +46,8 @@ on MobileNetV2; camera frames are stretched to {width}×{height} and come back a
 For research and development of driver assistance (QM; not certified for any safety function). Forward-facing camera at
 bonnet to roof height, urban and rural roads of central Europe and North America. Not for: other viewpoints, fish-eye
 lenses, thermal or infra-red cameras, identifying people. Thin and small things (poles, signs, distant people) are the
-weakest, and rare classes (train, bus, truck, motorcycle, wall) are often confused with each other. Unlit sky, buildings and trees
-look alike at night: read the confidence, and set `min_confidence` where a wrong class costs more than none.
+weakest, and rare classes (train, bus, truck, motorcycle, wall) are often confused with each other. Unlit sky, buildings
+and trees look alike at night: read the confidence, and set `min_confidence` where a wrong class costs more than none.
 
 ## Data and terms
 
@@ -66,8 +66,8 @@ The weights inherit these terms: research use. No image is contained in the bund
 
 "present" is the mean over the classes that the ground truth holds, with its 95 % bootstrap interval over images; mIoU
 follows cityscapesScripts. int8 is what OpenVINO runs, float what ONNX Runtime runs; both include the resize to the
-camera's geometry. ECE is the expected calibration error with 15 bins; the temperature {facts.temperature:.3f} was fitted
-on training images, half of them darkened.
+camera's geometry. ECE is the expected calibration error with 15 bins; the temperature {facts.temperature:.3f} was
+fitted on training images, half of them darkened.
 
 {_per_class(facts.int8_metrics)}
 
@@ -84,7 +84,10 @@ Last run, {facts.step} steps:
 
 
 def _figures(facts: ModelFacts) -> str:
-    rows = ["| set | graph | images | mIoU | present | 95 % | pixel accuracy | ECE |", "|---|---|---|---|---|---|---|---|"]
+    rows = [
+        "| set | graph | images | mIoU | present | 95 % | pixel accuracy | ECE |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for graph, metrics_by_set in (("int8", facts.int8_metrics), ("float", facts.float_metrics)):
         for name, metrics in metrics_by_set.items():
             low, high = metrics.ci95["miou_present"]

@@ -17,13 +17,30 @@ _OPSET = [helper.make_opsetid("", 20)]
 
 
 def write_tiny_bundle(directory: Path, network_hw: tuple[int, int] = (64, 128)) -> Path:
-    """Write ``directory/tiny``: 4×4 average pooling and one 1×1 convolution, in which blue makes sky and dark makes road."""
+    """Write ``directory/tiny``: 4×4 average pooling and a 1×1 convolution; blue makes sky, dark makes road."""
     height, width = network_hw
     directory.mkdir(parents=True, exist_ok=True)
     logits_onnx, fused_onnx = directory / "logits.onnx", directory / "fused.onnx"
-    onnx.save(_model(_logits_nodes(), _logits_weights(), {"logits": ([1, NUM_CLASSES, height // 4, width // 4], TensorProto.FLOAT)}, network_hw), logits_onnx)
+    onnx.save(
+        _model(
+            _logits_nodes(),
+            _logits_weights(),
+            {"logits": ([1, NUM_CLASSES, height // 4, width // 4], TensorProto.FLOAT)},
+            network_hw,
+        ),
+        logits_onnx,
+    )
     maps = {name: (["N", height, width], TensorProto.UINT8) for name in ("class_map", "confidence")}
-    onnx.save(_model([*_logits_nodes(), *_finish_nodes()], [*_logits_weights(), *_finish_weights()], maps, network_hw, batch="N"), fused_onnx)
+    onnx.save(
+        _model(
+            [*_logits_nodes(), *_finish_nodes()],
+            [*_logits_weights(), *_finish_weights()],
+            maps,
+            network_hw,
+            batch="N",
+        ),
+        fused_onnx,
+    )
     graph = openvino.convert_model(str(logits_onnx))
     openvino.save_model(graph, str(directory / "cpu.xml"), compress_to_fp16=False)
     rng = np.random.default_rng(0)
@@ -53,7 +70,9 @@ def golden_answer(fused_onnx: Path, frames: np.ndarray) -> Golden:
     return Golden(frames=frames, class_map=class_map, confidence=confidence)
 
 
-def _model(nodes: list, weights: list, outputs: dict, network_hw: tuple[int, int], batch: int | str = 1) -> onnx.ModelProto:
+def _model(
+    nodes: list, weights: list, outputs: dict, network_hw: tuple[int, int], batch: int | str = 1
+) -> onnx.ModelProto:
     height, width = network_hw
     frame = helper.make_tensor_value_info("frame", TensorProto.UINT8, [batch, height, width, 3])
     infos = [helper.make_tensor_value_info(name, kind, shape) for name, (shape, kind) in outputs.items()]

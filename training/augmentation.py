@@ -45,19 +45,6 @@ def augment_labelled(
     return jitter_colour(bgr, augmentation.jitter, rng), label_map
 
 
-def augment_unlabelled(
-    bgr: np.ndarray, mask: np.ndarray, augmentation: Augmentation, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """The same geometry without colour jitter, for an image and a uint8 mask of its size.
-
-    Returns:
-        (S, S, 3) uint8 BGR and (S, S) uint8; padding is black and 0.
-    """
-    view = _random_view(augmentation, rng)
-    bgr = _cut(bgr, view, augmentation.crop_px, interpolation=cv2.INTER_AREA, padding=0)
-    return bgr, _cut(mask, view, augmentation.crop_px, interpolation=cv2.INTER_NEAREST_EXACT, padding=0)
-
-
 @dataclass(frozen=True)
 class _View:
     size_wh: tuple[int, int]
@@ -97,6 +84,6 @@ def jitter_colour(bgr: np.ndarray, strength: float, rng: np.random.Generator) ->
     hsv[:, :, 1] = cv2.convertScaleAbs(hsv[:, :, 1], alpha=saturation)
     bgr = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
     mean = float(bgr.mean())
-    return np.clip(bgr.astype(np.float32) * (brightness * contrast) + mean * brightness * (1 - contrast), 0, 255).astype(
-        np.uint8
-    )
+    return np.clip(
+        bgr.astype(np.float32) * (brightness * contrast) + mean * brightness * (1 - contrast), 0, 255
+    ).astype(np.uint8)

@@ -15,7 +15,7 @@ def copy_as_teacher(student: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def update_teacher(teacher: nn.Module, student: nn.Module, *, step: int, decay: float) -> None:
-    """teacher ← α · teacher + (1 − α) · student with α = min(1 − 1/(step + 1), decay); counters are copied.
+    """Teacher ← α · teacher + (1 − α) · student with α = min(1 − 1/(step + 1), decay); counters are copied.
 
     Source: Tarvainen and Valpola, "Mean teachers", NeurIPS 2017 (arXiv 1703.01780), section 2.
     """

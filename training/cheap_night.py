@@ -36,9 +36,7 @@ class CheapNight:
     noise_max: float = 12.0
 
 
-def darken(
-    day_bgr: np.ndarray, night_bgr: np.ndarray, settings: CheapNight, rng: np.random.Generator
-) -> np.ndarray:
+def darken(day_bgr: np.ndarray, night_bgr: np.ndarray, settings: CheapNight, rng: np.random.Generator) -> np.ndarray:
     """Give a day image the light of a night image.
 
     Args:

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, Sampler
 
 from darkseg_ros.classes import IGNORE_INDEX, NUM_CLASSES
 from darkseg_ros.errors import InputError
-from training.augmentation import Augmentation, augment_labelled, augment_unlabelled
+from training.augmentation import Augmentation, augment_labelled
 from training.cheap_night import CheapNight, darken
 
 IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
@@ -55,12 +55,23 @@ def find_labelled_pairs(folder: Path) -> list[LabelledPair]:
     Raises:
         InputError: if there is no image, or an image has no label map.
     """
-    pairs = [
-        LabelledPair(image, folder / "label" / f"{image.stem}.png") for image in find_images(folder / "image")
-    ]
+    pairs = [LabelledPair(image, folder / "label" / f"{image.stem}.png") for image in find_images(folder / "image")]
     for pair in pairs:
         if not pair.label.is_file():
             raise InputError(f"{pair.image} has no label map at {pair.label}; add it or remove the image")
+    return pairs
+
+
+def find_pseudo_labelled_pairs(images: Path, labels: Path) -> list[LabelledPair]:
+    """The images of a folder that have a label map ``<stem>.png`` in another, sorted by stem.
+
+    Raises:
+        InputError: if there is none.
+    """
+    pairs = [LabelledPair(image, labels / f"{image.stem}.png") for image in find_images(images)]
+    pairs = [pair for pair in pairs if pair.label.is_file()]
+    if not pairs:
+        raise InputError(f"{labels} has no label map for any image of {images}; run training.pseudo_label first")
     return pairs
 
 
@@ -145,7 +156,7 @@ def _class_shares(label_map: np.ndarray) -> np.ndarray:
 
 
 class LabelledSamples(Dataset[dict[str, Tensor]]):
-    """The labelled day image at each position of a run, darkened on `cheap_night.share` of them, then augmented.
+    """The labelled image at each position of a run, darkened on `cheap_night.share` of them, then augmented.
 
     Item: ``images`` (3, S, S) float; ``labels`` (S, S) int64 train ids, 255 = no label.
     """
@@ -171,28 +182,6 @@ class LabelledSamples(Dataset[dict[str, Tensor]]):
             bgr = darken(bgr, night_bgr, self._cheap_night, rng)
         bgr, label_map = augment_labelled(bgr, label_map, self._augmentation, rng)
         return {"images": network_input(bgr), "labels": torch.from_numpy(label_map.astype(np.int64))}
-
-
-class UnlabelledSamples(Dataset[dict[str, Tensor]]):
-    """A random unlabelled image at each position of a run, cropped like the labelled ones.
-
-    Item: ``images`` (3, S, S) float; ``trusted`` (S, S) bool, False on padding and in the image's top and bottom
-    margins, where the camera's own hood and lens edge fool a teacher.
-    """
-
-    def __init__(
-        self, images: list[Path], *, augmentation: Augmentation, margins: tuple[float, float], seed: int
-    ) -> None:
-        self._images, self._augmentation, self._margins, self._seed = images, augmentation, margins, seed
-
-    def __getitem__(self, position: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng((self._seed, 4, position))
-        bgr = read_bgr(self._images[rng.integers(len(self._images))])
-        top, bottom = (round(share * bgr.shape[0]) for share in self._margins)
-        inside = np.zeros(bgr.shape[:2], np.uint8)
-        inside[top : bgr.shape[0] - bottom] = 1
-        bgr, trusted = augment_unlabelled(bgr, inside, self._augmentation, rng)
-        return {"images": network_input(bgr), "trusted": torch.from_numpy(trusted.astype(bool))}
 
 
 class PositionSampler(Sampler[int]):

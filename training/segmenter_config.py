@@ -22,12 +22,14 @@ class DataConfig:
     Attributes:
         source: folder with image/ and label/: labelled day.
         night: folder of unlabelled night images.
+        pseudo_labels: folder of label maps that `training.pseudo_label` wrote for them; null without self-training.
         day_validation: folder with image/ and label/.
         night_validation: the same, by night.
     """
 
     source: str = MISSING
     night: str = MISSING
+    pseudo_labels: str | None = None
     day_validation: str = MISSING
     night_validation: str = MISSING
 
@@ -76,23 +78,17 @@ class OptimiserConfig:
 
 @dataclass
 class SelfTrainingConfig:
-    """Pseudo-labels of the averaged teacher on unlabelled night images, mixed with labelled ones.
+    """Learning from the night images that `data.pseudo_labels` has label maps for.
 
     Attributes:
-        batch_size: night images a step; 0 switches self-training off.
-        confidence_min: pixels below this are not learned from.
+        batch_size: pseudo-labelled night images a step; 0 switches self-training off.
+        mix_share: of the steps in which labelled objects are pasted onto the night images.
         weight: of the pseudo-labelled loss.
-        prior_strength: 0…1, how far the teacher's class shares are pulled to those of the labelled images.
-        top_margin: share of the image's height, from the top, that is not learned from.
-        bottom_margin: the same from the bottom.
     """
 
     batch_size: int = 0
-    confidence_min: float = 0.9
+    mix_share: float = 0.5
     weight: float = 1.0
-    prior_strength: float = 0.0
-    top_margin: float = 0.0
-    bottom_margin: float = 0.12
 
 
 @dataclass

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.seed import seed_everything
@@ -29,17 +30,18 @@ from darkseg_ros.classes import IGNORE_INDEX
 from darkseg_ros.errors import DarksegError, InputError
 from darkseg_ros.evaluation import Metrics
 from training.averaging import copy_as_teacher, update_teacher
+from training.cheap_night import CheapNight
 from training.checkpoints import load_checkpoint, save_checkpoint
+from training.class_mix import mix_classes
 from training.datasets import (
     LabelledSamples,
     PositionSampler,
     RareClassDraw,
-    UnlabelledSamples,
     find_images,
     find_labelled_pairs,
+    find_pseudo_labelled_pairs,
 )
 from training.segmenter_config import read_command_line
-from training.self_training import ClassPriors, label_with_teacher, mix_classes
 from training.slim_fpn import SlimFpn, upsample_bilinear
 from training.validation import evaluate_network
 
@@ -84,7 +86,6 @@ def train(config: DictConfig) -> dict[str, Metrics]:
 
     # Data: draws depend on (seed, position) only.
     pairs = find_labelled_pairs(Path(config.data.source))
-    night_images = find_images(Path(config.data.night))
     validation_sets = {
         "day": find_labelled_pairs(Path(config.data.day_validation)),
         "night": find_labelled_pairs(Path(config.data.night_validation)),
@@ -94,19 +95,14 @@ def train(config: DictConfig) -> dict[str, Metrics]:
     )
     labelled_samples = LabelledSamples(
         pairs,
-        night_images,
+        find_images(Path(config.data.night)),
         draw=draw,
         augmentation=config.augmentation,
         cheap_night=config.cheap_night,
         seed=config.seed,
     )
     self_training = config.self_training
-    night_samples = UnlabelledSamples(
-        night_images,
-        augmentation=config.augmentation,
-        margins=(self_training.top_margin, self_training.bottom_margin),
-        seed=config.seed,
-    )
+    night_samples = read_night_samples(config) if self_training.batch_size else None
 
     # Network, teacher, optimiser.
     network = SlimFpn(
@@ -118,7 +114,6 @@ def train(config: DictConfig) -> dict[str, Metrics]:
         network.load_state_dict(load_checkpoint(Path(config.network.start_checkpoint))["teacher"])
     teacher = fabric.to_device(copy_as_teacher(network))
     student, optimiser = fabric.setup(network, build_optimiser(network, config))
-    priors = fabric.to_device(ClassPriors(strength=self_training.prior_strength))
 
     # Where the run stands.
     last = output / "checkpoints" / "last.pt"
@@ -130,7 +125,6 @@ def train(config: DictConfig) -> dict[str, Metrics]:
         student.load_state_dict(state["student"])
         teacher.load_state_dict(state["teacher"])
         optimiser.load_state_dict(state["optimiser"])
-        priors.load_state_dict(state["priors"])
     elif fabric.is_global_zero:
         output.mkdir(parents=True, exist_ok=True)
         (output / "config.yaml").write_text(OmegaConf.to_yaml(config))
@@ -142,17 +136,14 @@ def train(config: DictConfig) -> dict[str, Metrics]:
             "student": student.state_dict(),
             "teacher": teacher.state_dict(),
             "optimiser": optimiser.state_dict(),
-            "priors": priors.state_dict(),
             "torch_rng": torch.get_rng_state(),
         }
 
     labelled_batches = iter(load_from(labelled_samples, config.batch_size, step, config, fabric))
     night_batches = (
-        iter(load_from(night_samples, self_training.batch_size, step, config, fabric))
-        if self_training.batch_size
-        else None
+        iter(load_from(night_samples, self_training.batch_size, step, config, fabric)) if night_samples else None
     )
-    torch.set_rng_state(torch_rng)  # after the loaders, whose iterators draw from it
+    torch.set_rng_state(torch_rng)
     board = SummaryWriter(str(output / "tensorboard"), purge_step=step) if fabric.is_global_zero else None
     progress = tqdm(total=config.steps, initial=step, disable=not fabric.is_global_zero, unit="step", mininterval=10)
 
@@ -168,20 +159,21 @@ def train(config: DictConfig) -> dict[str, Metrics]:
             )
         else:
             night = next(night_batches)
-            pseudo = label_with_teacher(
-                teacher, night["images"], night["trusted"], priors, confidence_min=self_training.confidence_min
-            )
-            mixed, mixed_labels = mix_classes(
-                labelled["images"], labelled["labels"], night["images"], pseudo, seed=(config.seed, 5, step)
-            )
-            logits = student(torch.cat([labelled["images"], mixed]))
-            labelled_logits, mixed_logits = logits.split([len(labelled["images"]), len(mixed)])
+            night_images, night_labels = night["images"], night["labels"]
+            if np.random.default_rng((config.seed, 6, step)).random() < self_training.mix_share:
+                night_images, night_labels = mix_classes(
+                    labelled["images"],
+                    labelled["labels"],
+                    night_images,
+                    night_labels,
+                    seed=(config.seed, 5, step),
+                )
+            logits = student(torch.cat([labelled["images"], night_images]))
+            labelled_logits, night_logits = logits.split([len(labelled["images"]), len(night_images)])
             terms = LossTerms(
                 labelled=segmentation_loss(labelled_logits, labelled["labels"], stride=config.loss_stride),
-                pseudo_labelled=segmentation_loss(mixed_logits, mixed_labels, stride=config.loss_stride)
-                * pseudo.image_weight,
+                pseudo_labelled=segmentation_loss(night_logits, night_labels, stride=config.loss_stride),
             )
-            priors.observe_labels(labelled["labels"])
         loss = terms.labelled + self_training.weight * terms.pseudo_labelled
         refuse_nan(loss, step, last)
 
@@ -214,6 +206,21 @@ def train(config: DictConfig) -> dict[str, Metrics]:
         (output / "metrics.json").write_text(json.dumps({name: asdict(m) for name, m in metrics.items()}, indent=2))
         board.close()
     return metrics
+
+
+def read_night_samples(config: DictConfig) -> LabelledSamples:
+    """The pseudo-labelled night images, drawn evenly and not darkened any further."""
+    if not config.data.pseudo_labels:
+        raise InputError("self_training.batch_size is set without data.pseudo_labels; run training.pseudo_label first")
+    pairs = find_pseudo_labelled_pairs(Path(config.data.night), Path(config.data.pseudo_labels))
+    return LabelledSamples(
+        pairs,
+        [],
+        draw=RareClassDraw(pairs, seed=config.seed, share=0.0, temperature=1.0),
+        augmentation=config.augmentation,
+        cheap_night=CheapNight(share=0.0),
+        seed=config.seed,
+    )
 
 
 def build_optimiser(network: SlimFpn, config: DictConfig) -> torch.optim.Optimizer:
@@ -273,6 +280,7 @@ def load_from(
         num_workers=config.loader_workers,
         worker_init_fn=use_one_thread,
         prefetch_factor=4 if config.loader_workers else None,
+        generator=torch.Generator(),  # of its own: drawing from the global one would change the dropout after a resume
     )
     return fabric.setup_dataloaders(loader, use_distributed_sampler=False)
 
@@ -286,7 +294,16 @@ def refuse_other_config(checkpoint: Path, saved: dict[str, Any], config: DictCon
     """Raise InputError if a checkpoint belongs to other settings than those asked for."""
     asked = OmegaConf.to_container(config)
     assert isinstance(asked, dict)
-    free = {"output", "data", "devices", "num_nodes", "accelerator", "loader_workers", "save_every", "evaluate_every"}
+    free = {
+        "output",
+        "data",
+        "devices",
+        "num_nodes",
+        "accelerator",
+        "loader_workers",
+        "save_every",
+        "evaluate_every",
+    }
     changed = sorted(str(key) for key in asked.keys() - free if asked[key] != saved.get(str(key)))
     if changed:
         raise InputError(

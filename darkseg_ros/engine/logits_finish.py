@@ -19,7 +19,6 @@ from darkseg_ros.errors import EngineError
 Finish = Callable[[np.ndarray, float], tuple[np.ndarray, np.ndarray]]
 
 
-
 def finish_logits(logits: np.ndarray, *, temperature: float) -> tuple[np.ndarray, np.ndarray]:
     """Class map and confidence of one frame.
 

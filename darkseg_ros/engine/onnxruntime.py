@@ -28,7 +28,10 @@ class OnnxRuntimeEngine:
             )
         except Exception as error:  # the library's exceptions share no base class
             raise EngineError(f"ONNX Runtime cannot load {bundle.fused_onnx.path}: {error}") from error
-        names = [node.name for node in self._session.get_inputs()], [n.name for n in self._session.get_outputs()]
+        names = (
+            [node.name for node in self._session.get_inputs()],
+            [n.name for n in self._session.get_outputs()],
+        )
         if names != (["frame"], ["class_map", "confidence"]):
             raise EngineError(
                 f"{bundle.fused_onnx.path} has inputs and outputs {names}; expected frame → class_map, confidence: "

@@ -27,6 +27,8 @@ _PREFETCHED_MESSAGES = 8  # reading 6 MB from a disk can take longer than a fram
 _CLOCK_PERIOD_S = 0.025
 _POLL_S = 0.05
 _FLUSH_S = 2.0
+_SETTLE_S = 1.0
+_LINGER_S = 0.3
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def play_bag(
         topics: names of the topics to play, None for all.
         publish_clock: publish the recorded time on /clock, for nodes with use_sim_time.
         wait_for_subscribers: seconds to wait until every topic played has a subscriber; 0 does not wait.
-        on_publish: called right after each publication with the message and time.monotonic_ns().
+        on_publish: called after each publication with the message and the time.monotonic_ns() of its start.
 
     Raises:
         BagError: if the bag cannot be read, lacks one of the topics, holds no message that can be published,
@@ -90,19 +92,13 @@ def play_bag(
 
 
 class _Player:
-    def __init__(
-        self, node: Node, reader: BagReader, *, topics: Collection[str] | None, publish_clock: bool
-    ) -> None:
+    def __init__(self, node: Node, reader: BagReader, *, topics: Collection[str] | None, publish_clock: bool) -> None:
         self._reader = reader
-        self._clock_publisher: Publisher | None = (
-            node.create_publisher(Clock, "/clock", 1) if publish_clock else None
-        )
+        self._clock_publisher: Publisher | None = node.create_publisher(Clock, "/clock", 1) if publish_clock else None
         self._publishers: dict[str, Publisher] = {}
         skipped = []
         # reliable reaches subscribers of either kind
-        qos = QoSProfile(
-            history=QoSHistoryPolicy.KEEP_LAST, depth=10, reliability=QoSReliabilityPolicy.RELIABLE
-        )
+        qos = QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=10, reliability=QoSReliabilityPolicy.RELIABLE)
         for name in reader.topics if topics is None else topics:
             if name not in reader.topics:
                 raise BagError(f"{reader.path} has no topic {name}; it has {', '.join(reader.topics)}")
@@ -132,10 +128,10 @@ class _Player:
                     "start the node first, and compare topic names and ROS_DOMAIN_ID"
                 )
             time.sleep(_POLL_S)
+        # the subscriber learns of the publisher later than the other way round, and best effort repeats nothing
+        time.sleep(_SETTLE_S)
 
-    def play(
-        self, *, rate: float, loop: bool, on_publish: Callable[[BagMessage, int], None] | None
-    ) -> PlayReport:
+    def play(self, *, rate: float, loop: bool, on_publish: Callable[[BagMessage, int], None] | None) -> PlayReport:
         count = 0
         started_s = last_s = pass_starts_s = time.monotonic()
         try:
@@ -151,11 +147,12 @@ class _Player:
                     stamp_ns = message.log_stamp_ns
                     due_s = pass_starts_s + (stamp_ns - first_ns) / 1e9 / rate
                     self._sleep_until(due_s, stamp_ns=stamp_ns, rate=rate)
+                    now_ns = time.monotonic_ns()
                     self._publishers[message.topic].publish(message.data)
                     last_s = time.monotonic()
                     count += 1
                     if on_publish is not None:
-                        on_publish(message, time.monotonic_ns())
+                        on_publish(message, now_ns)
                 if not loop or first_ns is None:
                     break
                 pass_starts_s += (stamp_ns - first_ns + gap_ns) / 1e9 / rate
@@ -163,6 +160,8 @@ class _Player:
             pass  # the way to end a loop
         for publisher in self._publishers.values():
             publisher.wait_for_all_acked(Duration(seconds=_FLUSH_S))
+        # best-effort subscribers acknowledge nothing, and the last message dies with the publisher's shared memory
+        time.sleep(_LINGER_S)
         return PlayReport(count, last_s - started_s, self._skipped_topics)
 
     def _sleep_until(self, due_s: float, *, stamp_ns: int, rate: float) -> None:

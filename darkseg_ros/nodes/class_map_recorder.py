@@ -55,7 +55,7 @@ class ClassMapRecorder:
         diagnostics: key and value of the latest diagnostics of the node that publishes the topic.
 
     Raises:
-        InputError: from `close` when a class map could not be decoded or written.
+        DarksegError: from `close` when a class map could not be decoded or written.
     """
 
     def __init__(self, topic: str, directory: Path | str | None = None) -> None:
@@ -72,9 +72,7 @@ class ClassMapRecorder:
         self._context = Context()
         rclpy.init(context=self._context)
         self._node = Node("class_map_recorder", context=self._context, start_parameter_services=False)
-        qos = QoSProfile(
-            history=QoSHistoryPolicy.KEEP_LAST, depth=_DEPTH, reliability=QoSReliabilityPolicy.RELIABLE
-        )
+        qos = QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=_DEPTH, reliability=QoSReliabilityPolicy.RELIABLE)
         self._node.create_subscription(Image, topic, self._on_class_map, qos)
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._executor = SingleThreadedExecutor(context=self._context)

@@ -33,7 +33,7 @@ class LabelInfoPublisher:
             message_type,
             topic,
             qos,
-            event_callbacks=publisher_events(node, topic, qos),
+            event_callbacks=publisher_events(node, topic),
             qos_overriding_options=OVERRIDABLE(),
         )
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import rclpy
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from darkseg_ros.installed_files import share_directory
@@ -63,19 +63,19 @@ def run_node(create: Callable[[], Node], *, args: Sequence[str] | None = None) -
         node = create()
         executor.add_node(node)
         executor.spin()
-    except ExternalShutdownException:
-        pass
     except ParameterException as error:
         print(f"{error}", file=sys.stderr)
         return 1
+    except Exception:
+        # after a signal all of ROS fails, also for a node that is still being made: that is how it ends
+        if rclpy.ok():
+            raise
     finally:
         executor.shutdown()
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
-        _on_end_signals(
-            signal.SIG_IGN
-        )  # Python, when it ends, puts back the default of any other: to be killed
+        _on_end_signals(signal.SIG_IGN)  # Python, when it ends, puts back the default of any other: to be killed
     return 0
 
 

@@ -42,9 +42,7 @@ class OverlayNode(Node):
 
     def __init__(self) -> None:
         super().__init__("overlay_node")
-        self.declare_parameter(
-            "transport", "raw", fixed("raw subscribes to image, compressed to image/compressed.")
-        )
+        self.declare_parameter("transport", "raw", fixed("raw subscribes to image, compressed to image/compressed."))
         self.declare_parameter(
             "opacity", 0.5, live_number("Share of the class colour in each pixel.", low=0.0, high=1.0)
         )
@@ -60,7 +58,7 @@ class OverlayNode(Node):
             Image,
             "~/overlay",
             qos,
-            event_callbacks=publisher_events(self, "~/overlay", qos, matched=self._on_audience_changed),
+            event_callbacks=publisher_events(self, "~/overlay", matched=self._on_audience_changed),
             qos_overriding_options=OVERRIDABLE(),
         )
 
@@ -94,7 +92,7 @@ class OverlayNode(Node):
             topic,
             callback,
             qos,
-            event_callbacks=subscription_events(self, topic, qos),
+            event_callbacks=subscription_events(self, topic),
             qos_overriding_options=OVERRIDABLE(),
         )
 
@@ -110,9 +108,7 @@ class OverlayNode(Node):
         image, class_map = pair
         try:
             overlay_bgr = draw_overlay(
-                bgr_from_compressed_image(image)
-                if isinstance(image, CompressedImage)
-                else bgr_from_image(image),
+                bgr_from_compressed_image(image) if isinstance(image, CompressedImage) else bgr_from_image(image),
                 label_map_from_image(class_map),
                 opacity=self.get_parameter("opacity").value,
             )

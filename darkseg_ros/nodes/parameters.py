@@ -19,9 +19,7 @@ def fixed_integer(description: str, *, low: int, high: int) -> ParameterDescript
 
 def live_integer(description: str, *, low: int, high: int) -> ParameterDescriptor:
     """An integer within low…high that takes effect with the next frame."""
-    return ParameterDescriptor(
-        description=description, integer_range=[IntegerRange(from_value=low, to_value=high)]
-    )
+    return ParameterDescriptor(description=description, integer_range=[IntegerRange(from_value=low, to_value=high)])
 
 
 def live_number(description: str, *, low: float, high: float) -> ParameterDescriptor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import (
@@ -16,6 +17,9 @@ from rclpy.qos import (
     qos_check_compatible,
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.topic_endpoint_info import TopicEndpointInfo
+
+_NAMES_KNOWN_AFTER_S = 1.0
 
 OVERRIDABLE = QoSOverridingOptions.with_default_policies
 """History, depth and reliability can be set, as parameters ``qos_overrides.<topic>.publisher.depth``…"""
@@ -43,56 +47,48 @@ def _profile(
     durability: QoSDurabilityPolicy = QoSDurabilityPolicy.VOLATILE,
 ) -> QoSProfile:
     # a profile each: qos_overrides change it
-    return QoSProfile(
-        history=QoSHistoryPolicy.KEEP_LAST, depth=depth, reliability=reliability, durability=durability
-    )
+    return QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=depth, reliability=reliability, durability=durability)
 
 
-def subscription_events(node: Node, topic: str, qos: QoSProfile) -> SubscriptionEventCallbacks:
+def subscription_events(node: Node, topic: str) -> SubscriptionEventCallbacks:
     """Warn of publishers that this node will never hear, by name and with both sides' policies."""
-
-    def warn(_: Any) -> None:
-        publishers = node.get_publishers_info_by_topic(node.resolve_topic_name(topic))
-        _warn_of_mismatch(
-            node, topic, publishers, "publisher", qos, lambda theirs: qos_check_compatible(theirs, qos)
-        )
-
-    return SubscriptionEventCallbacks(incompatible_qos=warn)
+    return SubscriptionEventCallbacks(incompatible_qos=lambda _: _warn_soon(node, topic))
 
 
 def publisher_events(
-    node: Node, topic: str, qos: QoSProfile, *, matched: Callable[[Any], None] | None = None
+    node: Node, topic: str, *, matched: Callable[[Any], None] | None = None
 ) -> PublisherEventCallbacks:
     """Warn of subscribers that will never hear this node, by name and with both sides' policies."""
-
-    def warn(_: Any) -> None:
-        subscribers = node.get_subscriptions_info_by_topic(node.resolve_topic_name(topic))
-        _warn_of_mismatch(
-            node, topic, subscribers, "subscriber", qos, lambda theirs: qos_check_compatible(qos, theirs)
-        )
-
-    return PublisherEventCallbacks(incompatible_qos=warn, matched=matched)
+    return PublisherEventCallbacks(incompatible_qos=lambda _: _warn_soon(node, topic), matched=matched)
 
 
-def _warn_of_mismatch(
-    node: Node,
-    topic: str,
-    endpoints: list[Any],
-    role: str,
-    ours: QoSProfile,
-    check: Callable[[QoSProfile], tuple[QoSCompatibility, str]],
-) -> None:
-    for endpoint in endpoints:
-        compatibility, reason = check(endpoint.qos_profile)
-        if compatibility is QoSCompatibility.ERROR:
-            namespace = endpoint.node_namespace.rstrip("/")
-            node.get_logger().warning(
-                f"no messages on {node.resolve_topic_name(topic)} between this node and the {role} "
-                f"{namespace}/{endpoint.node_name}: {reason.strip().rstrip(';')}. "
-                f"This node: {_describe(ours)}; {endpoint.node_name}: {_describe(endpoint.qos_profile)}. "
-                f"Change one of them, here with the parameters qos_overrides"
-            )
+def _warn_soon(node: Node, topic: str) -> None:
+    def warn() -> None:
+        timer.cancel()
+        node.destroy_timer(timer)
+        _warn_of_mismatches(node, node.resolve_topic_name(topic))
+
+    # the endpoint is discovered before the name of its node
+    timer = node.create_timer(_NAMES_KNOWN_AFTER_S, warn, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
 
-def _describe(qos: QoSProfile) -> str:
-    return f"{qos.reliability.name.lower()}, {qos.durability.name.lower()}"
+def _warn_of_mismatches(node: Node, topic: str) -> None:
+    for publisher in node.get_publishers_info_by_topic(topic):
+        for subscriber in node.get_subscriptions_info_by_topic(topic):
+            if node.get_fully_qualified_name() not in (_node_name(publisher), _node_name(subscriber)):
+                continue
+            compatibility, reason = qos_check_compatible(publisher.qos_profile, subscriber.qos_profile)
+            if compatibility == QoSCompatibility.ERROR:
+                node.get_logger().warning(
+                    f"no messages on {topic} from {_describe(publisher)} to {_describe(subscriber)}: "
+                    f"{reason.strip().rstrip(';')}; change one, here with the parameters qos_overrides"
+                )
+
+
+def _node_name(endpoint: TopicEndpointInfo) -> str:
+    return f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"
+
+
+def _describe(endpoint: TopicEndpointInfo) -> str:
+    qos = endpoint.qos_profile
+    return f"{_node_name(endpoint)} ({qos.reliability.name.lower()}, {qos.durability.name.lower()})"

@@ -64,9 +64,7 @@ _PARAMETERS: tuple[tuple[str, Any, ParameterDescriptor], ...] = (
     (
         "max_age_ms",
         0,
-        live_integer(
-            "Frames stamped longer ago are dropped before inference; 0 serves all.", low=0, high=60_000
-        ),
+        live_integer("Frames stamped longer ago are dropped before inference; 0 serves all.", low=0, high=60_000),
     ),
     (
         "stale_after_ms",
@@ -150,6 +148,8 @@ class SegmentationNode(LifecycleNode):
         except DarksegError as error:
             return self._refuse_to_configure(str(error))
         except Exception as error:  # rclpy would swallow it without a word
+            if not self.context.ok():
+                return TransitionCallbackReturn.FAILURE  # a signal came: nothing can be published any more
             self.get_logger().error(traceback.format_exc())
             return self._refuse_to_configure(f"{type(error).__name__}: {error}")
         self._idle_health = Health(HealthLevel.WARN, "inactive")
@@ -241,7 +241,7 @@ class SegmentationNode(LifecycleNode):
             Image,
             topic,
             qos,
-            event_callbacks=publisher_events(self, topic, qos),
+            event_callbacks=publisher_events(self, topic),
             qos_overriding_options=OVERRIDABLE(),
         )
 
@@ -254,7 +254,7 @@ class SegmentationNode(LifecycleNode):
             topic,
             self._on_image,
             qos,
-            event_callbacks=subscription_events(self, topic, qos),
+            event_callbacks=subscription_events(self, topic),
             qos_overriding_options=OVERRIDABLE(),
         )
 
@@ -265,10 +265,10 @@ class SegmentationNode(LifecycleNode):
         self._monitor.count_arrival(now_s=now_s, silence_ms=self._live.stale_after_ms)
         verdict = self._stamps.judge(_stamp_ns(message))
         if verdict is StampVerdict.DUPLICATE:
-            self._monitor.count_drop(DropReason.DUPLICATE_STAMP, now_s=now_s)
+            self._drop(DropReason.DUPLICATE_STAMP, "it has the stamp of the frame before it")
             return
         if verdict is StampVerdict.BACKWARD:
-            self._monitor.count_drop(DropReason.BACKWARD_STAMP, now_s=now_s)
+            self._drop(DropReason.BACKWARD_STAMP, "its stamp is before that of the frame before it")
             return
         if verdict is StampVerdict.REBASED:
             self._monitor.count_rebase()
@@ -291,15 +291,13 @@ class SegmentationNode(LifecycleNode):
         assert self._segmenter is not None
         age_ms = self._stamp_age_ms(arrival)
         if self._live.max_age_ms and age_ms is not None and age_ms > self._live.max_age_ms:
-            self._drop(DropReason.TOO_OLD, "a frame was stamped longer ago than max_age_ms")
+            self._drop(DropReason.TOO_OLD, "it was stamped longer ago than max_age_ms")
             return
         bgr = _decode(arrival.message)
         self._segmenter.min_confidence = self._live.min_confidence
         segmentation = self._segmenter(bgr)
         header = arrival.message.header
-        self._class_map_publisher.publish(
-            fill_image(Image(), segmentation.class_map, encoding="mono8", header=header)
-        )
+        self._class_map_publisher.publish(fill_image(Image(), segmentation.class_map, encoding="mono8", header=header))
         self._monitor.count_published(
             now_s=time.monotonic(),
             arrived_s=arrival.arrived_s,
@@ -313,11 +311,12 @@ class SegmentationNode(LifecycleNode):
 
     def _drop(self, reason: DropReason, error: str) -> None:
         self._monitor.count_drop(reason, now_s=time.monotonic(), error=error)
-        self.get_logger().warning(
-            f"no class map for a frame ({reason.value}): {error}", throttle_duration_sec=_LOG_PERIOD_S
-        )
+        line = f"no class map for a frame ({reason.value}): {error}"
         if reason is DropReason.ENGINE_ERROR:
+            self.get_logger().error(line, throttle_duration_sec=_LOG_PERIOD_S)
             self._report()  # the next frame may clear it before the watch looks
+        else:
+            self.get_logger().warning(line, throttle_duration_sec=_LOG_PERIOD_S)
 
     def _stamp_age_ms(self, arrival: _Arrival) -> float | None:
         return stamp_age_ms(
@@ -338,9 +337,7 @@ class SegmentationNode(LifecycleNode):
     def _on_parameters_set(self, _: list[Parameter]) -> None:
         before, self._live = self._live, self._live_settings()
         if self._segmenter is not None and self._live.min_confidence != before.min_confidence:
-            self._label_info.publish(
-                bundle=self._segmenter.bundle.name, min_confidence=self._live.min_confidence
-            )
+            self._label_info.publish(bundle=self._segmenter.bundle.name, min_confidence=self._live.min_confidence)
 
     # --- diagnostics
 

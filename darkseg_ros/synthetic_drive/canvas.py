@@ -79,9 +79,7 @@ class Canvas:
         cv2.line(self.surface, first, last, (*colour, train_id), width, cv2.LINE_8, SUBPIXEL_BITS)
         cv2.line(self.glow, first, last, (*DARK, code), width, cv2.LINE_8, SUBPIXEL_BITS)
 
-    def texture(
-        self, quad_px: np.ndarray, facade: Facade, *, near_m: float, far_m: float, part: float = 1.0
-    ) -> None:
+    def texture(self, quad_px: np.ndarray, facade: Facade, *, near_m: float, far_m: float, part: float = 1.0) -> None:
         """Lays a texture onto the quadrilateral near-top, far-top, far-bottom, near-bottom.
 
         Args:
@@ -98,9 +96,7 @@ class Canvas:
         if roi_w < 1 or roi_h < 1:
             return
         extent_px = max(float(np.ptp(quad_px[:, 0])), float(np.ptp(quad_px[:, 1])), 1.0)
-        level = int(
-            np.clip(math.log2(max(facade.surfaces[0].shape[0] / extent_px, 1.0)), 0, PYRAMID_LEVELS - 1)
-        )
+        level = int(np.clip(math.log2(max(facade.surfaces[0].shape[0] / extent_px, 1.0)), 0, PYRAMID_LEVELS - 1))
         roi = (slice(low[1], high[1]), slice(low[0], high[0]))
         corners = np.rint((quad_px - low) * (1 << SUBPIXEL_BITS)).astype(np.int32)
         mask = np.zeros((roi_h, roi_w), np.uint8)
@@ -148,9 +144,7 @@ class Canvas:
         zoom = levels[level].shape[0] / size_px
         offset = (low - corner) * zoom
         to_source = np.array([[zoom, 0, offset[0]], [0, zoom, offset[1]]])
-        patch = cv2.warpAffine(
-            levels[level], to_source, (roi_w, roi_h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        )
+        patch = cv2.warpAffine(levels[level], to_source, (roi_w, roi_h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
         mask = (patch[..., 3] > 127).astype(np.uint8)
         patch[..., 3] = train_id
         roi = (slice(low[1], high[1]), slice(low[0], high[0]))

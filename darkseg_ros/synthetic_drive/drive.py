@@ -92,9 +92,7 @@ class SyntheticDrive:
             raise ValueError(f"expected a frame index of 0 or more, got {index}; the drive begins at frame 0")
         time_s = index / self.rate_hz
         camera = self._camera(time_s)
-        items = self._street.items(
-            from_m=camera.z_m - 20.0, to_m=camera.z_m + FAR_M, time_s=time_s, ego_z_m=camera.z_m
-        )
+        items = self._street.items(from_m=camera.z_m - 20.0, to_m=camera.z_m + FAR_M, time_s=time_s, ego_z_m=camera.z_m)
         canvas = Canvas(camera, self._textures, night=self.night)
         painting.paint_sky(canvas)
         painting.paint_ground(canvas)

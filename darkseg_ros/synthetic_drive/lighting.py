@@ -72,9 +72,7 @@ def light_by_night(canvas: Canvas, lights: Sequence[StreetLight], vehicles: Sequ
     return cv2.convertScaleAbs(radiance, alpha=255.0 * NIGHT_EXPOSURE**0.5)
 
 
-def _irradiance(
-    canvas: Canvas, lights: Sequence[StreetLight], vehicles: Sequence[Vehicle], step: int
-) -> np.ndarray:
+def _irradiance(canvas: Canvas, lights: Sequence[StreetLight], vehicles: Sequence[Vehicle], step: int) -> np.ndarray:
     """(h, w, 3) float32 light that arrives at each step-th pixel."""
     camera = canvas.camera
     codes = canvas.glow[::step, ::step, 3]
@@ -94,9 +92,7 @@ def _irradiance(
         lit_m = 0.5 * VEHICLE_LENGTH_M[vehicle.kind] + 6.0
         front = (vehicle.x_m, 0.0, vehicle.z_m + vehicle.heading * lit_m)
         place = camera.to_camera(np.array([front]))[0].astype(np.float32)
-        squared = (
-            ((right - place[0]) / 1.4) ** 2 + ((ahead - place[2]) / 4.5) ** 2 + np.maximum(up - 0.4, 0.0) ** 2
-        )
+        squared = ((right - place[0]) / 1.4) ** 2 + ((ahead - place[2]) / 4.5) ** 2 + np.maximum(up - 0.4, 0.0) ** 2
         beam += 0.4 * np.exp(-squared)
 
     pools = {SODIUM: np.zeros_like(beam), WHITE_LED: np.zeros_like(beam)}
@@ -106,9 +102,7 @@ def _irradiance(
         squared = (right - place[0]) ** 2 + (ahead - place[2]) ** 2 + below**2 + 2.0
         pools[lamp.colour] += STREET_LIGHT_POWER * below / (squared * np.sqrt(squared))
     channels = [
-        MOON_AND_SKYGLOW[c]
-        + HEADLAMP_COLOUR[c] * beam
-        + sum(colour[c] * pool for colour, pool in pools.items())
+        MOON_AND_SKYGLOW[c] + HEADLAMP_COLOUR[c] * beam + sum(colour[c] * pool for colour, pool in pools.items())
         for c in range(3)
     ]
     return cv2.GaussianBlur(cv2.merge(channels), (0, 0), 0.8)
@@ -157,8 +151,7 @@ def record(bgr: np.ndarray, grain: np.ndarray, *, rng: np.random.Generator, came
     height, width = camera.size_hw
     soft = cv2.GaussianBlur(bgr, (3, 3), 0.55)
     top, left = (
-        int(rng.integers(extent - size + 1))
-        for extent, size in zip(grain.shape, (height, width), strict=False)
+        int(rng.integers(extent - size + 1)) for extent, size in zip(grain.shape, (height, width), strict=False)
     )
     noise = grain[top : top + height, left : left + width]
     soft = cv2.multiply(soft, _vignette(camera.size_hw), scale=1 / 255)

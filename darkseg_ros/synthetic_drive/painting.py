@@ -51,15 +51,11 @@ def paint_ground(canvas: Canvas) -> None:
     columns = (np.arange(width, dtype=np.float32) + 0.5 - camera.centre_px)[None, :]
     bend_m = np.float32(0.5 * camera.bend_per_m) * np.minimum(distances_m, FAR_M) ** 2
     x_m = columns * (distances_m / np.float32(camera.focal_px)) - bend_m + np.float32(camera.x_m)
-    across_px = np.clip((x_m + GROUND_HALF_M) * px_per_m, 0, 2 * GROUND_HALF_M * px_per_m - 1).astype(
-        np.float32
-    )
+    across_px = np.clip((x_m + GROUND_HALF_M) * px_per_m, 0, 2 * GROUND_HALF_M * px_per_m - 1).astype(np.float32)
     along_px = np.mod(distances_m + camera.z_m, street.BLOCK_M) * px_per_m
     along_px = np.broadcast_to(along_px.astype(np.float32), across_px.shape)
 
-    labels = cv2.remap(
-        textures.ground_labels, across_px, along_px, cv2.INTER_NEAREST, borderMode=cv2.BORDER_WRAP
-    )
+    labels = cv2.remap(textures.ground_labels, across_px, along_px, cv2.INTER_NEAREST, borderMode=cv2.BORDER_WRAP)
     canvas.surface[horizon:, :, 3] = labels
     # the farther, the more texture rows fall into one pixel row: take the level whose rows match
     rows_per_px = distances_m[:, 0] ** 2 / (camera.focal_px * MOUNT_HEIGHT_M) * px_per_m
@@ -110,9 +106,7 @@ def _side_quad(
     start_m = max(near_m, camera.z_m + NEAR_M)
     if far_m - start_m < 0.05:
         return None
-    corners = np.array(
-        [(x_m, height_m, start_m), (x_m, height_m, far_m), (x_m, 0.0, far_m), (x_m, 0.0, start_m)]
-    )
+    corners = np.array([(x_m, height_m, start_m), (x_m, height_m, far_m), (x_m, 0.0, far_m), (x_m, 0.0, start_m)])
     quad_px = camera.to_pixels(camera.to_camera(corners))
     return quad_px, start_m - camera.z_m, far_m - camera.z_m, (far_m - start_m) / (far_m - near_m)
 
@@ -127,9 +121,7 @@ def _paint_building(item: street.Building, canvas: Canvas) -> None:
     ahead_m = item.z_m - canvas.camera.z_m
     if ahead_m > NEAR_M:
         outer_m = item.x_m + math.copysign(BUILDING_DEPTH_M, item.x_m)
-        corners = np.array(
-            [(x, y, item.z_m) for x, y in ((outer_m, 1), (item.x_m, 1), (item.x_m, 0), (outer_m, 0))]
-        )
+        corners = np.array([(x, y, item.z_m) for x, y in ((outer_m, 1), (item.x_m, 1), (item.x_m, 0), (outer_m, 0))])
         corners[:, 1] *= item.height_m
         quad_px = canvas.camera.to_pixels(canvas.camera.to_camera(corners))
         canvas.texture(quad_px, facade, near_m=ahead_m, far_m=ahead_m)
@@ -181,18 +173,14 @@ def _paint_street_light(item: street.StreetLight, canvas: Canvas) -> None:
         (top, knee, 0.11),
         (knee, tip, 0.11),
     ):
-        canvas.limb(
-            start, end, (112, 112, 110), width_px=width_m * px_per_m, train_id=pole, distance_m=distance_m
-        )
+        canvas.limb(start, end, (112, 112, 110), width_px=width_m * px_per_m, train_id=pole, distance_m=distance_m)
     half = np.array((0.38 * px_per_m, 0.09 * px_per_m))
     box = tip + half * np.array(((-1, -1), (1, -1), (1, 1), (-1, 1)))
     glow = tuple(round(255 * part**0.5) for part in item.colour)
     canvas.fill(box, (150, 152, 152), train_id=pole, distance_m=distance_m, glow=(glow[0], glow[1], glow[2]))
 
 
-def _signal_head(
-    canvas: Canvas, centre: np.ndarray, px_per_m: float, *, green: bool, distance_m: float
-) -> None:
+def _signal_head(canvas: Canvas, centre: np.ndarray, px_per_m: float, *, green: bool, distance_m: float) -> None:
     train_id = TRAIN_ID_BY_NAME["traffic light"]
     half = np.array((0.2, 0.52)) * px_per_m
     canvas.fill(

@@ -236,9 +236,7 @@ class Street:
             paint = self._pick(PAINTS, 2, index, 2)
             yield Vehicle(kind, -LANE_X_M - 0.1, z_m, -1, paint, lamps_on=True)
         for stream, side, heading in ((3, 1, 1), (4, 1, -1), (5, -1, 1), (6, -1, -1)):
-            for index, z_m in self._stream(
-                stream, from_m, to_m, travelled_m=1.3 * heading * time_s, spacing_m=26.0
-            ):
+            for index, z_m in self._stream(stream, from_m, to_m, travelled_m=1.3 * heading * time_s, spacing_m=26.0):
                 yield Walker(
                     x_m=side * (7.4 + 1.7 * self._number(stream, index, 1)),
                     z_m=z_m,

@@ -190,9 +190,7 @@ def _ground(rng: np.random.Generator, px_per_m: float) -> tuple[np.ndarray, np.n
     for _ in range(14):
         walk = np.cumsum(rng.normal((0.0, 0.25), (0.12, 0.1), (40, 2)), axis=0)
         start = (rng.uniform(14, 26), rng.uniform(0, BLOCK_M))
-        cv2.polylines(
-            bgr, [((walk + start) * px_per_m).astype(np.int32)], False, (66, 62, 62), crack_width_px
-        )
+        cv2.polylines(bgr, [((walk + start) * px_per_m).astype(np.int32)], False, (66, 62, 62), crack_width_px)
 
     seam = ((across % 1.2) < 0.05) | ((z_m % 1.2) < 0.05)
     paving = _tint((142, 145, 150), 0.05 * coarse + 0.04 * grit - 0.14 * seam)
@@ -323,9 +321,7 @@ def _crown(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
 
 def _day_sky(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
     height = np.linspace(1.0, 0.0, size_hw[0], dtype=np.float32)[:, None, None]
-    blue = np.array((226, 178, 132), np.float32) * height + np.array((232, 222, 212), np.float32) * (
-        1 - height
-    )
+    blue = np.array((226, 178, 132), np.float32) * height + np.array((232, 222, 212), np.float32) * (1 - height)
     clouds = fractal_noise(rng, size_hw, cells_hw=(3, 14), octaves=5)
     cover = np.clip(0.75 * clouds + rng.uniform(-0.1, 0.5), 0.0, 1.0)[..., None]
     white = np.array((240, 238, 236), np.float32) - 26.0 * np.clip(clouds, 0, 1)[..., None]

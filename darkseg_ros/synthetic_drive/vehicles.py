@@ -114,8 +114,7 @@ def _wheels(half_m: float, axles_m: tuple[float, float], radius_m: float) -> lis
                 faces.append(_face(corners, outward=outward, colour=RUBBER))
             for radius, colour in ((radius_m, RUBBER), (0.6 * radius_m, (128, 128, 130))):
                 ring = [
-                    (side * (half_m + 0.01), radius_m + radius * np.sin(a), axle_m + radius * np.cos(a))
-                    for a in angles
+                    (side * (half_m + 0.01), radius_m + radius * np.sin(a), axle_m + radius * np.cos(a)) for a in angles
                 ]
                 faces.append(_face(ring, outward=(side, 0.0, 0.0), colour=colour))
     return faces

@@ -116,9 +116,7 @@ def test_a_bag_says_all_that_rosbag2_wants_to_know(tmp_path: Path, storage: str)
 # rclpy's own dependency lark imports sre_parse
 @pytest.mark.filterwarnings("ignore:module 'sre_:DeprecationWarning")
 def test_the_bytes_are_those_of_a_real_ros_message(tmp_path: Path) -> None:
-    serialization = pytest.importorskip(
-        "rclpy.serialization", reason="rclpy is not installed", exc_type=ImportError
-    )
+    serialization = pytest.importorskip("rclpy.serialization", reason="rclpy is not installed", exc_type=ImportError)
     sensor_msgs = pytest.importorskip(
         "sensor_msgs.msg", reason="ROS 2 messages are not installed", exc_type=ImportError
     )
@@ -206,9 +204,7 @@ def test_several_camera_topics_must_be_told_apart(tmp_path: Path) -> None:
 
 def test_a_topic_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path) -> None:
     with BagReader(write_drive(tmp_path / "drive")) as reader:
-        with pytest.raises(
-            BagError, match=r"no topic /front; it has /camera/image_raw \(sensor_msgs/msg/Image, 3\)"
-        ):
+        with pytest.raises(BagError, match=r"no topic /front; it has /camera/image_raw \(sensor_msgs/msg/Image, 3\)"):
             reader.image_topic("/front")
         with pytest.raises(BagError, match="no topic /front; it has /camera/image_raw"):
             list(reader.messages(["/front"]))
@@ -225,9 +221,7 @@ def write_string_bag(path: Path, text: str) -> Path:
 
 def test_a_bag_without_images_says_what_it_has(tmp_path: Path) -> None:
     with BagReader(write_string_bag(tmp_path / "talk", "hello")) as reader:
-        with pytest.raises(
-            BagError, match=r"no topic with camera images; it has /chatter \(std_msgs/msg/String, 1\)"
-        ):
+        with pytest.raises(BagError, match=r"no topic with camera images; it has /chatter \(std_msgs/msg/String, 1\)"):
             reader.image_topic()
         with pytest.raises(BagError, match=r"topic /chatter of .* holds no images"):
             reader.image_topic("/chatter")
@@ -245,9 +239,7 @@ def test_an_empty_bag_says_so(tmp_path: Path) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    data=st.binary(max_size=60), message_type=st.sampled_from(["sensor_msgs/msg/Image", "my_msgs/msg/Secret"])
-)
+@given(data=st.binary(max_size=60), message_type=st.sampled_from(["sensor_msgs/msg/Image", "my_msgs/msg/Secret"]))
 def test_bytes_that_are_no_message_raise_bag_error(data: bytes, message_type: str) -> None:
     with contextlib.suppress(BagError):
         BagReader("anywhere").deserialize(BagMessage("/a", message_type, 0, data))
@@ -375,9 +367,7 @@ def test_the_same_video_gives_the_same_messages(tmp_path: Path, compressed: bool
 
 @pytest.mark.parametrize("frames_kept", [(0, 1.0), (60, 0.5), (60, 0.0)])
 @pytest.mark.parametrize("name", ["drive.mp4", "drive.avi"])
-def test_a_broken_video_leaves_no_bag_behind(
-    tmp_path: Path, name: str, frames_kept: tuple[int, float]
-) -> None:
+def test_a_broken_video_leaves_no_bag_behind(tmp_path: Path, name: str, frames_kept: tuple[int, float]) -> None:
     frames, kept = frames_kept
     video = write_video(tmp_path / name, frames=frames)
     content = video.read_bytes()

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -136,9 +137,7 @@ def test_evaluate_refuses_what_is_no_label_map(
     assert not (tmp_path / "out").exists()
 
 
-def test_bag_from_video_keeps_count_topic_and_rate(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bag_from_video_keeps_count_topic_and_rate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     video = write_video(tmp_path / "drive.mp4")
     assert main(["bag", "from-video", str(video), "--out", str(tmp_path / "raw")]) == 0
     assert capsys.readouterr().out == f"5 frames in {tmp_path / 'raw'}\n"
@@ -191,9 +190,7 @@ def test_a_bag_without_the_topic_is_one_line_and_status_1(
     assert "/rear" in only_error_line(capsys)
 
 
-def test_a_missing_bundle_is_one_line_and_status_1(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_bundle_is_one_line_and_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cv2.imwrite(str(tmp_path / "street.png"), np.zeros((*HW, 3), np.uint8))
     options = ["--out", str(tmp_path / "out"), "--bundle", str(tmp_path / "nothing")]
     assert main(["segment", str(tmp_path / "street.png"), *options]) == 1
@@ -239,13 +236,36 @@ def test_playing_without_ros_names_the_cure(tmp_path: Path) -> None:
         "from darkseg_ros.cli import main\n"
         f"sys.exit(main(['bag', 'play', {str(tmp_path)!r}]))\n"
     )
-    answer = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
-    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert answer.returncode == 1
     (line,) = answer.stderr.splitlines()
     assert line.startswith("darkseg: playing a bag needs ROS 2")
     assert "source a ROS 2 installation" in line
+
+
+def test_bag_play_hands_on_what_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: dict[str, object] = {}
+
+    def play_bag(path: Path, **options: object) -> SimpleNamespace:
+        asked.update(options, path=path)
+        return SimpleNamespace(messages=3, seconds=1.5, skipped_topics=("/tf",))
+
+    player = SimpleNamespace(play_bag=play_bag)
+    monkeypatch.setitem(sys.modules, "darkseg_ros.nodes.bag_player", player)
+    assert main(["bag", "play", str(tmp_path), "--rate", "2", "--clock"]) == 0
+    assert asked == {"path": tmp_path, "rate": 2.0, "loop": False, "publish_clock": True}
+    captured = capsys.readouterr()
+    assert captured.out == "3 messages in 1.5 s\n"
+    assert "/tf" in captured.err
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "nan", "fast"])
+def test_a_rate_that_is_no_speed_is_status_2(tmp_path: Path, rate: str) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["bag", "play", str(tmp_path), "--rate", rate])
+    assert exit_.value.code == 2
 
 
 def test_a_reader_that_closes_the_pipe_gets_no_traceback(tmp_path: Path, bundle: Path) -> None:

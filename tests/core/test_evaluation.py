@@ -159,9 +159,7 @@ def test_figures_agree_with_torchmetrics(seed: int, height: int, width: int, cla
     torch = pytest.importorskip("torch", reason="torchmetrics, the independent implementation, needs torch")
     torchmetrics = pytest.importorskip("torchmetrics.functional.classification")
     rng = np.random.default_rng(seed)
-    label_map, class_map = (
-        rng.choice(np.array([*range(classes), 255], np.uint8), (height, width)) for _ in range(2)
-    )
+    label_map, class_map = (rng.choice(np.array([*range(classes), 255], np.uint8), (height, width)) for _ in range(2))
     label_map[0, 0] = 0  # at least one pixel counts
     confusion = confusion_matrix(label_map, class_map)
     truth = torch.from_numpy(label_map.astype(np.int64))

@@ -53,9 +53,7 @@ def test_a_folder_comes_in_the_order_of_its_names_and_of_any_sizes(tmp_path: Pat
 
 @pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.95])
 @pytest.mark.parametrize("name", ["broken.jpg", "broken.png"])
-def test_a_broken_image_in_a_folder_is_named_when_its_turn_comes(
-    tmp_path: Path, name: str, kept: float
-) -> None:
+def test_a_broken_image_in_a_folder_is_named_when_its_turn_comes(tmp_path: Path, name: str, kept: float) -> None:
     write_picture(tmp_path / "a.png", picture(0))
     content = write_picture(tmp_path / name, picture(1, height=40, width=40)).read_bytes()
     (tmp_path / name).write_bytes(content[: int(len(content) * kept)])
@@ -123,9 +121,7 @@ def test_a_bag_gives_its_stamps_and_frame_ids(tmp_path: Path, storage: str) -> N
     source = open_frames(tmp_path / "drive")
     assert (source.kind, source.count, source.rate_hz) == ("bag", 3, 20.0)
     frames = list(source)
-    assert [frame.stamp_ns for frame in frames] == [
-        1_600_000_000_000_000_007 + i * 50_000_000 for i in range(3)
-    ]
+    assert [frame.stamp_ns for frame in frames] == [1_600_000_000_000_000_007 + i * 50_000_000 for i in range(3)]
     assert [frame.frame_id for frame in frames] == ["front_0", "front_1", "front_2"]
     assert [frame.name for frame in frames] == ["drive_000000", "drive_000001", "drive_000002"]
     for index, frame in enumerate(frames):

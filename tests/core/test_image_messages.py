@@ -274,9 +274,7 @@ FIELD = st.one_of(
     st.text(max_size=3),
     st.booleans(),
 )
-ENCODING = st.one_of(
-    st.sampled_from(sorted(image_messages._ENCODINGS)), st.text(max_size=8), st.none(), st.binary()
-)
+ENCODING = st.one_of(st.sampled_from(sorted(image_messages._ENCODINGS)), st.text(max_size=8), st.none(), st.binary())
 DATA = st.one_of(
     st.binary(max_size=600),
     st.binary(max_size=600).map(lambda data: array.array("B", data)),
@@ -315,13 +313,9 @@ def test_any_message_decodes_or_raises_image_message_error(
 def test_a_message_whose_sizes_fit_decodes_at_its_size(
     height: int, width: int, encoding: str, padding: int, is_bigendian: bool, surplus: int
 ) -> None:
-    bytes_per_pixel = (
-        image_messages._ENCODINGS[encoding].channels * image_messages._ENCODINGS[encoding].itemsize
-    )
+    bytes_per_pixel = image_messages._ENCODINGS[encoding].channels * image_messages._ENCODINGS[encoding].itemsize
     step = width * bytes_per_pixel + padding
-    message = image(
-        height, width, encoding, bytes(height * step + surplus), step=step, is_bigendian=is_bigendian
-    )
+    message = image(height, width, encoding, bytes(height * step + surplus), step=step, is_bigendian=is_bigendian)
     too_small = encoding.startswith("bayer") and min(height, width) < 3
     odd = encoding in ("yuv422", "uyvy", "yuyv", "yuv422_yuy2") and width % 2 == 1
     if surplus < 0 or too_small or odd:
@@ -387,9 +381,7 @@ def test_pixels_that_do_not_fit_the_encoding_are_not_filled_in(
 
 def gradient_bgr(height: int, width: int) -> np.ndarray:
     rows, columns = np.mgrid[:height, :width]
-    return np.stack([columns * 255 // width, rows * 255 // height, np.full_like(rows, 90)], axis=2).astype(
-        np.uint8
-    )
+    return np.stack([columns * 255 // width, rows * 255 // height, np.full_like(rows, 90)], axis=2).astype(np.uint8)
 
 
 def jpeg_of(bgr: np.ndarray) -> bytes:
@@ -400,9 +392,7 @@ def png_of(pixels: np.ndarray) -> bytes:
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 
-@pytest.mark.parametrize(
-    "format_name", ["jpeg", "bgr8; jpeg compressed bgr8", "rgb8; jpeg compressed bgr8", "png", ""]
-)
+@pytest.mark.parametrize("format_name", ["jpeg", "bgr8; jpeg compressed bgr8", "rgb8; jpeg compressed bgr8", "png", ""])
 def test_a_jpeg_decodes_whatever_the_format_calls_it(format_name: str) -> None:
     red = np.full((16, 24, 3), (0, 0, 250), np.uint8)
     bgr = bgr_from_compressed_image(compressed(jpeg_of(red), format_name=format_name))
@@ -489,12 +479,7 @@ def png_declaring(width: int, height: int) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b""))
-        + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 def test_a_decompression_bomb_is_refused_before_decoding() -> None:
@@ -524,9 +509,7 @@ def test_a_decompression_bomb_is_refused_before_decoding() -> None:
         (SimpleNamespace(format="jpeg"), "field data"),
     ],
 )
-def test_a_wrong_compressed_message_is_an_error_that_says_what_is_wrong(
-    message: Any, part_of_error: str
-) -> None:
+def test_a_wrong_compressed_message_is_an_error_that_says_what_is_wrong(message: Any, part_of_error: str) -> None:
     with pytest.raises(ImageMessageError, match=part_of_error):
         bgr_from_compressed_image(message)
 
@@ -546,13 +529,9 @@ SMALL_PICTURES = [encode(gradient_bgr(9, 11)) for encode in (jpeg_of, png_of)]
             )
         ),
     ),
-    format_name=st.one_of(
-        st.sampled_from(["jpeg", "rgb8; jpeg compressed rgb8"]), st.text(max_size=20), st.none()
-    ),
+    format_name=st.one_of(st.sampled_from(["jpeg", "rgb8; jpeg compressed rgb8"]), st.text(max_size=20), st.none()),
 )
-def test_any_compressed_message_decodes_or_raises_image_message_error(
-    content: bytes, format_name: Any
-) -> None:
+def test_any_compressed_message_decodes_or_raises_image_message_error(content: bytes, format_name: Any) -> None:
     try:
         bgr = bgr_from_compressed_image(compressed(content, format_name=format_name))
     except ImageMessageError:
@@ -582,9 +561,7 @@ def test_real_ros_messages_round_trip() -> None:
     sensor_msgs = pytest.importorskip(
         "sensor_msgs.msg", reason="ROS 2 messages are not installed", exc_type=ImportError
     )
-    std_msgs = pytest.importorskip(
-        "std_msgs.msg", reason="ROS 2 messages are not installed", exc_type=ImportError
-    )
+    std_msgs = pytest.importorskip("std_msgs.msg", reason="ROS 2 messages are not installed", exc_type=ImportError)
     header = std_msgs.Header(frame_id="camera")
     header.stamp.sec, header.stamp.nanosec = 12, 34
     picture = gradient_bgr(5, 7)

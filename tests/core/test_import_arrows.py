@@ -55,9 +55,7 @@ def imports_of(source: str, *, path: str) -> Iterator[Import]:
             origin = ".".join([*parents, *filter(None, [node.module])])
             for alias in node.names:
                 yield Import(f"{origin}.{alias.name}", node.lineno, lazy)
-        elif (
-            isinstance(node, ast.Call) and _called_name(node) in {"import_module", "__import__"} and node.args
-        ):
+        elif isinstance(node, ast.Call) and _called_name(node) in {"import_module", "__import__"} and node.args:
             name = node.args[0]
             if isinstance(name, ast.Constant) and isinstance(name.value, str):
                 yield Import(name.value, node.lineno, lazy)
@@ -106,9 +104,7 @@ def _objection(imported: Import, *, path: str) -> str:
 
 
 def source_files() -> list[Path]:
-    return sorted(
-        path for area in ("darkseg_ros", "training", "engines") for path in (ROOT / area).rglob("*.py")
-    )
+    return sorted(path for area in ("darkseg_ros", "training", "engines") for path in (ROOT / area).rglob("*.py"))
 
 
 def test_no_import_points_against_the_arrows() -> None:

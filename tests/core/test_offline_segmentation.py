@@ -56,9 +56,7 @@ def test_an_image_gives_its_class_map(tmp_path: Path, segmenter: Segmenter) -> N
     np.testing.assert_array_equal(read_class_map(tmp_path / "out" / "street.png"), random_bgr(1)[..., 0] % 19)
 
 
-def test_a_folder_gives_a_class_map_and_an_overlay_for_each_image(
-    tmp_path: Path, segmenter: Segmenter
-) -> None:
+def test_a_folder_gives_a_class_map_and_an_overlay_for_each_image(tmp_path: Path, segmenter: Segmenter) -> None:
     images = tmp_path / "images"
     images.mkdir()
     # blue 10 is sky, (180, 130, 70) in BGR: the overlay is the mean of both

@@ -33,12 +33,8 @@ def test_opacity_zero_is_the_camera_image() -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(
-    height=st.integers(1, 9), width=st.integers(1, 9), opacity=st.floats(0, 1), seed=st.integers(0, 2**32 - 1)
-)
-def test_inputs_stay_unchanged_and_unlabelled_pixels_exact(
-    height: int, width: int, opacity: float, seed: int
-) -> None:
+@given(height=st.integers(1, 9), width=st.integers(1, 9), opacity=st.floats(0, 1), seed=st.integers(0, 2**32 - 1))
+def test_inputs_stay_unchanged_and_unlabelled_pixels_exact(height: int, width: int, opacity: float, seed: int) -> None:
     random = np.random.default_rng(seed)
     bgr = random.integers(0, 256, (height, width, 3), np.uint8)
     class_map = random.choice(np.array([0, 1, 18, 255], np.uint8), (height, width))

@@ -155,9 +155,7 @@ def test_an_installed_package_asks_the_ament_index(monkeypatch: pytest.MonkeyPat
     assert share_directory() == Path("/opt/install/share/darkseg_ros")
 
 
-def test_a_missing_default_bundle_says_where_it_was_expected(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_missing_default_bundle_says_where_it_was_expected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(installed_files, "__file__", installed_module(tmp_path))
     for name, module in ament_index(str(tmp_path)).items():
         monkeypatch.setitem(sys.modules, name, module)

@@ -59,9 +59,7 @@ def test_seeds_make_different_streets(night_drive: SyntheticDrive) -> None:
 
 
 @pytest.mark.parametrize("index", [0, 77, 1234])
-def test_day_and_night_have_the_same_labels(
-    day_drive: SyntheticDrive, night_drive: SyntheticDrive, index: int
-) -> None:
+def test_day_and_night_have_the_same_labels(day_drive: SyntheticDrive, night_drive: SyntheticDrive, index: int) -> None:
     day, night = day_drive.frame(index), night_drive.frame(index)
     np.testing.assert_array_equal(day.label_map, night.label_map)
     assert mean_luma(day) > 2 * mean_luma(night)

@@ -8,9 +8,7 @@ import cv2
 import numpy as np
 
 
-def write_video(
-    path: Path, *, frames: int, rate_hz: float = 10.0, size_hw: tuple[int, int] = (48, 64)
-) -> Path:
+def write_video(path: Path, *, frames: int, rate_hz: float = 10.0, size_hw: tuple[int, int] = (48, 64)) -> Path:
     """Write grey frames of level 20 × index, modulo 240, as MPEG-4 in .mp4 or MJPG in .avi."""
     codec = {".mp4": "mp4v", ".avi": "MJPG"}[path.suffix]
     height, width = size_hw

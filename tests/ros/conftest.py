@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.bundles import write_tiny_bundle
-
 if TYPE_CHECKING:
     from tests.ros.probe import Probe
 
@@ -35,6 +33,8 @@ def middleware() -> None:
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.bundles import write_tiny_bundle
+
     return write_tiny_bundle(tmp_path_factory.mktemp("bundles"))
 
 

@@ -1,4 +1,4 @@
-"""The other side of a node under test: a camera, listeners and service clients, with deadlines for everything."""
+"""The other side of a node under test: a camera, listeners and service clients, all with deadlines."""
 
 from __future__ import annotations
 
@@ -158,7 +158,12 @@ class Probe:
         self.node.destroy_subscription(subscription)
 
     def publisher(
-        self, message_type: Any, topic: str, *, reliability: QoSReliabilityPolicy = BEST_EFFORT, depth: int = 5
+        self,
+        message_type: Any,
+        topic: str,
+        *,
+        reliability: QoSReliabilityPolicy = BEST_EFFORT,
+        depth: int = 5,
     ) -> Any:
         return self.node.create_publisher(message_type, topic, QoSProfile(depth=depth, reliability=reliability))
 

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 WARN, ERROR, STALE = 1, 2, 3
 
 
-def test_class_map_has_the_cameras_size_and_the_engines_classes(
-    probe: Probe, segmentation_node: StartNode
-) -> None:
+def test_class_map_has_the_cameras_size_and_the_engines_classes(probe: Probe, segmentation_node: StartNode) -> None:
     from tests.ros.probe import image, pixels
 
     segmentation_node()
@@ -47,6 +45,23 @@ def test_odd_sizes_keep_their_size(probe: Probe, segmentation_node: StartNode, h
     stamp = probe.next_stamp()
     camera.publish(image(bgr_of((5, 9, 0), hw), stamp))
     np.testing.assert_array_equal(pixels(class_maps.of_stamp(stamp)), np.full(hw, 5, np.uint8))
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_real_backends_answer_through_the_node_and_end_cleanly(
+    probe: Probe, segmentation_node: StartNode, backend: str
+) -> None:
+    from tests.ros.probe import bgr_of, image, pixels
+
+    pytest.importorskip(backend, reason=f"{backend} is not installed")
+    process = segmentation_node(backend=backend, threads=1)
+    camera, class_maps = probe.connect()
+    stamp = probe.next_stamp()
+    camera.publish(image(bgr_of((255, 0, 0), (33, 77)), stamp))  # the tiny model takes blue for sky
+    np.testing.assert_array_equal(pixels(class_maps.of_stamp(stamp)), np.full((33, 77), 10, np.uint8))
+    assert backend in probe.status(lambda status: status.level <= WARN).values["engine"].lower()
+    status, _ = process.end(signal.SIGINT)
+    assert status == 0, process.log
 
 
 def test_the_header_is_copied_bit_exact(probe: Probe, segmentation_node: StartNode) -> None:
@@ -86,9 +101,7 @@ def test_confidence_comes_only_while_somebody_subscribes(probe: Probe, segmentat
         assert len(confidences.messages) < len(class_maps.messages)
 
 
-def test_compressed_images_are_served_with_compressed_transport(
-    probe: Probe, segmentation_node: StartNode
-) -> None:
+def test_compressed_images_are_served_with_compressed_transport(probe: Probe, segmentation_node: StartNode) -> None:
     from tests.ros.probe import bgr_of, jpeg, pixels
 
     segmentation_node(transport="compressed")
@@ -147,9 +160,7 @@ def test_min_confidence_takes_effect_without_a_restart(probe: Probe, segmentatio
     assert (half[:, 64:] == 6).all()
 
 
-def test_parameters_are_held_to_their_range_and_read_only_mark(
-    probe: Probe, segmentation_node: StartNode
-) -> None:
+def test_parameters_are_held_to_their_range_and_read_only_mark(probe: Probe, segmentation_node: StartNode) -> None:
     segmentation_node()
     probe.camera()
     for value in (1.5, -0.1, float("nan")):
@@ -201,9 +212,7 @@ def test_signals_end_it_at_once_with_status_0(
     assert seconds < 1.0
 
 
-def test_a_signal_while_a_frame_is_in_the_engine_ends_it_cleanly(
-    probe: Probe, segmentation_node: StartNode
-) -> None:
+def test_a_signal_while_a_frame_is_in_the_engine_ends_it_cleanly(probe: Probe, segmentation_node: StartNode) -> None:
     from tests.ros.probe import bgr_of, image
 
     process = segmentation_node(environment={"DARKSEG_FAKE_ENGINE_DELAY_MS": "300"})
@@ -213,6 +222,18 @@ def test_a_signal_while_a_frame_is_in_the_engine_ends_it_cleanly(
     status, seconds = process.end(signal.SIGTERM)
     assert (status, process.log.count("Traceback")) == (0, 0), process.log
     assert seconds < 1.3  # the frame's 0.3 s come on top
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_engine_opens_ends_it_cleanly(
+    probe: Probe, segmentation_node: StartNode, number: signal.Signals
+) -> None:
+    from tests.ros.probe import eventually
+
+    process = segmentation_node(environment={"DARKSEG_FAKE_ENGINE_DELAY_MS": "2000"})
+    eventually(lambda: "segmentation_node" in probe.node.get_node_names())
+    status, _ = process.end(number)
+    assert (status, process.log.count("Traceback")) == (0, 0), process.log
 
 
 def test_a_parameter_of_a_wrong_type_is_one_line(segmentation_node: StartNode) -> None:
@@ -243,9 +264,7 @@ def test_what_cannot_be_configured_is_said_on_diagnostics_and_the_process_stays(
     assert complaint in process.log
 
 
-def test_namespace_and_remapping_move_the_topics(
-    probe: Probe, start_node: StartNode, tiny_bundle: Path
-) -> None:
+def test_namespace_and_remapping_move_the_topics(probe: Probe, start_node: StartNode, tiny_bundle: Path) -> None:
     from sensor_msgs.msg import Image
 
     from tests.ros.probe import bgr_of, eventually, image
@@ -277,8 +296,8 @@ def test_a_subscriber_that_cannot_be_served_is_named(probe: Probe, segmentation_
         lambda: next((line for line in process.log.splitlines() if "no messages on" in line), ""),
         what="a warning of incompatible QoS",
     )
-    assert "/segmentation_node/class_map between this node and the subscriber /probe" in line
-    assert "This node: reliable, volatile; probe: reliable, transient_local" in line
+    assert "no messages on /segmentation_node/class_map from /segmentation_node (reliable, volatile)" in line
+    assert "to /probe (reliable, transient_local): ERROR: Volatile publisher and transient local" in line
 
 
 def test_qos_can_be_overridden_and_a_publisher_that_does_not_fit_is_named(
@@ -294,5 +313,5 @@ def test_qos_can_be_overridden_and_a_publisher_that_does_not_fit_is_named(
         lambda: next((line for line in process.log.splitlines() if "no messages on" in line), ""),
         what="a warning of incompatible QoS",
     )
-    assert "no messages on /image between this node and the publisher /probe" in line
-    assert "This node: reliable, volatile; probe: best_effort, volatile" in line
+    assert "no messages on /image from /probe (best_effort, volatile)" in line
+    assert "to /segmentation_node (reliable, volatile): ERROR: Best effort publisher and reliable" in line

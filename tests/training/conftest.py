@@ -26,10 +26,13 @@ def generated_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             scene = drive.frame(index * 10)
             cv2.imwrite(str(root / folder / "image" / f"{index}.png"), scene.bgr)
             cv2.imwrite(str(root / folder / "label" / f"{index}.png"), scene.label_map)
-    (root / "night").mkdir()
+    for part in ("night", "pseudo_labels"):
+        (root / part).mkdir()
     drive = SyntheticDrive(seed=4, size_hw=(64, 64), night=True)
     for index in range(4):
-        cv2.imwrite(str(root / "night" / f"{index}.png"), drive.frame(index * 10).bgr)
+        scene = drive.frame(index * 10)
+        cv2.imwrite(str(root / "night" / f"{index}.png"), scene.bgr)
+        cv2.imwrite(str(root / "pseudo_labels" / f"{index}.png"), scene.label_map)
     return root
 
 
@@ -52,6 +55,6 @@ def small_run(generated_data: Path, tmp_path: Path) -> list[str]:
         "network.input_px=64",
         "augmentation.view_px=64",
         "augmentation.crop_px=64",
+        f"data.pseudo_labels={generated_data / 'pseudo_labels'}",
         "self_training.batch_size=2",
-        "self_training.confidence_min=0.0",
     ]

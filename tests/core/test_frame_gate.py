@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import itertools
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from darkseg_ros.frame_gate import LatestSlot, StampOrder, StampVerdict, stamp_age_ms
+
+MS = 1_000_000
+S = 1_000_000_000
+IN_ORDER, DUPLICATE, BACKWARD, REBASED = StampVerdict
+
+
+def verdicts(*stamps_ns: int) -> list[StampVerdict]:
+    order = StampOrder()
+    return [order.judge(stamp_ns) for stamp_ns in stamps_ns]
+
+
+def test_rising_stamps_are_in_order() -> None:
+    assert verdicts(5 * S, 5 * S + 1, 99 * S) == [IN_ORDER] * 3
+
+
+def test_a_repeated_stamp_is_a_duplicate() -> None:
+    assert verdicts(5 * S, 5 * S, 6 * S, 6 * S) == [IN_ORDER, DUPLICATE, IN_ORDER, DUPLICATE]
+
+
+def test_a_stamp_up_to_a_second_back_is_backward_and_changes_nothing() -> None:
+    assert verdicts(5 * S, 4 * S, 5 * S - 1, 5 * S) == [IN_ORDER, BACKWARD, BACKWARD, DUPLICATE]
+
+
+def test_a_jump_back_of_more_than_a_second_starts_anew() -> None:
+    assert verdicts(5 * S, 4 * S - 1, 4 * S, 5 * S) == [IN_ORDER, REBASED, IN_ORDER, IN_ORDER]
+
+
+def test_one_stamp_from_the_far_future_does_not_block_those_after_it() -> None:
+    assert verdicts(5 * S, 9999 * S, 6 * S, 7 * S) == [IN_ORDER, IN_ORDER, REBASED, IN_ORDER]
+
+
+def test_frames_without_a_stamp_are_all_served_and_leave_the_order_alone() -> None:
+    assert verdicts(0, 0, 5 * S, 0, 5 * S) == [IN_ORDER, IN_ORDER, IN_ORDER, IN_ORDER, DUPLICATE]
+
+
+@given(st.lists(st.integers(min_value=1, max_value=20 * S), max_size=30))
+def test_served_stamps_fall_only_where_a_rebase_was_counted(stamps_ns: list[int]) -> None:
+    served = []
+    order = StampOrder()
+    for stamp_ns in stamps_ns:
+        verdict = order.judge(stamp_ns)
+        if verdict in (IN_ORDER, REBASED):
+            served.append((stamp_ns, verdict))
+    for (before_ns, _), (after_ns, verdict) in itertools.pairwise(served):
+        assert (after_ns < before_ns) == (verdict is REBASED)
+        assert after_ns != before_ns
+
+
+def test_age_is_the_time_since_the_stamp() -> None:
+    assert stamp_age_ms(100 * S, 100 * S + 250 * MS, simulated_clock=False) == 250.0
+
+
+@pytest.mark.parametrize(
+    ("stamp_ns", "now_ns"),
+    [(0, 100 * S), (100 * S, 0), (100 * S + 1, 100 * S), (1, 3600 * S + 2)],
+    ids=["no stamp", "clock not started", "future", "recorded long ago"],
+)
+def test_stamps_that_do_not_belong_to_the_clock_have_no_age(stamp_ns: int, now_ns: int) -> None:
+    assert stamp_age_ms(stamp_ns, now_ns, simulated_clock=False) is None
+
+
+def test_on_the_clock_of_the_bag_itself_any_age_counts() -> None:
+    assert stamp_age_ms(1 * S, 7201 * S, simulated_clock=True) == 7_200_000.0
+
+
+def test_the_slot_serves_the_newest_and_gives_back_what_it_replaced() -> None:
+    slot: LatestSlot[str] = LatestSlot()
+    assert slot.put("first") is None
+    assert slot.put("second") == "first"
+    assert slot.take() == "second"
+    assert slot.put("third") is None
+
+
+def test_closing_gives_back_what_waited_and_ends_every_take() -> None:
+    slot: LatestSlot[str] = LatestSlot()
+    slot.put("left")
+    assert slot.close() == "left"
+    assert slot.take() is None
+    assert slot.put("late") == "late"
+    assert slot.take() is None
+
+
+def test_take_waits_for_an_item() -> None:
+    slot: LatestSlot[int] = LatestSlot()
+    taken: list[int | None] = []
+    thread = threading.Thread(target=lambda: taken.append(slot.take()))
+    thread.start()
+    slot.put(7)
+    thread.join(timeout=10)
+    assert taken == [7]
+
+
+def test_closing_wakes_a_waiting_take() -> None:
+    slot: LatestSlot[int] = LatestSlot()
+    taken: list[int | None] = []
+    thread = threading.Thread(target=lambda: taken.append(slot.take()))
+    thread.start()
+    slot.close()
+    thread.join(timeout=10)
+    assert taken == [None]
+
+
+def test_between_threads_every_item_is_taken_or_given_back_once() -> None:
+    slot: LatestSlot[int] = LatestSlot()
+    taken: list[int] = []
+
+    def take_all() -> None:
+        while (item := slot.take()) is not None:
+            taken.append(item)
+
+    thread = threading.Thread(target=take_all)
+    thread.start()
+    given_back = [replaced for item in range(1, 5001) if (replaced := slot.put(item)) is not None]
+    left = slot.close()
+    thread.join(timeout=10)
+    given_back += [] if left is None else [left]
+    assert sorted(taken + given_back) == list(range(1, 5001))
+    assert taken == sorted(taken)

@@ -1,0 +1,45 @@
+"""ClassMix: labelled objects pasted onto pseudo-labelled images."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from darkseg_ros.classes import IGNORE_INDEX
+
+
+def mix_classes(
+    source_images: Tensor,
+    source_labels: Tensor,
+    target_images: Tensor,
+    target_labels: Tensor,
+    *,
+    seed: tuple[int, ...],
+) -> tuple[Tensor, Tensor]:
+    """Paste half of the classes of each source image onto a target image.
+
+    Args:
+        source_images: (B, 3, H, W) float.
+        source_labels: (B, H, W) int64 train ids.
+        target_images: (N, 3, H, W) float, N ≤ B.
+        target_labels: (N, H, W) int64.
+        seed: of the choice of classes.
+
+    Returns:
+        (N, 3, H, W) mixed images and (N, H, W) int64 labels.
+
+    Source: Olsson et al., ClassMix, WACV 2021 (arXiv 2007.07936); across domains: Tranheden et al., DACS, WACV 2021
+        (arXiv 2007.08702).
+    """
+    rng = np.random.default_rng(seed)
+    images, labels = [], []
+    for source, source_label, target, target_label in zip(
+        source_images, source_labels, target_images, target_labels, strict=False
+    ):
+        present = [int(c) for c in torch.unique(source_label) if c != IGNORE_INDEX]
+        chosen = rng.permutation(present)[: (len(present) + 1) // 2]
+        pasted = torch.isin(source_label, torch.tensor(chosen, dtype=torch.int64, device=source_label.device))
+        images.append(torch.where(pasted, source, target))
+        labels.append(torch.where(pasted, source_label, target_label))
+    return torch.stack(images), torch.stack(labels)
