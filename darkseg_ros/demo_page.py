@@ -178,7 +178,7 @@ def _stamp_note(figures: DemoFigures) -> str:
 
 def _chart_caption(figures: DemoFigures) -> str:
     dropped_or_lost = figures.frames_in - figures.frames_out
-    without = f" {dropped_or_lost} frames without a class map are marked in red." if dropped_or_lost else ""
+    without = f" Frames without a class map ({dropped_or_lost}) are marked in red." if dropped_or_lost else ""
     return (
         "From handing a frame to the player's middleware to the arrival of its class map, transport both "
         f"ways included.{without}"

@@ -57,18 +57,14 @@ def _nodes(context: LaunchContext) -> list[Node]:
 
 def generate_launch_description() -> LaunchDescription:
     """Declare the arguments and start the nodes."""
-    shipped_parameters = PathJoinSubstitution(
-        [FindPackageShare("darkseg_ros"), "config", "segmentation_node.yaml"]
-    )
+    shipped_parameters = PathJoinSubstitution([FindPackageShare("darkseg_ros"), "config", "segmentation_node.yaml"])
     return LaunchDescription(
         [
             DeclareLaunchArgument("namespace", default_value="", description="namespace of the nodes"),
             DeclareLaunchArgument(
                 "params_file", default_value=shipped_parameters, description="YAML file of parameters"
             ),
-            DeclareLaunchArgument(
-                "use_sim_time", default_value="false", description="take the time from /clock"
-            ),
+            DeclareLaunchArgument("use_sim_time", default_value="false", description="take the time from /clock"),
             DeclareLaunchArgument(
                 "image",
                 default_value="image",

@@ -58,7 +58,7 @@ def _checked(engine: Engine, bundle: ModelBundle, agreement_min: float) -> Engin
         engine.close()
         raise BundleError(
             f"{bundle.directory}: {engine.name} agrees with the golden answer on {agreement:.1%} of the pixels, "
-            f"expected at least {agreement_min:.1%}; the graph or the library is not the one that was exported: copy the bundle "
-            "again, choose another backend, or export the model again"
+            f"expected at least {agreement_min:.1%}; the graph or the library is not the one that was exported: "
+            "copy the bundle again, choose another backend, or export the model again"
         )
     return engine

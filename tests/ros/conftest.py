@@ -120,9 +120,12 @@ def start_node(ros_domain: int, tmp_path: Path) -> Iterator[StartNode]:
 
     yield start
     for process in processes:
-        if process.alive:
+        process.process.terminate()  # a killed process would leave its 64 MB of shared memory behind
+    for process in processes:
+        try:
+            process.process.wait(timeout=10)
+        finally:
             process.process.kill()
-        process.process.wait(timeout=10)
         print(process.log)
 
 
