@@ -45,6 +45,8 @@ def collect_logits(
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """The temperature that minimises the negative log-likelihood of (P, 19) logits against (P,) train ids.
 
+    Within 0.1…10: a network no better than chance would ask for an infinite one.
+
     Source: Guo et al., ICML 2017 (arXiv 1706.04599), section 4.2.
     """
     log_temperature = torch.zeros(1, requires_grad=True)
@@ -57,4 +59,4 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         return value
 
     optimiser.step(loss)
-    return float(log_temperature.detach().exp())
+    return float(log_temperature.detach().exp().clamp(0.1, 10))

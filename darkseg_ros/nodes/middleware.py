@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import rclpy
 from rclpy.exceptions import ParameterException
@@ -17,6 +18,10 @@ from darkseg_ros.installed_files import share_directory
 
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 """Jazzy reads the first, Kilted prefers the second."""
+
+_ROOMY_SHARED_MEMORY_BYTES = 512 * 2**20  # several processes of 64 MB; the total, so that all of them choose alike
+
+_LONGEST_WAIT_S = 0.2
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -34,12 +39,31 @@ def prepare_middleware() -> None:
         InputError: if the package's files are not found.
     """
     if not any(os.environ.get(variable) for variable in PROFILE_VARIABLES):
-        profile = str(share_directory() / "config" / "fast_dds.xml")
-        os.environ.update(dict.fromkeys(PROFILE_VARIABLES, profile))
+        profile = fast_dds_profile(shared_memory_bytes=_shared_memory_bytes())
+        os.environ.update(dict.fromkeys(PROFILE_VARIABLES, str(profile)))
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         for option in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
             mallopt(option, _KEEP_BYTES)
+
+
+def fast_dds_profile(*, shared_memory_bytes: int) -> Path:
+    """The shipped profile for a machine with so much shared memory, used or not.
+
+    Raises:
+        InputError: if the package's files are not found.
+    """
+    roomy = shared_memory_bytes >= _ROOMY_SHARED_MEMORY_BYTES
+    name = "fast_dds.xml" if roomy else "fast_dds_small_memory.xml"
+    return share_directory() / "config" / name
+
+
+def _shared_memory_bytes() -> int:
+    try:
+        shared_memory = os.statvfs("/dev/shm")
+    except OSError:
+        return _ROOMY_SHARED_MEMORY_BYTES  # no Linux: shared memory is not bounded by a file system
+    return shared_memory.f_blocks * shared_memory.f_frsize
 
 
 def run_node(create: Callable[[], Node], *, args: Sequence[str] | None = None) -> int:
@@ -62,7 +86,9 @@ def run_node(create: Callable[[], Node], *, args: Sequence[str] | None = None) -
     try:
         node = create()
         executor.add_node(node)
-        executor.spin()
+        while rclpy.ok():
+            # never without a limit: rclpy can lose the wake-up of a signal that comes between two waits
+            executor.spin_once(timeout_sec=_LONGEST_WAIT_S)
     except ParameterException as error:
         print(f"{error}", file=sys.stderr)
         return 1

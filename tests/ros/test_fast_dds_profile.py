@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
 import pytest
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMES = 60
+DDS = "{http://www.eprosima.com}"
 
 CAMERA = f"""
 import time
@@ -77,11 +79,23 @@ def test_a_profile_that_the_user_chose_is_kept(monkeypatch: pytest.MonkeyPatch, 
     assert [os.environ.get(name) for name in PROFILE_VARIABLES if name in os.environ] == ["/mine.xml"]
 
 
-def test_without_a_choice_both_variables_name_the_shipped_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_choice_both_variables_name_a_shipped_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     from darkseg_ros.nodes.middleware import PROFILE_VARIABLES, prepare_middleware
 
     for name in PROFILE_VARIABLES:
         monkeypatch.setenv(name, "")
     prepare_middleware()
-    assert {os.environ[name] for name in PROFILE_VARIABLES} == {str(share_directory() / "config" / "fast_dds.xml")}
-    assert (share_directory() / "config" / "fast_dds.xml").is_file()
+    (profile,) = {os.environ[name] for name in PROFILE_VARIABLES}
+    assert Path(profile).parent == share_directory() / "config"
+    assert Path(profile).is_file()
+
+
+@pytest.mark.parametrize("megabytes", [64, 512])
+def test_the_processes_of_a_demo_fit_into_the_shared_memory(megabytes: int) -> None:
+    from darkseg_ros.nodes.middleware import fast_dds_profile
+
+    profile = ElementTree.parse(fast_dds_profile(shared_memory_bytes=megabytes * 2**20)).getroot()
+    (segment_bytes,) = (int(element.text or "") for element in profile.iter(f"{DDS}segment_size"))
+    (message_bytes,) = (int(element.text or "") for element in profile.iter(f"{DDS}maxMessageSize"))
+    assert 4 * segment_bytes < megabytes * 2**20
+    assert 2048 * 1024 * 3 < message_bytes < segment_bytes
