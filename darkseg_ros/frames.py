@@ -118,19 +118,29 @@ def _read_images(paths: list[Path]) -> Iterator[Frame]:
         yield Frame(read_image(path), stamp_ns=0, frame_id=FRAME_ID, name=path.stem)
 
 
-def _open_folder(folder: Path) -> FrameSource:
-    paths = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
-    if not paths:
-        raise InputError(f"{folder} holds no images; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+def image_files(folder: Path) -> list[Path]:
+    """The image files directly in a folder, in the order of their names.
+
+    Raises:
+        InputError: if it is no folder, holds no image, or two images have the same stem: what is made of one would
+            replace what is made of the other.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; expected a folder of images")
     path_by_stem: dict[str, Path] = {}
-    for path in paths:
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not path.is_file():
+            continue
         other = path_by_stem.setdefault(path.stem, path)
-        if other != path:
-            raise InputError(f"{other} and {path} would get the same name in the output; rename one of them")
+        if other is not path:
+            raise InputError(f"{other} and {path} share a stem; rename or remove one of them")
+    if not path_by_stem:
+        raise InputError(f"{folder} holds no images; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+    return list(path_by_stem.values())
+
+
+def _open_folder(folder: Path) -> FrameSource:
+    paths = image_files(folder)
     return FrameSource(folder, "folder", count=len(paths), rate_hz=None, read=lambda: _read_images(paths))
 
 

@@ -5,30 +5,20 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 from tqdm import tqdm
 
 from darkseg_ros.classes import CLASS_NAMES
 from darkseg_ros.errors import InputError
 from darkseg_ros.evaluation import Evaluation, Metrics
-from darkseg_ros.frames import IMAGE_SUFFIXES, read_image
+from darkseg_ros.labelled_images import pair_files, read_labelled
 from darkseg_ros.segmenter import Segmenter
 from darkseg_ros.whole_files import write_whole
 
 METRICS_FILE = "metrics.json"
-
-
-@dataclass(frozen=True)
-class LabelledImage:
-    """An image file and the label map with the same stem."""
-
-    image: Path
-    label: Path
 
 
 def evaluate_files(segmenter: Segmenter, *, images: Path, labels: Path) -> Metrics:
@@ -48,78 +38,13 @@ def evaluate_files(segmenter: Segmenter, *, images: Path, labels: Path) -> Metri
     evaluation = Evaluation()
     # disable=None shows the bar on a terminal only
     for pair in tqdm(pairs, desc="evaluating", unit="image", disable=None):
-        bgr = read_image(pair.image)
-        label_map = read_label_map(pair.label)
-        if label_map.shape != bgr.shape[:2]:
-            raise InputError(
-                f"{pair.label} is {label_map.shape[1]}×{label_map.shape[0]}, its image "
-                f"{bgr.shape[1]}×{bgr.shape[0]}; label maps must have their image's size"
-            )
+        bgr, label_map = read_labelled(pair)
         segmentation = segmenter(bgr)
-        try:
-            evaluation.add(label_map, segmentation.class_map, segmentation.confidence)
-        except ValueError as error:
-            raise InputError(f"{pair.label}: {error}") from error
+        evaluation.add(label_map, segmentation.class_map, segmentation.confidence)
     try:
         return evaluation.metrics()
     except ValueError as error:
         raise InputError(f"{labels}: {error}") from error
-
-
-def pair_files(images: Path, labels: Path) -> list[LabelledImage]:
-    """Images and label maps of the same stem, in the order of their names.
-
-    Raises:
-        InputError: if a folder is missing or empty, a stem occurs twice in one, or a file has no partner.
-    """
-    image_by_stem, label_by_stem = _files_by_stem(images), _files_by_stem(labels)
-    for stem, path in image_by_stem.items():
-        if stem not in label_by_stem:
-            raise InputError(f"{path} has no label map {stem}.* in {labels}; add it or take the image out")
-    for stem, path in label_by_stem.items():
-        if stem not in image_by_stem:
-            raise InputError(f"{path} has no image {stem}.* in {images}; add it or take the label map out")
-    return [LabelledImage(image, label_by_stem[stem]) for stem, image in image_by_stem.items()]
-
-
-def _files_by_stem(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder; expected a folder of images")
-    path_by_stem: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not path.is_file():
-            continue
-        other = path_by_stem.setdefault(path.stem, path)
-        if other is not path:
-            raise InputError(f"{other} and {path} share a stem, so pairs are ambiguous; remove one of them")
-    if not path_by_stem:
-        raise InputError(f"{folder} holds no images; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
-    return path_by_stem
-
-
-def read_label_map(path: Path) -> np.ndarray:
-    """Read a label map.
-
-    Returns:
-        (H, W) uint8 as stored.
-
-    Raises:
-        InputError: if the file cannot be decoded, or is anything but one channel of 8 bits.
-    """
-    try:
-        content = np.frombuffer(path.read_bytes(), np.uint8)
-        label_map = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
-    except (OSError, cv2.error) as error:
-        raise InputError(f"{path} cannot be read as a label map: {error}") from error
-    if label_map is None:
-        raise InputError(f"{path} cannot be decoded; expected a label map, restore the file")
-    if label_map.ndim != 2 or label_map.dtype != np.uint8:
-        channels = 1 if label_map.ndim == 2 else label_map.shape[2]
-        raise InputError(
-            f"{path} has {channels} channels of {label_map.dtype}; expected one channel of uint8 train ids "
-            "(coloured and palette pictures must be turned into train ids first)"
-        )
-    return label_map
 
 
 def write_metrics(metrics: Metrics, path: Path, *, bundle: str, engine: str) -> None:

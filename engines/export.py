@@ -23,7 +23,10 @@ from omegaconf import OmegaConf
 from darkseg_ros.bundle import Golden, load_bundle
 from darkseg_ros.engine import open_engine
 from darkseg_ros.errors import DarksegError, InputError
-from darkseg_ros.evaluation import Evaluation, Metrics
+from darkseg_ros.evaluation import Metrics
+from darkseg_ros.frames import read_image
+from darkseg_ros.labelled_images import LabelledImage, read_labelled
+from darkseg_ros.offline_evaluation import evaluate_files
 from darkseg_ros.segmenter import Segmenter, preprocess
 from darkseg_ros.synthetic_drive import SyntheticDrive
 from engines.bundle_writer import BundleContent, write_bundle
@@ -32,7 +35,7 @@ from engines.model_card import ModelFacts, write_model_card
 from engines.temperature import collect_logits, fit_temperature
 from training.cheap_night import CheapNight, darken
 from training.checkpoints import load_checkpoint
-from training.datasets import LabelledPair, find_images, find_labelled_pairs, read_bgr, read_labelled
+from training.datasets import find_images, find_labelled_images
 from training.slim_fpn import SlimFpn
 
 MIOU_LOSS_MAX = 0.005
@@ -79,12 +82,9 @@ def export(checkpoint: Path, *, name: str, out: Path, recipe: Path | None = None
     input_px = config.network.input_px
     network_hw = (input_px, input_px)
 
-    day_train = find_labelled_pairs(Path(config.data.source))
+    day_train = find_labelled_images(Path(config.data.source))
     night_images = find_images(Path(config.data.night))
-    validation_sets = {
-        "day": find_labelled_pairs(Path(config.data.day_validation)),
-        "night": find_labelled_pairs(Path(config.data.night_validation)),
-    }
+    validation_sets = {"day": Path(config.data.day_validation), "night": Path(config.data.night_validation)}
 
     # Calibrated on training images the network saw least of: pixels of the day validation set would flatter its ECE.
     temperature = fit_temperature(*collect_logits(network, day_train[::15], night_images, input_px=input_px))
@@ -165,13 +165,13 @@ def export_onnx(module: torch.nn.Module, frames: np.ndarray, path: Path, output_
 
 
 def calibration_frames(
-    day: list[LabelledPair], night_images: list[Path], network_hw: tuple[int, int]
+    day: list[LabelledImage], night_images: list[Path], network_hw: tuple[int, int]
 ) -> list[np.ndarray]:
     """A third day, a third darkened day, a third real night; each (1, H, W, 3) uint8."""
     rng = np.random.default_rng(0)
     frames = []
     for index in range(_CALIBRATION_IMAGES):
-        night_bgr = read_bgr(night_images[rng.integers(len(night_images))])
+        night_bgr = read_image(night_images[rng.integers(len(night_images))])
         bgr = night_bgr
         if index % 3:
             bgr, _ = read_labelled(day[rng.integers(len(day))])
@@ -209,19 +209,13 @@ def agreement_on_golden(bundle_directory: Path) -> float:
         return float(np.mean(answer.class_map == golden["class_map"]))
 
 
-def evaluate_bundle(
-    bundle_directory: Path, backend: str, validation_sets: dict[str, list[LabelledPair]]
-) -> dict[str, Metrics]:
-    """Metrics of a bundle as the vehicle runs it."""
+def evaluate_bundle(bundle_directory: Path, backend: str, validation_sets: dict[str, Path]) -> dict[str, Metrics]:
+    """Metrics of a bundle as the vehicle runs it, by validation set (a folder with image/ and label/)."""
     segmenter = Segmenter.open(bundle_directory, backend=backend)
-    metrics = {}
-    for name, pairs in validation_sets.items():
-        evaluation = Evaluation()
-        for pair in pairs:
-            bgr, label_map = read_labelled(pair)
-            answer = segmenter(bgr)
-            evaluation.add(label_map, answer.class_map, answer.confidence)
-        metrics[name] = evaluation.metrics()
+    metrics = {
+        name: evaluate_files(segmenter, images=folder / "image", labels=folder / "label")
+        for name, folder in validation_sets.items()
+    }
     segmenter.close()
     return metrics
 

@@ -10,8 +10,10 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from darkseg_ros.classes import IGNORE_INDEX
+from darkseg_ros.frames import read_image
+from darkseg_ros.labelled_images import LabelledImage, read_labelled
 from training.cheap_night import CheapNight, darken
-from training.datasets import LabelledPair, network_input, read_bgr, read_labelled
+from training.datasets import network_input
 from training.slim_fpn import OUTPUT_STRIDE
 
 _PIXELS_PER_IMAGE = 500
@@ -19,7 +21,7 @@ _PIXELS_PER_IMAGE = 500
 
 @torch.no_grad()
 def collect_logits(
-    network: nn.Module, pairs: list[LabelledPair], night_images: list, *, input_px: int, seed: int = 0
+    network: nn.Module, pairs: list[LabelledImage], night_images: list, *, input_px: int, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Logits and train ids of random labelled pixels; every second image is darkened, so that both domains count.
 
@@ -31,7 +33,7 @@ def collect_logits(
     for index, pair in enumerate(tqdm(pairs, desc="temperature", unit="image", mininterval=10)):
         bgr, label_map = read_labelled(pair)
         if index % 2:
-            bgr = darken(bgr, read_bgr(night_images[rng.integers(len(night_images))]), CheapNight(), rng)
+            bgr = darken(bgr, read_image(night_images[rng.integers(len(night_images))]), CheapNight(), rng)
         squeezed = cv2.resize(bgr, (input_px, input_px), interpolation=cv2.INTER_LINEAR)
         side = input_px // OUTPUT_STRIDE
         truth = cv2.resize(label_map, (side, side), interpolation=cv2.INTER_NEAREST_EXACT).ravel()

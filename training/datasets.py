@@ -7,32 +7,22 @@ exactly, and the number of loader processes changes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from darkseg_ros.classes import IGNORE_INDEX, NUM_CLASSES
+from darkseg_ros.classes import NUM_CLASSES
 from darkseg_ros.errors import InputError
+from darkseg_ros.frames import image_files, read_image
+from darkseg_ros.labelled_images import LabelledImage, pair_files, read_label_map, read_labelled
 from training.augmentation import Augmentation, augment_labelled
 from training.cheap_night import CheapNight, darken
 
 IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
 IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
-
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
-
-
-@dataclass(frozen=True)
-class LabelledPair:
-    """Files of one labelled image: a picture and its label map of train ids."""
-
-    image: Path
-    label: Path
 
 
 def find_images(folder: Path) -> list[Path]:
@@ -41,76 +31,32 @@ def find_images(folder: Path) -> list[Path]:
     Raises:
         InputError: if the folder is missing or holds no picture.
     """
-    images = (
-        sorted(path for path in folder.iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES) if folder.is_dir() else []
-    )
-    if not images:
-        raise InputError(f"{folder} holds no .jpg or .png image; set DARKSEG_DATA or the data.* keys of the config")
-    return images
+    try:
+        return image_files(folder)
+    except InputError as error:
+        raise InputError(f"{error}; set DARKSEG_DATA or the data.* keys of the config") from error
 
 
-def find_labelled_pairs(folder: Path) -> list[LabelledPair]:
-    """Pairs of ``image/<stem>.*`` and ``label/<stem>.png``, sorted by stem.
+def find_labelled_images(folder: Path) -> list[LabelledImage]:
+    """Pairs of ``image/<stem>.*`` and ``label/<stem>.*``, sorted by stem.
 
     Raises:
-        InputError: if there is no image, or an image has no label map.
+        InputError: if a folder is missing or empty, or a file has no partner.
     """
-    pairs = [LabelledPair(image, folder / "label" / f"{image.stem}.png") for image in find_images(folder / "image")]
-    for pair in pairs:
-        if not pair.label.is_file():
-            raise InputError(f"{pair.image} has no label map at {pair.label}; add it or remove the image")
-    return pairs
+    return pair_files(folder / "image", folder / "label")
 
 
-def find_pseudo_labelled_pairs(images: Path, labels: Path) -> list[LabelledPair]:
+def find_pseudo_labelled_images(images: Path, labels: Path) -> list[LabelledImage]:
     """The images of a folder that have a label map ``<stem>.png`` in another, sorted by stem.
 
     Raises:
         InputError: if there is none.
     """
-    pairs = [LabelledPair(image, labels / f"{image.stem}.png") for image in find_images(images)]
+    pairs = [LabelledImage(image, labels / f"{image.stem}.png") for image in find_images(images)]
     pairs = [pair for pair in pairs if pair.label.is_file()]
     if not pairs:
         raise InputError(f"{labels} has no label map for any image of {images}; run training.pseudo_label first")
     return pairs
-
-
-def read_bgr(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 BGR.
-
-    Raises:
-        InputError: if the file is no readable image.
-    """
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise InputError(f"{path} cannot be decoded as an image; replace or remove it")
-    return bgr
-
-
-def read_label_map(path: Path) -> np.ndarray:
-    """(H, W) uint8 train ids.
-
-    Raises:
-        InputError: if the file is unreadable, not single-channel, or holds a value that is no train id.
-    """
-    label_map = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if label_map is None or label_map.ndim != 2 or label_map.dtype != np.uint8:
-        raise InputError(f"{path} is no 8-bit single-channel label map; write train ids 0…18 and 255 as an 8-bit PNG")
-    if ((label_map >= NUM_CLASSES) & (label_map != IGNORE_INDEX)).any():
-        raise InputError(f"{path} holds values outside 0…18 and 255; map raw Cityscapes ids to train ids first")
-    return label_map
-
-
-def read_labelled(pair: LabelledPair) -> tuple[np.ndarray, np.ndarray]:
-    """Image (H, W, 3) uint8 BGR and its label map (H, W) uint8.
-
-    Raises:
-        InputError: as `read_bgr` and `read_label_map`, or if the two differ in size.
-    """
-    bgr, label_map = read_bgr(pair.image), read_label_map(pair.label)
-    if bgr.shape[:2] != label_map.shape:
-        raise InputError(f"{pair.image} is {bgr.shape[:2]}, its label map {label_map.shape}; sizes must be equal")
-    return bgr, label_map
 
 
 def network_input(bgr: np.ndarray) -> Tensor:
@@ -132,7 +78,7 @@ class RareClassDraw:
     Differs: only a `share` of the positions; images count for a class from 0.1 % of their pixels on.
     """
 
-    def __init__(self, pairs: list[LabelledPair], *, seed: int, share: float, temperature: float) -> None:
+    def __init__(self, pairs: list[LabelledImage], *, seed: int, share: float, temperature: float) -> None:
         self._count, self._seed, self._share = len(pairs), seed, share
         if share > 0:
             frequency = np.stack([_class_shares(read_label_map(pair.label)) for pair in pairs])
@@ -163,7 +109,7 @@ class LabelledSamples(Dataset[dict[str, Tensor]]):
 
     def __init__(
         self,
-        pairs: list[LabelledPair],
+        pairs: list[LabelledImage],
         night_images: list[Path],
         *,
         draw: RareClassDraw,
@@ -178,7 +124,7 @@ class LabelledSamples(Dataset[dict[str, Tensor]]):
         rng = np.random.default_rng((self._seed, 3, position))
         bgr, label_map = read_labelled(self._pairs[self._draw(position)])
         if rng.random() < self._cheap_night.share:
-            night_bgr = read_bgr(self._night_images[rng.integers(len(self._night_images))])
+            night_bgr = read_image(self._night_images[rng.integers(len(self._night_images))])
             bgr = darken(bgr, night_bgr, self._cheap_night, rng)
         bgr, label_map = augment_labelled(bgr, label_map, self._augmentation, rng)
         return {"images": network_input(bgr), "labels": torch.from_numpy(label_map.astype(np.int64))}

@@ -25,8 +25,9 @@ from tqdm import tqdm
 
 from darkseg_ros.classes import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES
 from darkseg_ros.errors import DarksegError, InputError
+from darkseg_ros.frames import read_image
 from training.checkpoints import load_checkpoint
-from training.datasets import find_images, network_input, read_bgr
+from training.datasets import find_images, network_input
 from training.slim_fpn import OUTPUT_STRIDE, SlimFpn
 
 _CHUNK = 32
@@ -83,9 +84,10 @@ def write_pseudo_labels(
     night_paths, day_paths = find_images(images), find_images(reference)
     side = input_px // OUTPUT_STRIDE
 
-    day_shares = smooth_shares(
-        sum(answer.sum(0) for answer in answers(network, day_paths, input_px, "reference")) / len(day_paths)
-    )
+    day_total = torch.zeros(NUM_CLASSES, side, side)
+    for answer in answers(network, day_paths, input_px, "reference"):
+        day_total += answer.sum(0)
+    day_shares = smooth_shares(day_total / len(day_paths))
     with tempfile.TemporaryDirectory() as temporary:
         # on disk, not in memory: 10,000 images are 3.5 GB
         stored = np.lib.format.open_memmap(
@@ -106,7 +108,7 @@ def write_pseudo_labels(
         staging = Path(temporary) / "labels"
         staging.mkdir()
         for path, label_map in zip(night_paths, labels, strict=True):
-            height, width = read_bgr(path).shape[:2]
+            height, width = read_image(path).shape[:2]
             resized = cv2.resize(label_map, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
             if not cv2.imwrite(str(staging / f"{path.stem}.png"), resized):
                 raise InputError(f"cannot write label maps below {out.parent}; check space and permissions")
@@ -133,7 +135,7 @@ def answers(network: nn.Module, paths: list[Path], input_px: int, description: s
     """Softmax probabilities of images in chunks, (n, 19, input_px/4, input_px/4) float."""
     for start in tqdm(range(0, len(paths), _CHUNK), desc=description, unit="chunk", mininterval=10):
         squeezed = [
-            cv2.resize(read_bgr(path), (input_px, input_px), interpolation=cv2.INTER_AREA)
+            cv2.resize(read_image(path), (input_px, input_px), interpolation=cv2.INTER_AREA)
             for path in paths[start : start + _CHUNK]
         ]
         yield torch.cat([torch.softmax(network(network_input(bgr)[None]), 1) for bgr in squeezed])

@@ -38,8 +38,8 @@ from training.datasets import (
     PositionSampler,
     RareClassDraw,
     find_images,
-    find_labelled_pairs,
-    find_pseudo_labelled_pairs,
+    find_labelled_images,
+    find_pseudo_labelled_images,
 )
 from training.segmenter_config import read_command_line
 from training.slim_fpn import SlimFpn, upsample_bilinear
@@ -85,10 +85,10 @@ def train(config: DictConfig) -> dict[str, Metrics]:
     seed_everything(config.seed, verbose=False)
 
     # Data: draws depend on (seed, position) only.
-    pairs = find_labelled_pairs(Path(config.data.source))
+    pairs = find_labelled_images(Path(config.data.source))
     validation_sets = {
-        "day": find_labelled_pairs(Path(config.data.day_validation)),
-        "night": find_labelled_pairs(Path(config.data.night_validation)),
+        "day": find_labelled_images(Path(config.data.day_validation)),
+        "night": find_labelled_images(Path(config.data.night_validation)),
     }
     draw = RareClassDraw(
         pairs, seed=config.seed, share=config.rare_class_share, temperature=config.rare_class_temperature
@@ -212,7 +212,7 @@ def read_night_samples(config: DictConfig) -> LabelledSamples:
     """The pseudo-labelled night images, drawn evenly and not darkened any further."""
     if not config.data.pseudo_labels:
         raise InputError("self_training.batch_size is set without data.pseudo_labels; run training.pseudo_label first")
-    pairs = find_pseudo_labelled_pairs(Path(config.data.night), Path(config.data.pseudo_labels))
+    pairs = find_pseudo_labelled_images(Path(config.data.night), Path(config.data.pseudo_labels))
     return LabelledSamples(
         pairs,
         [],

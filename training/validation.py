@@ -9,13 +9,14 @@ from torch import nn
 from tqdm import tqdm
 
 from darkseg_ros.evaluation import Evaluation, Metrics
-from training.datasets import LabelledPair, network_input, read_labelled
+from darkseg_ros.labelled_images import LabelledImage, read_labelled
+from training.datasets import network_input
 from training.slim_fpn import upsample_bilinear
 
 
 @torch.no_grad()
 def evaluate_network(
-    network: nn.Module, validation_sets: dict[str, list[LabelledPair]], *, input_px: int
+    network: nn.Module, validation_sets: dict[str, list[LabelledImage]], *, input_px: int
 ) -> dict[str, Metrics]:
     """Metrics by validation set; images are squeezed to input_px² and class maps brought back by nearest neighbour."""
     device = next(network.parameters()).device

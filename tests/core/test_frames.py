@@ -74,7 +74,7 @@ def test_what_is_no_image_is_an_error(tmp_path: Path, name: str, content: bytes)
 def test_two_images_of_one_stem_are_told_apart_before_anything_is_overwritten(tmp_path: Path) -> None:
     write_picture(tmp_path / "a.png", picture(0))
     write_picture(tmp_path / "a.bmp", picture(0))
-    with pytest.raises(InputError, match="same name"):
+    with pytest.raises(InputError, match="share a stem"):
         open_frames(tmp_path)
 
 

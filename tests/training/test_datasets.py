@@ -6,22 +6,14 @@ import cv2
 import numpy as np
 import pytest
 
-from darkseg_ros.errors import InputError
+from darkseg_ros.labelled_images import LabelledImage
 from training.augmentation import Augmentation, augment_labelled
-from training.datasets import (
-    LabelledPair,
-    PositionSampler,
-    RareClassDraw,
-    find_labelled_pairs,
-    network_input,
-    read_label_map,
-    read_labelled,
-)
+from training.datasets import PositionSampler, RareClassDraw, network_input
 
 
-def write_label(path: Path, values: np.ndarray) -> LabelledPair:
+def write_label(path: Path, values: np.ndarray) -> LabelledImage:
     cv2.imwrite(str(path), values.astype(np.uint8))
-    return LabelledPair(image=path, label=path)
+    return LabelledImage(image=path, label=path)
 
 
 def test_network_input_is_normalised_rgb() -> None:
@@ -68,38 +60,3 @@ def test_labels_follow_their_image_through_the_geometry() -> None:
         expected = np.where(labels == 255, 0, labels * 10.0)
         agreement = np.abs(image[:, :, 0] - expected) <= 5
         assert agreement.mean() > 0.85  # all but the blended borders between the squares
-
-
-@pytest.mark.parametrize(
-    ("label_map", "message"),
-    [
-        (np.full((4, 4), 33, np.uint8), "outside 0…18"),
-        (np.zeros((4, 4, 3), np.uint8), "single-channel"),
-        (np.zeros((4, 4), np.uint16), "8-bit"),
-    ],
-)
-def test_label_maps_of_another_kind_are_refused(tmp_path: Path, label_map: np.ndarray, message: str) -> None:
-    cv2.imwrite(str(tmp_path / "label.png"), label_map)
-    with pytest.raises(InputError, match=message):
-        read_label_map(tmp_path / "label.png")
-
-
-def test_image_and_label_of_different_size_are_refused(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "image.png"), np.zeros((4, 5, 3), np.uint8))
-    cv2.imwrite(str(tmp_path / "label.png"), np.zeros((4, 4), np.uint8))
-    with pytest.raises(InputError, match="sizes must be equal"):
-        read_labelled(LabelledPair(tmp_path / "image.png", tmp_path / "label.png"))
-
-
-def test_an_image_without_label_map_is_named(tmp_path: Path) -> None:
-    for part in ("image", "label"):
-        (tmp_path / part).mkdir()
-    cv2.imwrite(str(tmp_path / "image" / "a.png"), np.zeros((4, 4, 3), np.uint8))
-    with pytest.raises(InputError, match=r"a\.png has no label map"):
-        find_labelled_pairs(tmp_path)
-
-
-def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
-    (tmp_path / "broken.png").write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"broken\.png"):
-        read_labelled(LabelledPair(tmp_path / "broken.png", tmp_path / "broken.png"))
