@@ -65,30 +65,53 @@ def network_input(bgr: np.ndarray) -> Tensor:
     return rgb.sub_(torch.tensor(IMAGENET_MEAN_RGB).view(3, 1, 1)).div_(torch.tensor(IMAGENET_STD_RGB).view(3, 1, 1))
 
 
-class RareClassDraw:
-    """Which labelled image stands at a position of the run: half of them at random, half by a rare class.
+def class_shares(images: list[LabelledImage]) -> np.ndarray:
+    """Share of each class in the pixels of each image, (N, 19) float; unlabelled pixels belong to none."""
+    counts = [np.bincount(read_label_map(image.label).ravel(), minlength=256) for image in images]
+    return np.stack([count[:NUM_CLASSES] / count.sum() for count in counts])
+
+
+def class_weights(shares: np.ndarray, *, exponent: float) -> np.ndarray:
+    """Loss weights that favour rare classes: (1 / share)^exponent, 1 for the average pixel.
 
     Args:
-        pairs: the labelled images.
+        shares: (N, 19) of `class_shares`.
+        exponent: 0 weighs all pixels alike, 1 all classes.
+
+    Returns:
+        (19,) float; a class that never occurs weighs as much as the rarest.
+
+    Source: frequency balancing of Eigen and Fergus, ICCV 2015 (arXiv 1411.4734), section 3.3.
+    Differs: the exponent, and the mean over pixels instead of the median over classes.
+    """
+    mean_share = shares.mean(0)
+    occurring = mean_share[mean_share > 0]
+    weights = np.maximum(mean_share, occurring.min()) ** -exponent
+    return weights / ((weights * mean_share).sum() / mean_share.sum())
+
+
+class RareClassDraw:
+    """Which labelled image stands at a position of the run: a share of them by a rare class, the others evenly.
+
+    Args:
+        shares: (N, 19) of `class_shares`.
         seed: of the run.
-        share: of positions drawn by class instead of uniformly.
+        share: of positions drawn by class instead of evenly.
         temperature: lower prefers rarer classes.
 
     Source: rare class sampling of Hoyer et al., DAFormer, CVPR 2022 (arXiv 2111.14887), equations 7 and 8.
     Differs: only a `share` of the positions; images count for a class from 0.1 % of their pixels on.
     """
 
-    def __init__(self, pairs: list[LabelledImage], *, seed: int, share: float, temperature: float) -> None:
-        self._count, self._seed, self._share = len(pairs), seed, share
-        if share > 0:
-            frequency = np.stack([_class_shares(read_label_map(pair.label)) for pair in pairs])
-            weights = np.exp((1 - frequency.mean(0)) / temperature - (1 / temperature))
-            self._images_of_class = [np.flatnonzero(frequency[:, c] >= 0.001) for c in range(NUM_CLASSES)]
-            weights[[len(images) == 0 for images in self._images_of_class]] = 0
-            self._class_probability = weights / weights.sum()
+    def __init__(self, shares: np.ndarray, *, seed: int, share: float, temperature: float) -> None:
+        self._count, self._seed, self._share = len(shares), seed, share
+        weights = np.exp(-shares.mean(0) / temperature)
+        self._images_of_class = [np.flatnonzero(shares[:, c] >= 0.001) for c in range(NUM_CLASSES)]
+        weights[[len(images) == 0 for images in self._images_of_class]] = 0
+        self._class_probability = weights / weights.sum()
 
     def __call__(self, position: int) -> int:
-        """Index of the pair at `position` ≥ 0; uniform draws visit every image once an epoch."""
+        """Index of the image at `position` ≥ 0; even draws visit every image once an epoch."""
         rng = np.random.default_rng((self._seed, 1, position))
         if rng.random() < self._share:
             chosen = rng.choice(NUM_CLASSES, p=self._class_probability)
@@ -97,8 +120,9 @@ class RareClassDraw:
         return int(np.random.default_rng((self._seed, 2, epoch)).permutation(self._count)[offset])
 
 
-def _class_shares(label_map: np.ndarray) -> np.ndarray:
-    return np.bincount(label_map.ravel(), minlength=256)[:NUM_CLASSES] / label_map.size
+def draw_evenly(count: int, *, seed: int) -> RareClassDraw:
+    """The draw that visits each of `count` images once an epoch."""
+    return RareClassDraw(np.ones((count, NUM_CLASSES)), seed=seed, share=0.0, temperature=1.0)
 
 
 class LabelledSamples(Dataset[dict[str, Tensor]]):

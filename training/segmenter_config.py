@@ -102,6 +102,7 @@ class SegmenterConfig:
         loss_stride: the loss is taken at 1/this of the crop's size.
         rare_class_share: of the labelled images drawn by rare class.
         rare_class_temperature: lower prefers rarer classes.
+        class_weight_exponent: of the loss; 0 weighs all pixels alike, 1 all classes.
         loader_workers: image-loading processes; changes nothing but speed.
     """
 
@@ -112,6 +113,7 @@ class SegmenterConfig:
     loss_stride: int = 2
     rare_class_share: float = 0.5
     rare_class_temperature: float = 0.05
+    class_weight_exponent: float = 0.0
     save_every: int = 200
     evaluate_every: int = 1000
     accelerator: str = "auto"

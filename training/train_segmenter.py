@@ -11,6 +11,7 @@ import json
 import math
 import sys
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ from training.datasets import (
     LabelledSamples,
     PositionSampler,
     RareClassDraw,
+    class_shares,
+    class_weights,
+    draw_evenly,
     find_images,
     find_labelled_images,
     find_pseudo_labelled_images,
@@ -90,8 +94,10 @@ def train(config: DictConfig) -> dict[str, Metrics]:
         "day": find_labelled_images(Path(config.data.day_validation)),
         "night": find_labelled_images(Path(config.data.night_validation)),
     }
+    shares = class_shares(pairs)
+    weights = torch.tensor(class_weights(shares, exponent=config.class_weight_exponent), dtype=torch.float32)
     draw = RareClassDraw(
-        pairs, seed=config.seed, share=config.rare_class_share, temperature=config.rare_class_temperature
+        shares, seed=config.seed, share=config.rare_class_share, temperature=config.rare_class_temperature
     )
     labelled_samples = LabelledSamples(
         pairs,
@@ -113,6 +119,7 @@ def train(config: DictConfig) -> dict[str, Metrics]:
     if config.network.start_checkpoint:
         network.load_state_dict(load_checkpoint(Path(config.network.start_checkpoint))["teacher"])
     teacher = fabric.to_device(copy_as_teacher(network))
+    loss_of = partial(segmentation_loss, weights=fabric.to_device(weights), stride=config.loss_stride)
     student, optimiser = fabric.setup(network, build_optimiser(network, config))
 
     # Where the run stands.
@@ -154,7 +161,7 @@ def train(config: DictConfig) -> dict[str, Metrics]:
         if night_batches is None:
             logits = student(labelled["images"])
             terms = LossTerms(
-                labelled=segmentation_loss(logits, labelled["labels"], stride=config.loss_stride),
+                labelled=loss_of(logits, labelled["labels"]),
                 pseudo_labelled=logits.new_zeros(()),
             )
         else:
@@ -171,8 +178,12 @@ def train(config: DictConfig) -> dict[str, Metrics]:
             logits = student(torch.cat([labelled["images"], night_images]))
             labelled_logits, night_logits = logits.split([len(labelled["images"]), len(night_images)])
             terms = LossTerms(
-                labelled=segmentation_loss(labelled_logits, labelled["labels"], stride=config.loss_stride),
-                pseudo_labelled=segmentation_loss(night_logits, night_labels, stride=config.loss_stride),
+                labelled=segmentation_loss(
+                    labelled_logits, labelled["labels"], weights=weights, stride=config.loss_stride
+                ),
+                pseudo_labelled=segmentation_loss(
+                    night_logits, night_labels, weights=weights, stride=config.loss_stride
+                ),
             )
         loss = terms.labelled + self_training.weight * terms.pseudo_labelled
         refuse_nan(loss, step, last)
@@ -216,7 +227,7 @@ def read_night_samples(config: DictConfig) -> LabelledSamples:
     return LabelledSamples(
         pairs,
         [],
-        draw=RareClassDraw(pairs, seed=config.seed, share=0.0, temperature=1.0),
+        draw=draw_evenly(len(pairs), seed=config.seed),
         augmentation=config.augmentation,
         cheap_night=CheapNight(share=0.0),
         seed=config.seed,
@@ -245,12 +256,13 @@ def set_learning_rate(optimiser: Any, config: DictConfig, step: int) -> None:
         group["lr"] = group["peak_lr"] * factor
 
 
-def segmentation_loss(logits: Tensor, labels: Tensor, *, stride: int) -> Tensor:
-    """Cross-entropy over the labelled pixels, taken at 1/`stride` of the labels' size.
+def segmentation_loss(logits: Tensor, labels: Tensor, *, weights: Tensor, stride: int) -> Tensor:
+    """Weighted mean cross-entropy over the labelled pixels, taken at 1/`stride` of the labels' size.
 
     Args:
         logits: (B, 19, H/4, W/4) float.
         labels: (B, H, W) int64 train ids, IGNORE_INDEX = not counted.
+        weights: (19,) weight of each class.
         stride: 1 compares at full size, 2 at half: a quarter of the time.
 
     Returns:
@@ -258,8 +270,9 @@ def segmentation_loss(logits: Tensor, labels: Tensor, *, stride: int) -> Tensor:
     """
     labels = labels[:, stride // 2 :: stride, stride // 2 :: stride]  # the centre pixel: averaging would invent classes
     logits = upsample_bilinear(logits, labels.shape[-2:])
-    total = functional.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="sum")
-    return total / (labels != IGNORE_INDEX).sum().clamp(min=1)
+    total = functional.cross_entropy(logits, labels, weight=weights, ignore_index=IGNORE_INDEX, reduction="sum")
+    labelled = labels[labels != IGNORE_INDEX]
+    return total / weights[labelled].sum().clamp(min=1e-6)
 
 
 def load_from(

@@ -8,7 +8,14 @@ import pytest
 
 from darkseg_ros.labelled_images import LabelledImage
 from training.augmentation import Augmentation, augment_labelled
-from training.datasets import PositionSampler, RareClassDraw, network_input
+from training.datasets import (
+    PositionSampler,
+    RareClassDraw,
+    class_shares,
+    class_weights,
+    draw_evenly,
+    network_input,
+)
 
 
 def write_label(path: Path, values: np.ndarray) -> LabelledImage:
@@ -23,20 +30,36 @@ def test_network_input_is_normalised_rgb() -> None:
     assert values == pytest.approx([(1 - 0.485) / 0.229, -0.456 / 0.224, -0.406 / 0.225])
 
 
-def test_uniform_draws_visit_every_image_once_an_epoch(tmp_path: Path) -> None:
-    pairs = [write_label(tmp_path / f"{i}.png", np.zeros((4, 4))) for i in range(5)]
-    draw = RareClassDraw(pairs, seed=3, share=0.0, temperature=0.1)
+def test_class_shares_count_unlabelled_pixels_for_no_class(tmp_path: Path) -> None:
+    values = np.array([[0, 0, 18, 255]])
+    shares = class_shares([write_label(tmp_path / "label.png", values)])
+    assert shares.shape == (1, 19)
+    assert shares[0, [0, 18]].tolist() == [0.5, 0.25]
+    assert shares.sum() == 0.75
+
+
+def test_class_weights_fall_with_the_share_and_are_one_for_the_average_pixel() -> None:
+    shares = np.zeros((1, 19))
+    shares[0, 0], shares[0, 5] = 0.8, 0.2
+    weights = class_weights(shares, exponent=0.5)
+    assert weights[5] / weights[0] == pytest.approx(2)  # (0.8 / 0.2)^0.5
+    assert 0.8 * weights[0] + 0.2 * weights[5] == pytest.approx(1)
+    assert weights[7] == weights[5]  # never seen: as much as the rarest
+    assert class_weights(shares, exponent=0.0).tolist() == pytest.approx([1.0] * 19)
+
+
+def test_even_draws_visit_every_image_once_an_epoch() -> None:
+    draw = draw_evenly(5, seed=3)
     assert sorted(draw(position) for position in range(5)) == [0, 1, 2, 3, 4]
     assert sorted(draw(position) for position in range(5, 10)) == [0, 1, 2, 3, 4]
 
 
-def test_rare_class_draws_prefer_the_only_image_with_the_rare_class(tmp_path: Path) -> None:
-    labels = [np.zeros((20, 20)) for _ in range(9)]
-    labels[4][:2] = 16  # one image in nine shows a train
-    pairs = [write_label(tmp_path / f"{i}.png", values) for i, values in enumerate(labels)]
-    draw = RareClassDraw(pairs, seed=0, share=1.0, temperature=0.1)
-    share = np.mean([draw(position) == 4 for position in range(200)])
-    assert share > 0.9
+def test_rare_class_draws_prefer_the_only_image_with_the_rare_class() -> None:
+    shares = np.zeros((9, 19))
+    shares[:, 0] = 1.0
+    shares[4, 0], shares[4, 16] = 0.9, 0.1  # one image in nine shows a train
+    draw = RareClassDraw(shares, seed=0, share=1.0, temperature=0.1)
+    assert np.mean([draw(position) == 4 for position in range(200)]) > 0.9
 
 
 def test_processes_split_every_global_batch_between_them() -> None:

@@ -19,6 +19,9 @@ CONFIG = Path("training/configs/segmenter_slim.yaml")
 REPOSITORY = Path(__file__).parents[2]
 
 
+EQUAL = torch.ones(NUM_CLASSES)
+
+
 def run_training(overrides: list[str]) -> None:
     train(load_config(REPOSITORY / CONFIG, overrides))
 
@@ -70,7 +73,7 @@ def test_the_network_can_learn_one_batch_by_heart(small_run: list[str], tmp_path
     optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3)
     losses = []
     for _ in range(25):
-        loss = segmentation_loss(network(images), labels, stride=2)
+        loss = segmentation_loss(network(images), labels, weights=EQUAL, stride=2)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -81,16 +84,29 @@ def test_the_network_can_learn_one_batch_by_heart(small_run: list[str], tmp_path
 def test_loss_of_uniform_logits_is_the_logarithm_of_the_class_count() -> None:
     logits = torch.zeros(1, NUM_CLASSES, 4, 4)
     labels = torch.full((1, 16, 16), 3)
-    assert segmentation_loss(logits, labels, stride=2).item() == pytest.approx(2.944439, abs=1e-5)  # ln 19
+    assert segmentation_loss(logits, labels, weights=EQUAL, stride=2).item() == pytest.approx(
+        2.944439, abs=1e-5
+    )  # ln 19
+
+
+def test_loss_is_the_mean_weighted_by_the_class_of_the_label() -> None:
+    logits = torch.zeros(1, NUM_CLASSES, 4, 4)
+    logits[:, 3, :, 2:] = 50.0  # the right half is surely class 3, the left half undecided
+    labels = torch.full((1, 16, 16), 3)
+    labels[:, :, :8] = 7
+    weights = torch.ones(NUM_CLASSES)
+    weights[7] = 3.0
+    loss = segmentation_loss(logits[..., [0, 0, 3, 3]], labels, weights=weights, stride=4)
+    assert loss.item() == pytest.approx(3 * 2.944439 / 4, abs=1e-4)  # (3 · ln 19 + 1 · 0) / (3 + 1)
 
 
 def test_loss_does_not_count_unlabelled_pixels_and_is_zero_without_labelled_ones() -> None:
     logits = torch.zeros(1, NUM_CLASSES, 4, 4)
     logits[:, 5] = 100.0
     labels = torch.full((1, 16, 16), IGNORE_INDEX)
-    assert segmentation_loss(logits, labels, stride=2).item() == 0
+    assert segmentation_loss(logits, labels, weights=EQUAL, stride=2).item() == 0
     labels[:, :8] = 5
-    assert segmentation_loss(logits, labels, stride=2).item() == pytest.approx(0, abs=1e-6)
+    assert segmentation_loss(logits, labels, weights=EQUAL, stride=2).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_learning_rate_rises_linearly_and_ends_at_its_final_factor() -> None:
