@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,21 @@ def test_real_backends_answer_through_the_node_and_end_cleanly(
     assert backend in probe.status(lambda status: status.level <= WARN).values["engine"].lower()
     status, _ = process.end(signal.SIGINT)
     assert status == 0, process.log
+
+
+def test_the_shipped_model_runs_within_its_memory(probe: Probe, start_node: StartNode) -> None:
+    from tests.ros.probe import eventually, image
+
+    process = start_node("segmentation_node")
+    camera, class_maps = probe.connect()
+    bgr = np.random.default_rng(0).integers(0, 255, (512, 1024, 3)).astype(np.uint8)
+    for _ in range(30):
+        stamp = probe.next_stamp()
+        camera.publish(image(bgr, stamp))
+        eventually(lambda stamp=stamp: stamp in class_maps.stamps, what="a class map")
+    status = Path(f"/proc/{process.process.pid}/status").read_text(encoding="ascii")
+    peak_mb = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1000
+    assert peak_mb <= 400
 
 
 def test_the_header_is_copied_bit_exact(probe: Probe, segmentation_node: StartNode) -> None:
