@@ -33,10 +33,9 @@ from engines.bundle_writer import BundleContent, write_bundle
 from engines.fused_graph import FusedGraph, LogitsGraph
 from engines.model_card import ModelFacts, write_model_card
 from engines.temperature import collect_logits, fit_temperature
+from training.averaging import load_teacher
 from training.cheap_night import CheapNight, darken
-from training.checkpoints import load_checkpoint
 from training.datasets import find_images, find_labelled_images
-from training.slim_fpn import SlimFpn
 
 MIOU_LOSS_MAX = 0.005
 """int8 may cost this much day mIoU against float."""
@@ -74,11 +73,8 @@ def export(checkpoint: Path, *, name: str, out: Path, recipe: Path | None = None
     Raises:
         InputError: if the checkpoint is none, its images are missing, or int8 loses more than `MIOU_LOSS_MAX`.
     """
-    state = load_checkpoint(checkpoint)
+    network, state = load_teacher(checkpoint)
     config = OmegaConf.create(state["config"])
-    network = SlimFpn(encoder=config.network.encoder, channels=config.network.channels)
-    network.load_state_dict(state["teacher"])
-    network.eval()
     input_px = config.network.input_px
     network_hw = (input_px, input_px)
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
+
+from training.checkpoints import load_averaged_weights, load_checkpoint
+from training.slim_fpn import SlimFpn
 
 
 def copy_as_teacher(student: nn.Module) -> nn.Module:
@@ -29,3 +34,15 @@ def update_teacher(teacher: nn.Module, student: nn.Module, *, step: int, decay: 
         else:
             value.copy_(student_state[name])
     torch._foreach_lerp_(averaged, current, 1 - alpha)
+
+
+def load_teacher(checkpoint: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The averaged network of a run, in evaluation mode, and the run's checkpoint.
+
+    Raises:
+        InputError: if the file is no checkpoint of `training.train_segmenter`.
+    """
+    settings = load_checkpoint(checkpoint)["config"]["network"]
+    network = SlimFpn(encoder=settings["encoder"], channels=settings["channels"])
+    state = load_averaged_weights(network, checkpoint)
+    return network.eval(), state

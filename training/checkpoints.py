@@ -7,19 +7,44 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from darkseg_ros.errors import InputError
+from darkseg_ros.whole_files import whole_file
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write atomically: a temporary file beside the target, flushed to disk, then renamed over it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """Write a checkpoint whole, or leave an earlier one as it was.
+
+    Raises:
+        InputError: if the disk is full or not writable.
+    """
+    try:
+        with whole_file(path) as unfinished, unfinished.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:  # torch raises either for a full disk
+        raise InputError(
+            f"{path} cannot be written ({error}); make room and start the run again to continue"
+        ) from error
+
+
+def load_averaged_weights(network: nn.Module, path: Path) -> dict[str, Any]:
+    """Load the averaged weights of a checkpoint into a network; returns the checkpoint.
+
+    Raises:
+        InputError: as `load_checkpoint`, or if the checkpoint is of another network.
+    """
+    state = load_checkpoint(path)
+    try:
+        network.load_state_dict(state["teacher"])
+    except RuntimeError as error:
+        raise InputError(
+            f"{path} holds a network of other encoder or channels than asked for; "
+            f"set network.encoder and network.channels as in its run ({str(error).splitlines()[-1].strip()})"
+        ) from error
+    return state
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

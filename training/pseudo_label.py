@@ -18,7 +18,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
@@ -26,9 +25,9 @@ from tqdm import tqdm
 from darkseg_ros.classes import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES
 from darkseg_ros.errors import DarksegError, InputError
 from darkseg_ros.frames import read_image
-from training.checkpoints import load_checkpoint
+from training.averaging import load_teacher
 from training.datasets import find_images, network_input
-from training.slim_fpn import OUTPUT_STRIDE, SlimFpn
+from training.slim_fpn import OUTPUT_STRIDE
 
 _CHUNK = 32
 _ROUNDS = 12
@@ -80,7 +79,8 @@ def write_pseudo_labels(
     """
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out} is not empty; choose another --out or remove it")
-    network, input_px = load_teacher(checkpoint)
+    network, state = load_teacher(checkpoint)
+    input_px = int(state["config"]["network"]["input_px"])
     night_paths, day_paths = find_images(images), find_images(reference)
     side = input_px // OUTPUT_STRIDE
 
@@ -119,15 +119,6 @@ def write_pseudo_labels(
     kept = 1 - counts[IGNORE_INDEX] / labels.size
     shares = ", ".join(f"{name} {counts[i] / labels.size:.3f}" for i, name in enumerate(CLASS_NAMES))
     print(f"{len(labels)} label maps in {out}, {kept:.1%} of the pixels labelled: {shares}")
-
-
-def load_teacher(checkpoint: Path) -> tuple[nn.Module, int]:
-    """The averaged network of a checkpoint, in evaluation mode, and the side of its input in pixels."""
-    state = load_checkpoint(checkpoint)
-    config = OmegaConf.create(state["config"])
-    network = SlimFpn(encoder=config.network.encoder, channels=config.network.channels)
-    network.load_state_dict(state["teacher"])
-    return network.eval(), int(config.network.input_px)
 
 
 @torch.no_grad()

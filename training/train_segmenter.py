@@ -32,7 +32,7 @@ from darkseg_ros.errors import DarksegError, InputError
 from darkseg_ros.evaluation import Metrics
 from training.averaging import copy_as_teacher, update_teacher
 from training.cheap_night import CheapNight
-from training.checkpoints import load_checkpoint, save_checkpoint
+from training.checkpoints import load_averaged_weights, load_checkpoint, save_checkpoint
 from training.class_mix import mix_classes
 from training.datasets import (
     LabelledSamples,
@@ -117,18 +117,18 @@ def train(config: DictConfig) -> dict[str, Metrics]:
         encoder_weights=Path(config.network.encoder_weights) if config.network.encoder_weights else None,
     ).to(memory_format=torch.channels_last)
     if config.network.start_checkpoint:
-        network.load_state_dict(load_checkpoint(Path(config.network.start_checkpoint))["teacher"])
+        load_averaged_weights(network, Path(config.network.start_checkpoint))
     teacher = fabric.to_device(copy_as_teacher(network))
     loss_of = partial(segmentation_loss, weights=fabric.to_device(weights), stride=config.loss_stride)
     student, optimiser = fabric.setup(network, build_optimiser(network, config))
 
     # Where the run stands.
     last = output / "checkpoints" / "last.pt"
-    step, torch_rng = 0, torch.get_rng_state()
+    step, torch_rng, cuda_rng = 0, torch.get_rng_state(), torch.cuda.get_rng_state_all()
     if last.is_file():
         state = load_checkpoint(last)
         refuse_other_config(last, state["config"], config)
-        step, torch_rng = state["step"], state["torch_rng"]
+        step, torch_rng, cuda_rng = state["step"], state["torch_rng"], state["cuda_rng"]
         student.load_state_dict(state["student"])
         teacher.load_state_dict(state["teacher"])
         optimiser.load_state_dict(state["optimiser"])
@@ -144,6 +144,7 @@ def train(config: DictConfig) -> dict[str, Metrics]:
             "teacher": teacher.state_dict(),
             "optimiser": optimiser.state_dict(),
             "torch_rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all(),
         }
 
     labelled_batches = iter(load_from(labelled_samples, config.batch_size, step, config, fabric))
@@ -151,6 +152,7 @@ def train(config: DictConfig) -> dict[str, Metrics]:
         iter(load_from(night_samples, self_training.batch_size, step, config, fabric)) if night_samples else None
     )
     torch.set_rng_state(torch_rng)
+    torch.cuda.set_rng_state_all(cuda_rng)
     board = SummaryWriter(str(output / "tensorboard"), purge_step=step) if fabric.is_global_zero else None
     progress = tqdm(total=config.steps, initial=step, disable=not fabric.is_global_zero, unit="step", mininterval=10)
 
@@ -178,12 +180,8 @@ def train(config: DictConfig) -> dict[str, Metrics]:
             logits = student(torch.cat([labelled["images"], night_images]))
             labelled_logits, night_logits = logits.split([len(labelled["images"]), len(night_images)])
             terms = LossTerms(
-                labelled=segmentation_loss(
-                    labelled_logits, labelled["labels"], weights=weights, stride=config.loss_stride
-                ),
-                pseudo_labelled=segmentation_loss(
-                    night_logits, night_labels, weights=weights, stride=config.loss_stride
-                ),
+                labelled=loss_of(labelled_logits, labelled["labels"]),
+                pseudo_labelled=loss_of(night_logits, night_labels),
             )
         loss = terms.labelled + self_training.weight * terms.pseudo_labelled
         refuse_nan(loss, step, last)
