@@ -40,7 +40,7 @@ PIP_INSTALL := $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check
 help:
 	@sed -n -E 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 12
 
-demo: $(RUNTIME)  ## a night drive through the ROS 2 node, result in out/demo [INPUT=video, bag or folder] [OUT=folder]
+demo: $(RUNTIME)  ## a night drive through the ROS 2 node, result in out/demo [INPUT=video or bag] [OUT=folder]
 	@exec $(VENV_PYTHON) -m darkseg_ros.demo --out "$(OUT)" $(if $(INPUT),--input "$(INPUT)")
 
 test: $(DEVELOP)  ## build the colcon workspace and run every test

@@ -6,6 +6,7 @@ from typing import Generic, TypeVar
 
 _Left = TypeVar("_Left")
 _Right = TypeVar("_Right")
+_Item = TypeVar("_Item")
 
 
 class StampMatcher(Generic[_Left, _Right]):
@@ -40,9 +41,9 @@ class StampMatcher(Generic[_Left, _Right]):
         self._forget_until(stamp_ns)
         return other, item
 
-    def _keep(self, waiting: dict[int, _Left] | dict[int, _Right], stamp_ns: int, item: object) -> None:
+    def _keep(self, waiting: dict[int, _Item], stamp_ns: int, item: _Item) -> None:
         waiting.pop(stamp_ns, None)  # a repeated stamp moves to the end
-        waiting[stamp_ns] = item  # type: ignore[assignment]
+        waiting[stamp_ns] = item
         if len(waiting) > self._capacity:
             del waiting[next(iter(waiting))]
 

@@ -135,6 +135,14 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     assert state["step"] >= 1
 
 
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "training" / "configs").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_every_shipped_config_is_complete_and_says_what_it_cost(path: Path) -> None:
+    assert load_config(path, []).steps > 0
+    assert "# Cost and result:" in path.read_text(encoding="utf-8")
+
+
 def test_an_unknown_key_is_an_error_that_names_it() -> None:
     with pytest.raises(InputError, match="batchsize"):
         load_config(REPOSITORY / CONFIG, ["batchsize=3"])
