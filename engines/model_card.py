@@ -55,6 +55,7 @@ and trees look alike at night: read the confidence, and set `min_confidence` whe
 |---|---|---|
 | Cityscapes, 2975 labelled day images at 256×256 | training | non-commercial research |
 | BDD100K, 1000 unlabelled night images | night light, pseudo-labels, int8 calibration | research |
+| BDD100K, 250 unlabelled day images | class shares that the night pseudo-labels are aligned to | research |
 | ImageNet weights of torchvision's MobileNetV2 | start of the encoder | BSD-3 |
 | Cityscapes val (500), ACDC night (17) | the figures below; never trained on | non-commercial research |
 
