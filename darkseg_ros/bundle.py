@@ -44,7 +44,7 @@ class ModelBundle:
         name: of the model.
         network_hw: input size of the graphs, (height, width); frames are stretched to it.
         temperature: logits are divided by it before the softmax that gives the confidence.
-        fused_onnx: ``frame`` uint8 (N, H, W, 3) BGR → ``class_map`` and ``confidence`` uint8 (N, H, W).
+        fused_onnx: ``frame`` uint8 (1, H, W, 3) BGR → ``class_map`` and ``confidence`` uint8 (1, H, W).
         cpu_graph: OpenVINO IR, int8: ``frame`` uint8 (1, H, W, 3) BGR → ``logits`` float (1, 19, H/4, W/4).
         cpu_weights: the IR's weights.
         golden: .npz with a frame and the answer to it.

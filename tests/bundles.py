@@ -30,14 +30,13 @@ def write_tiny_bundle(directory: Path, network_hw: tuple[int, int] = (64, 128)) 
         ),
         logits_onnx,
     )
-    maps = {name: (["N", height, width], TensorProto.UINT8) for name in ("class_map", "confidence")}
+    maps = {name: ([1, height, width], TensorProto.UINT8) for name in ("class_map", "confidence")}
     onnx.save(
         _model(
             [*_logits_nodes(), *_finish_nodes()],
             [*_logits_weights(), *_finish_weights()],
             maps,
             network_hw,
-            batch="N",
         ),
         fused_onnx,
     )
@@ -70,11 +69,9 @@ def golden_answer(fused_onnx: Path, frames: np.ndarray) -> Golden:
     return Golden(frames=frames, class_map=class_map, confidence=confidence)
 
 
-def _model(
-    nodes: list, weights: list, outputs: dict, network_hw: tuple[int, int], batch: int | str = 1
-) -> onnx.ModelProto:
+def _model(nodes: list, weights: list, outputs: dict, network_hw: tuple[int, int]) -> onnx.ModelProto:
     height, width = network_hw
-    frame = helper.make_tensor_value_info("frame", TensorProto.UINT8, [batch, height, width, 3])
+    frame = helper.make_tensor_value_info("frame", TensorProto.UINT8, [1, height, width, 3])
     infos = [helper.make_tensor_value_info(name, kind, shape) for name, (shape, kind) in outputs.items()]
     return helper.make_model(
         helper.make_graph(nodes, "tiny", [frame], infos, weights), opset_imports=_OPSET, ir_version=10

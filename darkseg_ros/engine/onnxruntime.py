@@ -40,11 +40,16 @@ class OnnxRuntimeEngine:
         self.name = f"onnxruntime {onnxruntime.__version__} float CPU"
 
     def __call__(self, frames: np.ndarray) -> EngineOutput:
+        answers = [self._run_one(frames[index : index + 1]) for index in range(len(frames))]
+        class_maps, confidences = zip(*answers, strict=True)
+        return EngineOutput(np.concatenate(class_maps), np.concatenate(confidences))
+
+    def _run_one(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         try:
-            class_map, confidence = self._session.run(["class_map", "confidence"], {"frame": frames})
+            class_map, confidence = self._session.run(["class_map", "confidence"], {"frame": frame})
         except Exception as error:  # as above
-            raise EngineError(f"ONNX Runtime failed on frames {frames.shape}: {error}") from error
-        return EngineOutput(class_map, confidence)
+            raise EngineError(f"ONNX Runtime failed on a frame of {frame.shape}: {error}") from error
+        return class_map, confidence
 
     def close(self) -> None:
         self._session = None

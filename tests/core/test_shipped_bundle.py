@@ -38,6 +38,15 @@ def test_int8_and_float_agree_on_a_generated_night_street() -> None:
     assert np.mean(int8.class_map == full.class_map) > 0.9
 
 
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_several_frames_get_the_answers_they_get_alone(backend: str) -> None:
+    engine = Segmenter.open(default_bundle(), backend=backend).engine
+    frames = np.random.default_rng(0).integers(0, 255, (2, 384, 384, 3)).astype(np.uint8)
+    together, alone = engine(frames), engine(frames[1:])
+    assert together.class_map.shape == together.confidence.shape == (2, 384, 384)
+    np.testing.assert_array_equal(together.class_map[1:], alone.class_map)
+
+
 def test_its_model_card_names_terms_recipe_and_figures_at_least_as_good_as_the_first_goal() -> None:
     card = (default_bundle() / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "non-commercial research" in card
