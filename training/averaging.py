@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
+from darkseg_ros.errors import InputError
 from training.checkpoints import load_averaged_weights, load_checkpoint
-from training.slim_fpn import SlimFpn
+from training.networks import NetworkConfig, build_network
 
 
 def copy_as_teacher(student: nn.Module) -> nn.Module:
@@ -42,7 +45,16 @@ def load_teacher(checkpoint: Path) -> tuple[nn.Module, dict[str, Any]]:
     Raises:
         InputError: if the file is no checkpoint of `training.train_segmenter`.
     """
-    settings = load_checkpoint(checkpoint)["config"]["network"]
-    network = SlimFpn(encoder=settings["encoder"], channels=settings["channels"])
-    state = load_averaged_weights(network, checkpoint)
+    state = load_checkpoint(checkpoint)
+    try:
+        saved = state["config"]["network"]
+        # the encoder's weights are in the checkpoint; their file may be gone
+        settings = OmegaConf.merge(OmegaConf.structured(NetworkConfig), saved, {"encoder_weights": None})
+    except (KeyError, OmegaConfBaseException) as error:
+        raise InputError(
+            f"{checkpoint} holds no segmenter that this version knows ({error}); "
+            "expected a checkpoint of training.train_segmenter"
+        ) from error
+    network = build_network(cast(NetworkConfig, settings))
+    load_averaged_weights(network, checkpoint)
     return network.eval(), state

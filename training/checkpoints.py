@@ -31,18 +31,20 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_averaged_weights(network: nn.Module, path: Path) -> dict[str, Any]:
-    """Load the averaged weights of a checkpoint into a network; returns the checkpoint.
+    """Load the averaged weights of a segmenter's checkpoint into a network; returns the checkpoint.
 
     Raises:
-        InputError: as `load_checkpoint`, or if the checkpoint is of another network.
+        InputError: as `load_checkpoint`, or if the checkpoint is of another stage or network.
     """
     state = load_checkpoint(path)
+    if "teacher" not in state:
+        raise InputError(f"{path} holds no segmenter; expected a checkpoint of training.train_segmenter")
     try:
         network.load_state_dict(state["teacher"])
     except RuntimeError as error:
         raise InputError(
-            f"{path} holds a network of other encoder or channels than asked for; "
-            f"set network.encoder and network.channels as in its run ({str(error).splitlines()[-1].strip()})"
+            f"{path} holds a network of other architecture, encoder or channels than asked for; "
+            f"set network.* as in its run ({str(error).splitlines()[-1].strip()})"
         ) from error
     return state
 

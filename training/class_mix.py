@@ -16,6 +16,7 @@ def mix_classes(
     target_labels: Tensor,
     *,
     seed: tuple[int, ...],
+    first_position: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Paste half of the classes of each source image onto a target image.
 
@@ -25,6 +26,8 @@ def mix_classes(
         target_images: (N, 3, H, W) float, N ≤ B.
         target_labels: (N, H, W) int64.
         seed: of the choice of classes.
+        first_position: of the target images in the global batch: the choice goes by position, so that it is the same
+            whatever process makes it.
 
     Returns:
         (N, 3, H, W) mixed images and (N, H, W) int64 labels.
@@ -32,11 +35,11 @@ def mix_classes(
     Source: Olsson et al., ClassMix, WACV 2021 (arXiv 2007.07936); across domains: Tranheden et al., DACS, WACV 2021
         (arXiv 2007.08702).
     """
-    rng = np.random.default_rng(seed)
     images, labels = [], []
-    for source, source_label, target, target_label in zip(
-        source_images, source_labels, target_images, target_labels, strict=False
+    for index, (source, source_label, target, target_label) in enumerate(
+        zip(source_images, source_labels, target_images, target_labels, strict=False)
     ):
+        rng = np.random.default_rng((*seed, first_position + index))
         present = [int(c) for c in torch.unique(source_label) if c != IGNORE_INDEX]
         chosen = rng.permutation(present)[: (len(present) + 1) // 2]
         pasted = torch.isin(source_label, torch.tensor(chosen, dtype=torch.int64, device=source_label.device))

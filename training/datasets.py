@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from darkseg_ros.cheap_night import CheapNight, darken
 from darkseg_ros.classes import NUM_CLASSES
 from darkseg_ros.errors import InputError
 from darkseg_ros.frames import image_files, read_image
 from darkseg_ros.labelled_images import LabelledImage, pair_files, read_label_map, read_labelled
 from training.augmentation import Augmentation, augment_labelled
-from training.cheap_night import CheapNight, darken
 
 IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
 IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
@@ -46,6 +46,19 @@ def find_labelled_images(folder: Path) -> list[LabelledImage]:
     return pair_files(folder / "image", folder / "label")
 
 
+def find_labelled_pool(folders: list[Path]) -> list[LabelledImage]:
+    """The pairs of several folders, one after the other: each image counts alike, whatever its folder.
+
+    Raises:
+        InputError: if there is no folder, one is named twice, or as `find_labelled_images`.
+    """
+    if not folders or len({folder.resolve() for folder in folders}) < len(folders):
+        raise InputError(
+            f"data.source names {[str(folder) for folder in folders]}; expected one folder or more, each once"
+        )
+    return [pair for folder in folders for pair in find_labelled_images(folder)]
+
+
 def find_pseudo_labelled_images(images: Path, labels: Path) -> list[LabelledImage]:
     """The images of a folder that have a label map ``<stem>.png`` in another, sorted by stem.
 
@@ -66,9 +79,16 @@ def network_input(bgr: np.ndarray) -> Tensor:
 
 
 def class_shares(images: list[LabelledImage]) -> np.ndarray:
-    """Share of each class in the pixels of each image, (N, 19) float; unlabelled pixels belong to none."""
+    """Share of each class in the pixels of each image, (N, 19) float; unlabelled pixels belong to none.
+
+    Raises:
+        InputError: naming the file, if a label map cannot be used, or if none has a labelled pixel.
+    """
     counts = [np.bincount(read_label_map(image.label).ravel(), minlength=256) for image in images]
-    return np.stack([count[:NUM_CLASSES] / count.sum() for count in counts])
+    shares = np.stack([count[:NUM_CLASSES] / count.sum() for count in counts])
+    if not shares.any():
+        raise InputError(f"{images[0].label.parent} labels no pixel; expected train ids 0…{NUM_CLASSES - 1} in it")
+    return shares
 
 
 def class_weights(shares: np.ndarray, *, exponent: float) -> np.ndarray:
@@ -159,7 +179,10 @@ class PositionSampler(Sampler[int]):
 
     def __init__(self, *, start_step: int, stop_step: int, batch_size: int, rank: int, world_size: int) -> None:
         if batch_size % world_size:
-            raise ValueError(f"a global batch of {batch_size} does not split over {world_size} processes")
+            raise InputError(
+                f"a batch of {batch_size} does not split over {world_size} processes; "
+                "set batch sizes to multiples of devices · num_nodes"
+            )
         self._steps = range(start_step, stop_step)
         self._batch_size, self._local_size, self._rank = batch_size, batch_size // world_size, rank
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
@@ -73,21 +71,17 @@ class SlimFpn(nn.Module):
     Args:
         encoder: name of a segmentation_models_pytorch encoder with features at strides 4, 8, 16 and 32.
         channels: width of the decoder.
-        encoder_weights: file of a torchvision state dict for the encoder; None leaves it random.
+        dropout: share of channels dropped before the last convolution.
     """
 
-    def __init__(
-        self, *, encoder: str = "mobilenet_v2", channels: int = 64, encoder_weights: Path | None = None
-    ) -> None:
+    def __init__(self, *, encoder: str = "mobilenet_v2", channels: int = 64, dropout: float = 0.1) -> None:
         super().__init__()
         self.encoder = smp.encoders.get_encoder(encoder, weights=None)
-        if encoder_weights is not None:
-            load_imagenet_weights(self.encoder, encoder_weights)
         _, _, c2, c3, c4, c5 = self.encoder.out_channels
         self.decoder = SlimFpnDecoder((c2, c3, c4, c5), channels=channels)
         self.head = nn.Sequential(
             conv_bn_relu(channels, channels, kernel_size=3),
-            nn.Dropout2d(0.1),
+            nn.Dropout2d(dropout),
             nn.Conv2d(channels, NUM_CLASSES, 1),
         )
 
@@ -114,20 +108,3 @@ class SlimFpn(nn.Module):
 def upsample_bilinear(features: Tensor, size_hw: torch.Size | tuple[int, int]) -> Tensor:
     """Bilinear resize with half-pixel centres (``align_corners=False``), ONNX's default too."""
     return functional.interpolate(features, size=size_hw, mode="bilinear", align_corners=False)
-
-
-def load_imagenet_weights(encoder: nn.Module, weights: Path) -> None:
-    """Load a torchvision classification state dict into an encoder of the same architecture.
-
-    Raises:
-        ValueError: if the file lacks a parameter of the encoder.
-    """
-    state = torch.load(weights, map_location="cpu", weights_only=True)
-    expected = encoder.state_dict()
-    missing = sorted(expected.keys() - state.keys())
-    if missing:
-        raise ValueError(
-            f"{weights} lacks {len(missing)} parameters of the encoder, {missing[0]} first; "
-            "name the torchvision file of the same architecture"
-        )
-    nn.Module.load_state_dict(encoder, {name: state[name] for name in expected})

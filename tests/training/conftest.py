@@ -8,16 +8,21 @@ import pytest
 
 
 @pytest.fixture
-def small_run(generated_data: Path, tmp_path: Path) -> list[str]:
-    """Overrides of training/configs/segmenter_slim.yaml for a run of seconds."""
+def small_run(small_settings: list[str], tmp_path: Path) -> list[str]:
+    """Overrides of training/configs/segmenter_slim.yaml for a run of seconds, into a folder of the test's own."""
+    return [f"output={tmp_path / 'run'}", *small_settings]
+
+
+@pytest.fixture(scope="session")
+def small_settings(generated_data: Path) -> list[str]:
+    """The same without the folder."""
     return [
-        f"output={tmp_path / 'run'}",
         "steps=4",
         "batch_size=4",
         "save_every=1",
         "loader_workers=0",
         "accelerator=cpu",
-        f"data.source={generated_data / 'source'}",
+        f"data.source=[{generated_data / 'source'}]",
         f"data.night={generated_data / 'night'}",
         f"data.day_validation={generated_data / 'validation'}",
         f"data.night_validation={generated_data / 'night_validation'}",

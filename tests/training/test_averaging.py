@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
-from training.averaging import copy_as_teacher, update_teacher
+from darkseg_ros.errors import InputError
+from training.averaging import copy_as_teacher, load_teacher, update_teacher
+from training.checkpoints import save_checkpoint
+from training.slim_fpn import SlimFpn
 
 
 def test_the_teacher_is_the_weighted_mean_of_itself_and_the_student() -> None:
@@ -24,3 +29,22 @@ def test_the_teacher_learns_nothing_by_itself() -> None:
     teacher = copy_as_teacher(nn.BatchNorm1d(1))
     assert not teacher.training
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
+
+
+def test_a_checkpoint_from_before_there_were_architectures_is_a_slim_one(tmp_path: Path) -> None:
+    network = SlimFpn(channels=8)
+    settings = {"encoder": "mobilenet_v2", "encoder_weights": "gone.pth", "channels": 8, "input_px": 64}
+    state = {"step": 1, "config": {"network": settings}, "teacher": network.state_dict()}
+    save_checkpoint(tmp_path / "last.pt", state)
+    teacher, _ = load_teacher(tmp_path / "last.pt")
+    assert isinstance(teacher, SlimFpn)
+    assert not teacher.training
+    images = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(teacher(images), network.eval()(images))
+
+
+def test_a_checkpoint_with_settings_of_another_version_is_refused(tmp_path: Path) -> None:
+    state = {"step": 1, "config": {"network": {"width": 8}}, "teacher": {}}
+    save_checkpoint(tmp_path / "last.pt", state)
+    with pytest.raises(InputError, match=r"last\.pt holds no segmenter that this version knows .*width"):
+        load_teacher(tmp_path / "last.pt")

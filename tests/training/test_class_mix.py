@@ -34,3 +34,12 @@ def test_a_source_without_labels_leaves_the_target_alone() -> None:
     )
     assert labels.tolist() == target_labels.tolist()
     assert images.sum() == 0
+
+
+def test_a_process_pastes_on_its_images_what_one_process_would() -> None:
+    source_labels = torch.arange(18).reshape(1, 1, 18).repeat(4, 1, 1)
+    images, target_labels = torch.ones(4, 3, 1, 18), torch.full((4, 1, 18), 18)
+    _, whole = mix_classes(images, source_labels, images, target_labels, seed=(3,))
+    _, second = mix_classes(images[2:], source_labels[2:], images[2:], target_labels[2:], seed=(3,), first_position=2)
+    assert second.tolist() == whole[2:].tolist()
+    assert whole[0].tolist() != whole[1].tolist()

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from darkseg_ros.errors import InputError
 from darkseg_ros.labelled_images import LabelledImage
 from training.augmentation import Augmentation, augment_labelled
 from training.datasets import (
@@ -14,6 +15,7 @@ from training.datasets import (
     class_shares,
     class_weights,
     draw_evenly,
+    find_labelled_pool,
     network_input,
 )
 
@@ -36,6 +38,11 @@ def test_class_shares_count_unlabelled_pixels_for_no_class(tmp_path: Path) -> No
     assert shares.shape == (1, 19)
     assert shares[0, [0, 18]].tolist() == [0.5, 0.25]
     assert shares.sum() == 0.75
+
+
+def test_a_folder_that_labels_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"labels no pixel"):
+        class_shares([write_label(tmp_path / "label.png", np.full((2, 2), 255))])
 
 
 def test_class_weights_fall_with_the_share_and_are_one_for_the_average_pixel() -> None:
@@ -69,6 +76,20 @@ def test_processes_split_every_global_batch_between_them() -> None:
     assert whole == [8, 9, 10, 11, 12, 13, 14, 15]
     assert first == [8, 9, 12, 13]
     assert second == [10, 11, 14, 15]
+
+
+def test_a_batch_that_does_not_split_over_the_processes_is_refused() -> None:
+    with pytest.raises(InputError, match="batch of 3 does not split over 2 processes"):
+        PositionSampler(start_step=0, stop_step=1, batch_size=3, rank=0, world_size=2)
+
+
+def test_several_folders_are_one_pool(tmp_path: Path) -> None:
+    for folder in ("day", "translated"):
+        for part in ("image", "label"):
+            (tmp_path / folder / part).mkdir(parents=True)
+            write_label(tmp_path / folder / part / "0.png", np.zeros((2, 2)))
+    pool = find_labelled_pool([tmp_path / "day", tmp_path / "translated"])
+    assert [pair.image.parts[-3:] for pair in pool] == [("day", "image", "0.png"), ("translated", "image", "0.png")]
 
 
 def test_labels_follow_their_image_through_the_geometry() -> None:

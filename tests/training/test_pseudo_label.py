@@ -8,8 +8,13 @@ import pytest
 import torch
 
 from darkseg_ros.errors import InputError
+from training.averaging import load_teacher
 from training.checkpoints import save_checkpoint
+from training.datasets import find_images, find_pseudo_labelled_images, network_input
+from training.image_lists import write_image_list
 from training.pseudo_label import (
+    ALL_PIXELS,
+    LabelChoice,
     aligned_answers,
     alignment_weights,
     keep_surest,
@@ -68,41 +73,106 @@ def checkpoint(tmp_path: Path) -> Path:
     return path
 
 
+def network_answers(checkpoint: Path, image: Path) -> torch.Tensor:
+    """(19, 16, 16) probabilities, straight from the network."""
+    network, _ = load_teacher(checkpoint)
+    bgr = cv2.imread(str(image))
+    with torch.no_grad():
+        return torch.softmax(network(network_input(bgr)[None]), 1)[0]
+
+
+def test_without_a_reference_the_networks_answers_are_the_labels(
+    checkpoint: Path, generated_data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "labels"
+    main(["--checkpoint", str(checkpoint), "--images", str(generated_data / "night"), "--out", str(out)])
+    assert sorted(path.name for path in out.iterdir()) == ["0.png", "1.png", "2.png", "3.png"]
+    for name in ("0.png", "3.png"):
+        expected = network_answers(checkpoint, generated_data / "night" / name).argmax(0).numpy()
+        label_map = cv2.imread(str(out / name), cv2.IMREAD_UNCHANGED)
+        assert np.array_equal(label_map, np.kron(expected, np.ones((4, 4))))
+
+
+def test_a_label_needs_the_confidence_asked_for_and_confidence_maps_show_it(
+    checkpoint: Path, generated_data: Path, tmp_path: Path
+) -> None:
+    probability = network_answers(checkpoint, generated_data / "night" / "1.png").amax(0).numpy()
+    threshold = float(np.median(probability))
+    out = tmp_path / "labels"
+    main(
+        ["--checkpoint", str(checkpoint), "--images", str(generated_data / "night"), "--out", str(out)]
+        + ["--confidence-min", str(threshold), "--confidence-maps"]
+    )
+    label_map, confidence = (
+        cv2.imread(str(folder / "1.png"), cv2.IMREAD_UNCHANGED) for folder in (out, out / "confidence")
+    )
+    expected = np.kron(probability, np.ones((4, 4)))
+    assert confidence.dtype == np.uint8
+    assert np.abs(confidence - 255 * expected).max() <= 1
+    surely = np.abs(expected - threshold) > 1e-3  # confidences are kept in half precision
+    assert ((label_map != 255) == (expected >= threshold))[surely].all()
+    assert 0.3 < (label_map != 255).mean() < 0.7
+    assert [pair.image.stem for pair in find_pseudo_labelled_images(generated_data / "night", out)] == list("0123")
+
+
+def test_only_listed_images_are_labelled(checkpoint: Path, generated_data: Path, tmp_path: Path) -> None:
+    write_image_list(tmp_path / "list.txt", ["2.png", "0.png"])
+    arguments = ["--checkpoint", str(checkpoint), "--images", str(generated_data / "night")]
+    main([*arguments, "--list", str(tmp_path / "list.txt"), "--out", str(tmp_path / "labels")])
+    assert sorted(path.name for path in (tmp_path / "labels").iterdir()) == ["0.png", "2.png"]
+    pairs = find_pseudo_labelled_images(generated_data / "night", tmp_path / "labels")
+    assert [pair.image.stem for pair in pairs] == ["0", "2"]
+
+
 def test_every_image_gets_a_label_map_of_its_size_with_nothing_in_the_bottom_margin(
     checkpoint: Path, generated_data: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "labels"
     write_pseudo_labels(
         checkpoint,
-        generated_data / "night",
-        reference=generated_data / "validation" / "image",
+        find_images(generated_data / "night"),
         out=out,
-        portion=1.0,
-        confidence_min=0.0,
-        bottom_margin=0.25,
+        choice=LabelChoice(portion=1.0, confidence_min=0.0, bottom_margin=0.25),
+        reference=find_images(generated_data / "validation" / "image"),
     )
     assert sorted(path.stem for path in out.iterdir()) == ["0", "1", "2", "3"]
     label_map = cv2.imread(str(out / "0.png"), cv2.IMREAD_UNCHANGED)
     assert label_map.shape == (64, 64)
     assert (label_map[:48] < 19).all()
-    labelled_below = (label_map[48:] != 255).mean()
-    assert labelled_below in (0.0, 1.0)
+    assert (label_map[48:] == 255).all()
 
 
-def test_a_folder_with_label_maps_is_not_overwritten(checkpoint: Path, generated_data: Path, tmp_path: Path) -> None:
+def test_label_maps_or_a_file_are_not_overwritten(checkpoint: Path, generated_data: Path, tmp_path: Path) -> None:
     (tmp_path / "labels").mkdir()
-    (tmp_path / "labels" / "old.png").touch()
+    old = tmp_path / "labels" / "old.png"
+    old.touch()
     arguments = ["--checkpoint", str(checkpoint), "--images", str(generated_data / "night")]
-    arguments += ["--reference", str(generated_data / "night"), "--out", str(tmp_path / "labels")]
-    with pytest.raises(SystemExit, match="is not empty"):
-        main(arguments)
-    with pytest.raises(InputError, match="no checkpoint"):
-        write_pseudo_labels(
-            tmp_path / "none.pt",
-            generated_data / "night",
-            reference=generated_data / "night",
-            out=tmp_path / "new",
-            portion=0.5,
-            confidence_min=0.4,
-            bottom_margin=0.0,
-        )
+    for out in (tmp_path / "labels", old):
+        with pytest.raises(SystemExit, match=f"{out} is not an empty folder"):
+            main([*arguments, "--out", str(out)])
+    assert old.is_file()
+
+
+def test_what_cannot_be_used_is_named_and_leaves_no_folder(
+    checkpoint: Path, generated_data: Path, tmp_path: Path
+) -> None:
+    images = find_images(generated_data / "night")
+    unreadable = tmp_path / "unreadable.png"
+    unreadable.write_bytes(b"no picture")
+    (tmp_path / "file").touch()
+    out = tmp_path / "out" / "labels"
+    for path, night, folder, named in (
+        (tmp_path / "none.pt", images, out, "no checkpoint"),
+        (checkpoint, [*images, unreadable], out, r"unreadable\.png"),
+        (checkpoint, [*images, images[0]], out, "two images are called 0"),
+        (checkpoint, images, tmp_path / "file" / "labels", "labels cannot be written"),
+    ):
+        with pytest.raises(InputError, match=named):
+            write_pseudo_labels(path, night, out=folder, choice=ALL_PIXELS)
+    assert not out.exists()
+
+
+def test_a_share_above_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--checkpoint", "x", "--images", "x", "--out", "x", "--confidence-min", "60"])
+    assert "60 is no share; expected 0…1" in capsys.readouterr().err

@@ -1,29 +1,32 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
-from darkseg_ros.classes import IGNORE_INDEX, NUM_CLASSES
+from darkseg_ros.classes import CLASS_NAMES, NUM_CLASSES
 from darkseg_ros.errors import InputError
 from training.checkpoints import load_checkpoint, save_checkpoint
-from training.segmenter_config import load_config
-from training.train_segmenter import segmentation_loss, set_learning_rate, train
+from training.segmentation_losses import LossConfig, segmentation_loss
+from training.segmenter_config import SegmenterConfig
+from training.slim_fpn import SlimFpn
+from training.stage_config import load_config
+from training.train_segmenter import main, set_learning_rate, train
 
 CONFIG = Path("training/configs/segmenter_slim.yaml")
 REPOSITORY = Path(__file__).parents[2]
 
 
-EQUAL = torch.ones(NUM_CLASSES)
-
-
 def run_training(overrides: list[str]) -> None:
-    train(load_config(REPOSITORY / CONFIG, overrides))
+    train(load_config(SegmenterConfig, REPOSITORY / CONFIG, overrides))
 
 
 def test_a_run_killed_in_the_middle_and_started_again_ends_like_an_uninterrupted_one(
@@ -58,13 +61,16 @@ def test_a_run_writes_metrics_of_both_validation_sets(small_run: list[str], tmp_
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert set(metrics) == {"day", "night"}
     assert metrics["day"]["images"] == 2
-    assert 0 <= metrics["night"]["miou_present"] <= 1
+    for values in metrics.values():
+        for figure in ("miou", "miou_present", "pixel_accuracy", "class_accuracy", "fwiou"):
+            low, high = values["ci95"][figure]
+            assert 0 <= low <= high <= 1
+            assert 0 <= values[figure] <= 1
+        assert list(values["iou"]) == list(CLASS_NAMES)
+        assert "counts in no mean" in values["absent_classes"]
 
 
 def test_the_network_can_learn_one_batch_by_heart() -> None:
-    """Loss of a memorised batch falls to a fraction of its start."""
-    from training.slim_fpn import SlimFpn
-
     torch.manual_seed(0)
     network = SlimFpn(channels=16).train()
     images, labels = torch.randn(2, 3, 64, 64), torch.zeros(2, 64, 64, dtype=torch.int64)
@@ -73,7 +79,8 @@ def test_the_network_can_learn_one_batch_by_heart() -> None:
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-2)
     losses = []
     for _ in range(40):
-        loss = segmentation_loss(network(images), labels, weights=EQUAL, stride=2)
+        summed = segmentation_loss(network(images), labels, config=LossConfig(), class_weights=torch.ones(NUM_CLASSES))
+        loss = summed.total / summed.weight
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -81,36 +88,10 @@ def test_the_network_can_learn_one_batch_by_heart() -> None:
     assert losses[-1] < 0.2 * losses[0]
 
 
-def test_loss_of_uniform_logits_is_the_logarithm_of_the_class_count() -> None:
-    logits = torch.zeros(1, NUM_CLASSES, 4, 4)
-    labels = torch.full((1, 16, 16), 3)
-    assert segmentation_loss(logits, labels, weights=EQUAL, stride=2).item() == pytest.approx(
-        2.944439, abs=1e-5
-    )  # ln 19
-
-
-def test_loss_is_the_mean_weighted_by_the_class_of_the_label() -> None:
-    logits = torch.zeros(1, NUM_CLASSES, 4, 4)
-    logits[:, 3, :, 2:] = 50.0  # the right half is surely class 3, the left half undecided
-    labels = torch.full((1, 16, 16), 3)
-    labels[:, :, :8] = 7
-    weights = torch.ones(NUM_CLASSES)
-    weights[7] = 3.0
-    loss = segmentation_loss(logits[..., [0, 0, 3, 3]], labels, weights=weights, stride=4)
-    assert loss.item() == pytest.approx(3 * 2.944439 / 4, abs=1e-4)  # (3 · ln 19 + 1 · 0) / (3 + 1)
-
-
-def test_loss_does_not_count_unlabelled_pixels_and_is_zero_without_labelled_ones() -> None:
-    logits = torch.zeros(1, NUM_CLASSES, 4, 4)
-    logits[:, 5] = 100.0
-    labels = torch.full((1, 16, 16), IGNORE_INDEX)
-    assert segmentation_loss(logits, labels, weights=EQUAL, stride=2).item() == 0
-    labels[:, :8] = 5
-    assert segmentation_loss(logits, labels, weights=EQUAL, stride=2).item() == pytest.approx(0, abs=1e-6)
-
-
 def test_learning_rate_rises_linearly_and_ends_at_its_final_factor() -> None:
-    config = load_config(REPOSITORY / CONFIG, ["steps=100", "optimiser.warmup_steps=10", "optimiser.final_factor=0.1"])
+    config = load_config(
+        SegmenterConfig, REPOSITORY / CONFIG, ["steps=100", "optimiser.warmup_steps=10", "optimiser.final_factor=0.1"]
+    )
     optimiser = torch.optim.SGD([{"params": [torch.zeros(1)], "peak_lr": 2.0}], lr=1.0)
     set_learning_rate(optimiser, config, 0)
     assert optimiser.param_groups[0]["lr"] == pytest.approx(0.2)  # 2 · 1/10
@@ -122,7 +103,7 @@ def test_learning_rate_rises_linearly_and_ends_at_its_final_factor() -> None:
 
 def test_a_checkpoint_of_other_settings_is_refused_and_named(small_run: list[str]) -> None:
     run_training([*small_run, "steps=1"])
-    with pytest.raises(InputError, match=r"other settings of .*optimiser.*start_checkpoint"):
+    with pytest.raises(InputError, match=r"other settings of .*optimiser.*another output"):
         run_training([*small_run, "steps=1", "optimiser.encoder_lr=1"])
 
 
@@ -136,16 +117,96 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
 
 
 @pytest.mark.parametrize(
-    "path", sorted((REPOSITORY / "training" / "configs").glob("*.yaml")), ids=lambda path: path.stem
+    "path", sorted((REPOSITORY / "training" / "configs").glob("segmenter_*.yaml")), ids=lambda path: path.stem
 )
 def test_every_shipped_config_is_complete_and_says_what_it_cost(path: Path) -> None:
-    assert load_config(path, []).steps > 0
+    assert load_config(SegmenterConfig, path, []).steps > 0
     assert "# Cost and result:" in path.read_text(encoding="utf-8")
 
 
 def test_an_unknown_key_is_an_error_that_names_it() -> None:
     with pytest.raises(InputError, match="batchsize"):
-        load_config(REPOSITORY / CONFIG, ["batchsize=3"])
+        load_config(SegmenterConfig, REPOSITORY / CONFIG, ["batchsize=3"])
+
+
+@pytest.mark.parametrize("text", ["steps: [", "steps: \xff"])
+def test_a_config_that_is_no_yaml_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "torn.yaml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=r"torn\.yaml"):
+        load_config(SegmenterConfig, tmp_path / "torn.yaml", [])
+    with pytest.raises(InputError, match=r"data\.source=\["):
+        load_config(SegmenterConfig, REPOSITORY / CONFIG, ["data.source=["])
+
+
+def test_every_source_folder_is_drawn_from(small_run: list[str], generated_data: Path, tmp_path: Path) -> None:
+    """Seven images in two folders, eight drawn: the unreadable one of the second folder must come up."""
+    source, second = generated_data / "source", tmp_path / "translated"
+    for part in ("image", "label"):
+        (second / part).mkdir(parents=True)
+        shutil.copy(source / part / "0.png", second / part)
+    (second / "image" / "0.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"translated/image/0\.png"):
+        run_training([*small_run, "steps=2", "rare_class_share=0", f"data.source=[{source},{second}]"])
+    for folders, named in (([source, source], "each once"), ([], "one folder or more")):
+        with pytest.raises(InputError, match=named):
+            run_training([*small_run, f"data.source=[{','.join(map(str, folders))}]"])
+
+
+def test_a_checkpoint_of_another_stage_is_no_start(small_run: list[str], tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "unit.pt", {"step": 1, "unit": {}})
+    with pytest.raises(InputError, match=r"unit\.pt holds no segmenter"):
+        run_training([*small_run, f"network.start_checkpoint={tmp_path / 'unit.pt'}"])
+
+
+def damaged(generated_data: Path, folder: Path) -> Path:
+    """A copy of the labelled day images."""
+    shutil.copytree(generated_data / "source", folder)
+    return folder
+
+
+def test_bad_images_and_label_maps_are_named(small_run: list[str], generated_data: Path, tmp_path: Path) -> None:
+    unreadable = damaged(generated_data, tmp_path / "unreadable")
+    for path in (unreadable / "image").iterdir():
+        path.write_bytes(b"no picture")
+    of_other_size = damaged(generated_data, tmp_path / "of_other_size")
+    for path in (of_other_size / "label").iterdir():
+        cv2.imwrite(str(path), np.zeros((32, 64), np.uint8))
+    of_no_class = damaged(generated_data, tmp_path / "of_no_class")
+    cv2.imwrite(str(of_no_class / "label" / "3.png"), np.full((64, 64), 33, np.uint8))
+    without_partner = damaged(generated_data, tmp_path / "without_partner")
+    (without_partner / "label" / "3.png").unlink()
+    empty = damaged(generated_data, tmp_path / "empty")
+    shutil.rmtree(empty / "image")
+    (empty / "image").mkdir()
+    for folder, named in (
+        (unreadable, r"unreadable/image/\d\.png"),
+        (of_other_size, r"of_other_size/label/\d\.png is 64×32, its image 64×64"),
+        (of_no_class, r"of_no_class/label/3\.png holds the value 33"),
+        (without_partner, r"without_partner/image/3\.png has no label map"),
+        (empty, "empty/image"),
+    ):
+        with pytest.raises(InputError, match=named):
+            run_training([*small_run, f"data.source=[{folder}]", f"output={tmp_path / 'run'}"])
+
+
+def test_an_error_in_a_loader_process_is_one_line(small_run: list[str], generated_data: Path, tmp_path: Path) -> None:
+    folder = damaged(generated_data, tmp_path / "unreadable")
+    for path in (folder / "image").iterdir():
+        path.write_bytes(b"no picture")
+    config = str(REPOSITORY / CONFIG)
+    with pytest.raises(SystemExit, match=r"^train_segmenter: [^\n]*unreadable/image/\d\.png[^\n]*$"):
+        main(["--config", config, *small_run, f"data.source=[{folder}]", "loader_workers=1"])
+
+
+def test_more_pseudo_labelled_than_labelled_images_cannot_be_mixed(small_run: list[str]) -> None:
+    with pytest.raises(InputError, match=r"batch_size 2 .*mix_share=0"):
+        run_training([*small_run, "batch_size=2", "self_training.batch_size=4"])
+
+
+def test_a_result_that_cannot_be_written_is_named(small_run: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match=r"config\.yaml cannot be written"):
+        run_training([*small_run, f"output={tmp_path / 'file' / 'run'}"])
 
 
 def test_a_missing_image_folder_is_named(small_run: list[str]) -> None:
@@ -164,7 +225,7 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_network_is_named_with_its_cure(small_run: list[str], tmp_path: Path) -> None:
     run_training([*small_run, "steps=1"])
     start = tmp_path / "run" / "checkpoints" / "last.pt"
-    with pytest.raises(InputError, match=r"last\.pt holds a network of other encoder or channels"):
+    with pytest.raises(InputError, match=r"last\.pt holds a network of other architecture, encoder or channels"):
         run_training(
             [*small_run, f"output={tmp_path / 'other'}", "network.channels=16", f"network.start_checkpoint={start}"]
         )

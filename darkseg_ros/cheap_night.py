@@ -1,6 +1,7 @@
-"""Labelled day images made dark with the statistics of real night images, in milliseconds and without labels.
+"""Day images made dark with the statistics of night images, in milliseconds and without labels.
 
-Two ways of taking over a night image's light, chosen at random, then lamps, gamma, colour cast and sensor noise.
+Two ways of taking over a night image's light, chosen at random, then lamps, gamma, colour cast and sensor noise. What
+is drawn at random is a `NightLook`: training draws one an image, a drive keeps one for all of its frames.
 """
 
 from __future__ import annotations
@@ -36,8 +37,44 @@ class CheapNight:
     noise_max: float = 12.0
 
 
+@dataclass(frozen=True)
+class IlluminationSwap:
+    """Arguments of `swap_illumination`."""
+
+    blur_px: float
+    strength: float
+
+
+@dataclass(frozen=True)
+class AmplitudeSwap:
+    """Arguments of `swap_low_frequency_amplitude`."""
+
+    window: float
+
+
+@dataclass(frozen=True)
+class NightLook:
+    """One outcome of all that is random but the grains of the noise.
+
+    Attributes:
+        mirrored: whether the night image is taken left for right.
+        swap: how the night image's light is taken over.
+        lamp_threshold: grey level above which the night image's bright spots are added; None adds none.
+        gains_bgr: of the three channels.
+        gamma: darkening exponent.
+        noise_sigma: standard deviation of the sensor noise, in grey levels.
+    """
+
+    mirrored: bool
+    swap: IlluminationSwap | AmplitudeSwap
+    lamp_threshold: float | None
+    gains_bgr: tuple[float, float, float]
+    gamma: float
+    noise_sigma: float
+
+
 def darken(day_bgr: np.ndarray, night_bgr: np.ndarray, settings: CheapNight, rng: np.random.Generator) -> np.ndarray:
-    """Give a day image the light of a night image.
+    """Give a day image the light of a night image, with a look drawn for it.
 
     Args:
         day_bgr: (H, W, 3) uint8.
@@ -48,22 +85,57 @@ def darken(day_bgr: np.ndarray, night_bgr: np.ndarray, settings: CheapNight, rng
     Returns:
         (H, W, 3) uint8 BGR.
     """
+    return apply_look(day_bgr, night_bgr, draw_look(settings, rng), rng)
+
+
+def draw_look(settings: CheapNight, rng: np.random.Generator) -> NightLook:
+    """Settle what is random."""
+    mirrored = bool(rng.random() < 0.5)
+    swap: IlluminationSwap | AmplitudeSwap
+    if rng.random() < settings.illumination_share:
+        swap = IlluminationSwap(blur_px=rng.uniform(2.0, 8.0), strength=rng.uniform(0.7, 1.0))
+    else:
+        swap = AmplitudeSwap(window=rng.uniform(0.5, settings.amplitude_window_max))
+    lamp_threshold = rng.uniform(100, 180) if rng.random() < settings.lamp_share else None
+    blue, green, red = rng.uniform(0.85, 1.15, 3)
+    gamma = rng.uniform(1.0, settings.gamma_max) if rng.random() < 0.5 else 1.0
+    return NightLook(
+        mirrored=mirrored,
+        swap=swap,
+        lamp_threshold=lamp_threshold,
+        gains_bgr=(blue, green, red),
+        gamma=gamma,
+        noise_sigma=rng.uniform(0, settings.noise_max),
+    )
+
+
+def apply_look(day_bgr: np.ndarray, night_bgr: np.ndarray, look: NightLook, rng: np.random.Generator) -> np.ndarray:
+    """Give a day image the light of a night image.
+
+    Args:
+        day_bgr: (H, W, 3) uint8.
+        night_bgr: uint8 BGR of any size.
+        look: how.
+        rng: of the noise's grains.
+
+    Returns:
+        (H, W, 3) uint8 BGR.
+    """
     height, width = day_bgr.shape[:2]
     night = cv2.resize(night_bgr, (width, height), interpolation=cv2.INTER_AREA)
-    if rng.random() < 0.5:
+    if look.mirrored:
         night = night[:, ::-1]
     day = day_bgr.astype(np.float32)
     night = np.ascontiguousarray(night).astype(np.float32)
-    if rng.random() < settings.illumination_share:
-        blur_px = rng.uniform(2.0, 8.0)
-        image = swap_illumination(day, night, blur_px=blur_px, strength=rng.uniform(0.7, 1.0))
+    if isinstance(look.swap, IlluminationSwap):
+        image = swap_illumination(day, night, blur_px=look.swap.blur_px, strength=look.swap.strength)
     else:
-        image = swap_low_frequency_amplitude(day, night, window=rng.uniform(0.5, settings.amplitude_window_max))
-    if rng.random() < settings.lamp_share:
-        image = add_lamps(image, night, threshold=rng.uniform(100, 180))
-    image = shift_colour(image, gains=rng.uniform(0.85, 1.15, 3))
-    image = apply_gamma(image, gamma=rng.uniform(1.0, settings.gamma_max) if rng.random() < 0.5 else 1.0)
-    return add_noise(image, sigma=rng.uniform(0, settings.noise_max), rng=rng)
+        image = swap_low_frequency_amplitude(day, night, window=look.swap.window)
+    if look.lamp_threshold is not None:
+        image = add_lamps(image, night, threshold=look.lamp_threshold)
+    image = shift_colour(image, gains=np.array(look.gains_bgr))
+    image = apply_gamma(image, gamma=look.gamma)
+    return add_noise(image, sigma=look.noise_sigma, rng=rng)
 
 
 def swap_illumination(day: np.ndarray, night: np.ndarray, *, blur_px: float, strength: float) -> np.ndarray:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.cheap_night import (
+from darkseg_ros.cheap_night import (
     CheapNight,
     add_lamps,
     add_noise,

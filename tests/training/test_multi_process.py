@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from darkseg_ros.errors import InputError
+from training.checkpoints import load_checkpoint
+from training.segmenter_config import SegmenterConfig
+from training.stage_config import load_config
+from training.stage_run import start_fabric
+from training.train_segmenter import train
+
+REPOSITORY = Path(__file__).parents[2]
+CONFIG = "training/configs/segmenter_panoptic_light.yaml"
+
+
+@pytest.fixture(scope="module")
+def settings(small_settings: list[str]) -> list[str]:
+    """A run without anything that depends on the number of processes; its images differ in how much is labelled."""
+    return [
+        *small_settings,
+        "network.encoder=resnet18",
+        "network.pyramid_channels=8",
+        "network.segmentation_channels=32",
+        "network.freeze_batch_norm=true",
+        "network.dropout=0",
+        "augmentation.scale_min=0.3",
+        "self_training.mix_share=0.7",
+        "cheap_night.share=0.5",
+        "optimiser.warmup_steps=1",
+        "evaluate_every=2",
+        "steps=3",
+    ]
+
+
+@pytest.fixture(scope="module")
+def alone(settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of one process."""
+    output = tmp_path_factory.mktemp("alone")
+    train(load_config(SegmenterConfig, REPOSITORY / CONFIG, [*settings, f"output={output}"]))
+    return output
+
+
+def last_step(run: Path) -> Tensor:
+    """What the third step changed: one long vector."""
+    before, after = (load_checkpoint(run / "checkpoints" / name) for name in ("step_000002.pt", "last.pt"))
+    assert after["step"] == 3
+    names = [name for name, value in after["student"].items() if value.is_floating_point()]
+    return torch.cat([(after["student"][name] - before["student"][name]).ravel() for name in names])
+
+
+@pytest.mark.parametrize(
+    ("command", "devices"),
+    [
+        (["-m", "training.train_segmenter"], ["devices=2"]),
+        # what `fabric run` runs
+        (["-m", "lightning_fabric.cli", "--accelerator", "cpu", "--devices", "2", "training/train_segmenter.py"], []),
+    ],
+    ids=["devices=2", "fabric run"],
+)
+def test_two_processes_end_where_one_does(
+    command: list[str], devices: list[str], settings: list[str], alone: Path, tmp_path: Path
+) -> None:
+    finished = subprocess.run(
+        [sys.executable, *command, "--config", CONFIG, *settings, f"output={tmp_path}", *devices],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "Starting with 2 processes" in finished.stderr
+    expected, found = last_step(alone), last_step(tmp_path)
+    # rounding alone makes 1e-5, or up to 0.04 where AdamW turns the sign of a gradient near 0; each process taking its
+    # own mean makes 0.7
+    assert (found - expected).norm() < 0.1 * expected.norm()
+    assert json.loads((tmp_path / "metrics.json").read_text()).keys() == {"day", "night"}
+
+
+def test_a_precision_that_the_checkpoints_would_not_name_is_refused(
+    small_run: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LT_PRECISION", "bf16-mixed")
+    with pytest.raises(InputError, match=r"--precision bf16-mixed, the config 32-true.*precision=bf16-mixed"):
+        start_fabric(load_config(SegmenterConfig, REPOSITORY / CONFIG, small_run))

@@ -1,0 +1,54 @@
+"""Evaluate the averaged weights of a checkpoint on any labelled folder.
+
+python -m training.evaluate_checkpoint --checkpoint FILE --labelled FOLDER --name night --out metrics.json
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from pathlib import Path
+
+from darkseg_ros.evaluation import ABSENT_CLASSES
+from training.averaging import load_teacher
+from training.datasets import find_labelled_images
+from training.stage_run import add_accelerator, one_line_errors, pick_device
+from training.validation import describe, evaluate_network, write_metrics
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the stage from the command line."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint of training.train_segmenter")
+    parser.add_argument("--labelled", type=Path, required=True, help="folder with image/ and label/")
+    parser.add_argument("--name", required=True, help="of the set in the result")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file, as training.train_segmenter writes it")
+    add_accelerator(parser)
+    parsed = parser.parse_args(arguments)
+    with one_line_errors("evaluate_checkpoint"):
+        evaluate(parsed.checkpoint, parsed.labelled, name=parsed.name, out=parsed.out, accelerator=parsed.accelerator)
+
+
+def evaluate(checkpoint: Path, labelled: Path, *, name: str, out: Path, accelerator: str) -> None:
+    """Write the figures of a checkpoint on a folder, and print them.
+
+    Args:
+        checkpoint: of `training.train_segmenter`.
+        labelled: folder with image/ and label/.
+        name: of the set in the result.
+        out: JSON file.
+        accelerator: auto, cpu or gpu.
+
+    Raises:
+        InputError: if the checkpoint or a file of the folder cannot be used, or `out` cannot be written.
+    """
+    device = pick_device(accelerator)
+    network, state = load_teacher(checkpoint)
+    network.to(device)
+    input_px = int(state["config"]["network"]["input_px"])
+    metrics = evaluate_network(network, {name: find_labelled_images(labelled)}, input_px=input_px)
+    write_metrics(out, metrics)
+    print("\n".join([*describe(name, metrics[name]), f"absent classes: {ABSENT_CLASSES}"]))
+
+
+if __name__ == "__main__":
+    main()

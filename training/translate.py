@@ -1,0 +1,280 @@
+"""Translate a folder of images into the other light: labelled day becomes night with the same labels.
+
+    python -m training.translate --checkpoint FILE --source FOLDER --out FOLDER
+        [--direction day_to_night|night_to_day] [--resize-px N | --tile-px N] [--unlabelled]
+    fabric run --devices 4 … training/translate.py --checkpoint …
+
+FOLDER holds image/ and label/; with --unlabelled it holds the images themselves. Written are image/<stem>.jpg
+(JPEG, quality 95, of the source's size), label/ byte for byte as it was, translation.json (what made them) and
+contact_sheet.png (8 images above their translations). Started again, it skips what is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from argparse import ArgumentParser
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from darkseg_ros.errors import InputError
+from darkseg_ros.frames import image_files, read_image
+from darkseg_ros.labelled_images import LabelledImage, read_labelled
+from training.datasets import find_labelled_images
+from training.stage_run import RunSettings, add_accelerator, one_line_errors, start_fabric, write_picture, write_result
+from training.train_unit import bgr_of, unit_input
+from training.unit import LATENT_STRIDE, Direction, load_translator
+
+_JPEG_QUALITY = 95
+_OVERLAP = 0.25
+_SHEET_COLUMNS = 8
+_SHEET_CELL_PX = 256
+
+
+@dataclass(frozen=True)
+class TranslationSettings:
+    """How images pass through the translator; with neither size, whole and at their own.
+
+    Attributes:
+        direction: what the images are and become.
+        resize_px: side of the square they are squeezed into before, and stretched back from after.
+        tile_px: side of the overlapping square tiles they are cut into; a multiple of 4.
+    """
+
+    direction: Direction = "day_to_night"
+    resize_px: int | None = None
+    tile_px: int | None = None
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One image to translate; `label` is None without labels."""
+
+    image: Path
+    label: Path | None
+    image_out: Path
+    label_out: Path | None
+
+    @property
+    def is_done(self) -> bool:
+        return self.image_out.is_file() and (self.label_out is None or self.label_out.is_file())
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the stage from the command line."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, required=True, help="of training.train_unit; its averaged weights")
+    parser.add_argument("--source", type=Path, required=True, help="folder with image/ and label/")
+    parser.add_argument("--out", type=Path, required=True, help="folder for image/ and label/")
+    parser.add_argument("--direction", choices=("day_to_night", "night_to_day"), default="day_to_night")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--resize-px", type=int, metavar="N", help="squeeze each image to N×N, stretch it back after")
+    size.add_argument("--tile-px", type=int, metavar="N", help="translate in overlapping N×N tiles, blended")
+    parser.add_argument("--unlabelled", action="store_true", help="the source is a plain folder of images")
+    add_accelerator(parser)
+    parsed = parser.parse_args(arguments)
+    settings = TranslationSettings(direction=parsed.direction, resize_px=parsed.resize_px, tile_px=parsed.tile_px)
+    with one_line_errors("translate"):
+        translate_folder(
+            parsed.checkpoint,
+            parsed.source,
+            parsed.out,
+            settings=settings,
+            labelled=not parsed.unlabelled,
+            accelerator=parsed.accelerator,
+        )
+
+
+def translate_folder(
+    checkpoint: Path,
+    source: Path,
+    out: Path,
+    *,
+    settings: TranslationSettings,
+    labelled: bool,
+    accelerator: str = "auto",
+) -> None:
+    """Translate every image of a folder that `out` does not hold yet; each process takes its share of them.
+
+    Args:
+        checkpoint: of `training.train_unit`.
+        source: folder with image/ and label/, or of plain images.
+        out: gets image/, label/ (if labelled), translation.json and contact_sheet.png.
+        settings: how the images pass through.
+        labelled: whether the source has labels.
+        accelerator: auto, cpu or gpu.
+
+    Raises:
+        InputError: on an unusable checkpoint, source or size, on an `out` that was made from something else, or if
+            `out` cannot be written.
+    """
+    _refuse_unfit_sizes(settings)
+    fabric = start_fabric(RunSettings(accelerator=accelerator))
+    tasks = _find_tasks(source, out, labelled=labelled)
+    translator, _config = load_translator(checkpoint, settings.direction)
+    translator.to(fabric.device)
+    if fabric.is_global_zero:
+        _record(out, checkpoint, source, settings)
+    fabric.barrier()
+
+    # shared out before asking what is done, which changes while the others write
+    own_tasks = tasks[fabric.global_rank :: fabric.world_size]
+    open_tasks = [task for task in own_tasks if not task.is_done]
+    print(f"{len(own_tasks) - len(open_tasks)} of {len(own_tasks)} images are in {out} already")
+    for task in tqdm(open_tasks, desc="translate", unit="image", mininterval=10, disable=not fabric.is_global_zero):
+        if task.label is None:
+            bgr = read_image(task.image)
+        else:
+            bgr, _label_map = read_labelled(LabelledImage(task.image, task.label))
+        if task.label is not None and task.label_out is not None:
+            write_result(task.label_out, task.label.read_bytes())
+        write_result(task.image_out, _jpeg(translate_image(translator, bgr, settings)))
+    fabric.barrier()
+    if fabric.is_global_zero:
+        write_contact_sheet(out / "contact_sheet.png", [(task.image, task.image_out) for task in tasks])
+
+
+def translate_image(translator: nn.Module, bgr: np.ndarray, settings: TranslationSettings) -> np.ndarray:
+    """Translate one image of any size.
+
+    Args:
+        translator: (B, 3, H, W) float RGB in [-1, 1] → the same; H and W multiples of 4.
+        bgr: (H, W, 3) uint8.
+        settings: whole, squeezed or in tiles.
+
+    Returns:
+        (H, W, 3) uint8 BGR.
+    """
+    height, width = bgr.shape[:2]
+    if settings.resize_px is not None:
+        side = settings.resize_px
+        squeezed = cv2.resize(bgr, (side, side), interpolation=cv2.INTER_AREA)
+        translated = bgr_of(_translate_whole(translator, unit_input(squeezed)[None])[0])
+        return np.asarray(cv2.resize(translated, (width, height), interpolation=cv2.INTER_CUBIC))
+    if settings.tile_px is not None:
+        return bgr_of(_translate_tiles(translator, unit_input(bgr)[None], settings.tile_px)[0])
+    return bgr_of(_translate_whole(translator, unit_input(bgr)[None])[0])
+
+
+@torch.inference_mode()
+def _translate_whole(translator: nn.Module, rgb: Tensor) -> Tensor:
+    """Translate (B, 3, H, W) on the translator's device, padded to the sizes it takes; the answer is on the CPU."""
+    height, width = rgb.shape[-2:]
+    # two latent positions at least: borders are reflected there, and one position has nothing to reflect
+    padded = _pad(rgb, *(max(math.ceil(side / LATENT_STRIDE), 2) * LATENT_STRIDE for side in (height, width)))
+    parameter = next(translator.parameters(), None)
+    answer = translator(padded if parameter is None else padded.to(parameter.device))
+    return answer[..., :height, :width].float().cpu()
+
+
+def _translate_tiles(translator: nn.Module, rgb: Tensor, tile_px: int) -> Tensor:
+    """Translate (1, 3, H, W) tile by tile; in the overlaps the answers fade from one tile into the next.
+
+    The weights of a pixel are divided by their sum, so what all tiles agree on comes out as it is.
+    """
+    height, width = rgb.shape[-2:]
+    padded = _pad(rgb, max(height, tile_px), max(width, tile_px))
+    ramp = torch.linspace(0, 1, round(tile_px * _OVERLAP) + 2)[1:-1]
+    fade = torch.cat([ramp, torch.ones(tile_px - 2 * len(ramp)), ramp.flip(0)])
+    weight = fade[:, None] * fade[None, :]
+    total, weights = torch.zeros_like(padded), torch.zeros_like(padded[:, :1])
+    for top in _tile_starts(padded.shape[-2], tile_px):
+        for left in _tile_starts(padded.shape[-1], tile_px):
+            window = (..., slice(top, top + tile_px), slice(left, left + tile_px))
+            total[window] += weight * _translate_whole(translator, padded[window])
+            weights[window] += weight
+    return (total / weights)[..., :height, :width]
+
+
+def _tile_starts(length: int, tile_px: int) -> list[int]:
+    """Where the tiles along one axis begin: evenly spread, overlapping by at least a quarter."""
+    count = math.ceil((length - tile_px) / (tile_px * (1 - _OVERLAP))) + 1
+    return [round(start) for start in np.linspace(0, length - tile_px, count)]
+
+
+def _pad(rgb: Tensor, height: int, width: int) -> Tensor:
+    """Repeat the last row and column up to a size; mirroring would need images larger than their margin."""
+    return functional.pad(rgb, (0, width - rgb.shape[-1], 0, height - rgb.shape[-2]), mode="replicate")
+
+
+def _jpeg(bgr: np.ndarray) -> bytes:
+    encoded, content = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    if not encoded:
+        raise InputError(f"OpenCV cannot encode an image of shape {bgr.shape} as JPEG; at most 65,500 pixels a side")
+    return content.tobytes()
+
+
+def _refuse_unfit_sizes(settings: TranslationSettings) -> None:
+    for name, side in (("--resize-px", settings.resize_px), ("--tile-px", settings.tile_px)):
+        if side is not None and (side < LATENT_STRIDE * 4 or side % LATENT_STRIDE):
+            raise InputError(f"{name} is {side}; expected a multiple of {LATENT_STRIDE} from {LATENT_STRIDE * 4} on")
+
+
+def _find_tasks(source: Path, out: Path, *, labelled: bool) -> list[_Task]:
+    images = out / "image"
+    if not labelled:
+        return [_Task(path, None, images / f"{path.stem}.jpg", None) for path in image_files(source)]
+    return [
+        _Task(pair.image, pair.label, images / f"{pair.image.stem}.jpg", out / "label" / pair.label.name)
+        for pair in find_labelled_images(source)
+    ]
+
+
+def _record(out: Path, checkpoint: Path, source: Path, settings: TranslationSettings) -> None:
+    """Write what makes the images of `out`, or refuse to mix them with others.
+
+    Raises:
+        InputError: if `out` was made with another checkpoint, source or settings, or cannot be written.
+    """
+    with checkpoint.open("rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    asked = {"checkpoint_sha256": digest.hexdigest(), "source": str(source.resolve()), **asdict(settings)}
+    record = out / "translation.json"
+    try:
+        if record.is_file():
+            saved = json.loads(record.read_text(encoding="utf-8"))
+            changed = sorted(key for key in asked if saved.get(key) != asked[key])
+            if changed:
+                raise InputError(
+                    f"{out} was translated with another {', '.join(changed)}; choose another --out or remove it"
+                )
+            return
+        if (out / "image").is_dir() and any((out / "image").iterdir()):
+            raise InputError(f"{out} holds images but no translation.json; choose another --out or remove it")
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{record} cannot be read ({error}); check permissions or remove {out}") from error
+    write_result(record, json.dumps(asked, indent=2) + "\n")
+
+
+def write_contact_sheet(path: Path, pairs: list[tuple[Path, Path]]) -> None:
+    """Write a picture of up to 8 images, evenly picked, with their translations below.
+
+    Args:
+        path: a PNG file.
+        pairs: image and translation.
+
+    Raises:
+        InputError: if an image cannot be read or the picture not be written.
+    """
+    picked = np.linspace(0, len(pairs) - 1, min(_SHEET_COLUMNS, len(pairs))).round().astype(int)
+    height, width = read_image(pairs[0][0]).shape[:2]
+    cell_wh = (_SHEET_CELL_PX, round(_SHEET_CELL_PX * height / width))
+    columns = [
+        np.vstack([cv2.resize(read_image(file), cell_wh, interpolation=cv2.INTER_AREA) for file in pairs[index]])
+        for index in picked
+    ]
+    write_picture(path, np.hstack(columns))
+
+
+if __name__ == "__main__":
+    main()
