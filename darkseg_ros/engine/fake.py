@@ -1,4 +1,4 @@
-"""The backend for tests: the answer is written in the frame, and slowness and failure come on demand."""
+"""The backend for tests: the answer is written in the frame, and slowness, failure and hanging come on demand."""
 
 from __future__ import annotations
 
@@ -12,23 +12,36 @@ from darkseg_ros.engine.protocol import EngineOutput
 from darkseg_ros.errors import EngineError
 
 DELAY_VARIABLE = "DARKSEG_FAKE_ENGINE_DELAY_MS"
+OPENING_VARIABLE = "DARKSEG_FAKE_ENGINE_OPENING_MS"
+HANG_VARIABLE = "DARKSEG_FAKE_ENGINE_HANG_MS"
 FAILING_BGR = (255, 0, 255)
+HANGING_BGR = (0, 255, 255)
 
 
 class FakeEngine:
     """class_map = blue channel mod 19, confidence = green channel.
 
-    Takes DARKSEG_FAKE_ENGINE_DELAY_MS milliseconds (environment, default 0) a call, and raises on a batch in which
-    every pixel is pure magenta.
+    Times come from the environment, in milliseconds: DARKSEG_FAKE_ENGINE_OPENING_MS to open it,
+    DARKSEG_FAKE_ENGINE_DELAY_MS for each call (both 0 by default), DARKSEG_FAKE_ENGINE_HANG_MS (an hour) for a batch
+    in which every pixel is pure yellow. A batch of pure magenta raises.
     """
 
     name = "fake"
 
+    def __init__(self) -> None:
+        _sleep_ms(os.environ.get(OPENING_VARIABLE, "0"))
+
     def __call__(self, frames: np.ndarray) -> EngineOutput:
-        time.sleep(float(os.environ.get(DELAY_VARIABLE, "0")) / 1000)
+        _sleep_ms(os.environ.get(DELAY_VARIABLE, "0"))
+        if (frames == HANGING_BGR).all():
+            _sleep_ms(os.environ.get(HANG_VARIABLE, "3600000"))
         if (frames == FAILING_BGR).all():
             raise EngineError("the fake engine fails on an all-magenta frame")
         return EngineOutput(class_map=frames[..., 0] % NUM_CLASSES, confidence=frames[..., 1].copy())
 
     def close(self) -> None:
         """Nothing to release."""
+
+
+def _sleep_ms(milliseconds: str) -> None:
+    time.sleep(float(milliseconds) / 1000)

@@ -1,44 +1,86 @@
 """From quarter-resolution logits to class map and confidence in one pass.
 
-Bilinear ×4 with half-pixel centres (ONNX ``half_pixel``, torch ``align_corners=False``), then argmax. Confidence is the
-maximum softmax probability at quarter resolution, upsampled the same way: a full-size softmax would cost several times
-the network's share. A Numba kernel does it where Numba is installed; numpy and OpenCV give the same answer without.
+Bilinear ×4, then argmax; ties go to the lowest train id. Confidence is the maximum softmax probability at quarter
+resolution, upsampled the same way: a full-size softmax would cost several times the network's share.
+
+A Numba kernel does it where Numba is installed; numpy gives the same class map, bit for bit, and a confidence that
+differs by at most 1 of 255. torch, OpenCV and ONNX Runtime each round their interpolation a little differently, so
+the class map is theirs except where the two best classes lie within that rounding of each other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 
-import cv2
 import numpy as np
 
 from darkseg_ros.bundle import LOGITS_STRIDE
 from darkseg_ros.errors import EngineError
 
-Finish = Callable[[np.ndarray, float], tuple[np.ndarray, np.ndarray]]
+
+@dataclass(frozen=True)
+class AxisBlend:
+    """How one axis of n source pixels becomes LOGITS_STRIDE · n output pixels.
+
+    Output i is first_weight[i] · source[first[i]] + second_weight[i] · source[second[i]].
+
+    Attributes:
+        first: (LOGITS_STRIDE · n,) int64.
+        second: (LOGITS_STRIDE · n,) int64; first + 1, or the last pixel where there is none.
+        first_weight: (LOGITS_STRIDE · n,) float32 in [0, 1]; 1 where the border's value is repeated.
+        second_weight: (LOGITS_STRIDE · n,) float32, 1 − first_weight.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    first_weight: np.ndarray
+    second_weight: np.ndarray
 
 
-def finish_logits(logits: np.ndarray, *, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+def finish_logits(
+    logits: np.ndarray, *, temperature: float, align_corners: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Class map and confidence of one frame.
 
     Args:
-        logits: (19, h, w) float32.
+        logits: (K, h, w) with 1 ≤ K ≤ 256 and h, w ≥ 1, of any memory order; taken as float32.
         temperature: divides the logits in the softmax; the class map does not depend on it.
+        align_corners: where the network was trained with it: the corner pixels' centres stay where they are. Else
+            half-pixel centres (ONNX ``half_pixel``, torch ``align_corners=False``), as `engines.export` writes them.
 
     Returns:
         Two (4h, 4w) uint8 arrays: train ids, and 255 · maximum softmax probability.
 
     Raises:
+        ValueError: if the shape is none of these.
         EngineError: if a logit is NaN or infinite: an argmax over such values would look like an answer.
     """
-    if not np.isfinite(logits.sum(dtype=np.float64)):
+    if logits.ndim != 3 or 0 in logits.shape or len(logits) > 256:
+        raise ValueError(f"logits have shape {logits.shape}; expected (classes ≤ 256, h, w), none of them 0")
+    logits = np.ascontiguousarray(logits, np.float32)
+    if not np.isfinite(logits).all():
         raise EngineError("the network's logits hold NaN or infinity; the frame gets no class map: check the model")
-    return _fastest_finish()(np.ascontiguousarray(logits, np.float32), temperature)
+    return _fastest_finish()(logits, temperature=temperature, align_corners=align_corners)
+
+
+@lru_cache(maxsize=16)
+def axis_blend(size: int, *, align_corners: bool) -> AxisBlend:
+    """The blend of an axis of `size` source pixels; positions are float32, as torch computes them."""
+    output = np.arange(LOGITS_STRIDE * size, dtype=np.float32)
+    if align_corners:
+        position = output * (np.float32(size - 1) / np.float32(LOGITS_STRIDE * size - 1))
+    else:
+        position = (output + np.float32(0.5)) / np.float32(LOGITS_STRIDE) - np.float32(0.5)
+    position = np.clip(position, 0, np.float32(size - 1))
+    first = position.astype(np.int64)
+    second_weight = position - first.astype(np.float32)
+    return AxisBlend(first, np.minimum(first + 1, size - 1), np.float32(1) - second_weight, second_weight)
 
 
 @lru_cache(maxsize=1)
-def _fastest_finish() -> Finish:
+def _fastest_finish() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
     try:
         from darkseg_ros.engine.numba_finish import finish_logits_numba
     except ImportError:
@@ -46,17 +88,30 @@ def _fastest_finish() -> Finish:
     return finish_logits_numba
 
 
-def finish_logits_numpy(logits: np.ndarray, temperature: float) -> tuple[np.ndarray, np.ndarray]:
-    """`finish_logits` without Numba."""
-    classes, height, width = logits.shape
-    size_wh = (width * LOGITS_STRIDE, height * LOGITS_STRIDE)
-    best = cv2.resize(logits[0], size_wh, interpolation=cv2.INTER_LINEAR)
+def finish_logits_numpy(
+    logits: np.ndarray, *, temperature: float, align_corners: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """`finish_logits` without Numba, on contiguous finite float32 logits."""
+    _, height, width = logits.shape
+    rows, columns = axis_blend(height, align_corners=align_corners), axis_blend(width, align_corners=align_corners)
+    best = _upsample(logits[0], rows, columns)
     class_map = np.zeros(best.shape, np.uint8)
-    for train_id in range(1, classes):
-        candidate = cv2.resize(logits[train_id], size_wh, interpolation=cv2.INTER_LINEAR)
+    for train_id in range(1, len(logits)):
+        candidate = _upsample(logits[train_id], rows, columns)
         class_map[candidate > best] = train_id
         np.maximum(best, candidate, out=best)
-    shifted = (logits - logits.max(0)) / np.float32(temperature)
-    probability = 1 / np.exp(shifted).sum(0)
-    confidence = cv2.resize(probability, size_wh, interpolation=cv2.INTER_LINEAR)
+    with np.errstate(over="ignore", under="ignore"):  # logits too far apart for float32: the lower ones add nothing
+        shifted = (logits - logits.max(0)) * np.float32(1 / temperature)
+        probability = 1 / np.exp(shifted).sum(0)
+    confidence = _upsample(probability, rows, columns)
     return class_map, np.rint(confidence * 255).astype(np.uint8)
+
+
+def _upsample(source: np.ndarray, rows: AxisBlend, columns: AxisBlend) -> np.ndarray:
+    """(h, w) → (4h, 4w); each product and sum is rounded to float32, in the kernel's order."""
+    wide = columns.first_weight * source[:, columns.first] + columns.second_weight * source[:, columns.second]
+    upper, lower = wide[rows.first], wide[rows.second]
+    upper *= rows.first_weight[:, None]
+    lower *= rows.second_weight[:, None]
+    upper += lower
+    return upper

@@ -1,65 +1,199 @@
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from darkseg_ros.engine.logits_finish import finish_logits, finish_logits_numpy
+from darkseg_ros.engine import logits_finish
+from darkseg_ros.engine.logits_finish import axis_blend, finish_logits, finish_logits_numpy
 from darkseg_ros.errors import EngineError
 
-finish_logits_numba = pytest.importorskip("darkseg_ros.engine.numba_finish").finish_logits_numba
-torch = pytest.importorskip("torch")
+numba = pytest.importorskip("numba")
+from darkseg_ros.engine.numba_finish import _compiled, finish_logits_numba  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[3]
+ROUNDING = 4e-6
+"""Relative; float32 interpolation in any order stays within it, `align_corners` at these sizes included."""
+
+Finish = Callable[..., tuple[np.ndarray, np.ndarray]]
+both_finishes = pytest.mark.parametrize("finish", [finish_logits_numba, finish_logits_numpy])
+both_alignments = pytest.mark.parametrize("align_corners", [False, True])
+sizes = {"classes": st.integers(1, 21), "height": st.integers(1, 9), "width": st.integers(1, 40)}
 
 
-def finish_with_torch(logits: np.ndarray, temperature: float) -> tuple[np.ndarray, np.ndarray]:
-    """The definition, by an independent implementation."""
-    batch = torch.from_numpy(logits)[None]
-    size = (logits.shape[1] * 4, logits.shape[2] * 4)
-    full = torch.nn.functional.interpolate(batch, size=size, mode="bilinear", align_corners=False)
-    quarter = torch.softmax(batch / temperature, 1).amax(1, keepdim=True)
-    confidence = torch.nn.functional.interpolate(quarter, size=size, mode="bilinear", align_corners=False)
-    return full[0].argmax(0).numpy().astype(np.uint8), confidence[0, 0].numpy() * 255
+def interpolate_with_torch(planes: np.ndarray, *, align_corners: bool) -> np.ndarray:
+    """(K, h, w) → (K, 4h, 4w) by an independent implementation."""
+    torch = pytest.importorskip("torch")
+    size = (planes.shape[1] * 4, planes.shape[2] * 4)
+    batch = torch.from_numpy(np.ascontiguousarray(planes))[None]
+    full = torch.nn.functional.interpolate(batch, size=size, mode="bilinear", align_corners=align_corners)
+    return full[0].numpy()
 
 
-@settings(max_examples=30, deadline=None)
+def expected_confidence(logits: np.ndarray, *, temperature: float, align_corners: bool) -> np.ndarray:
+    """255 · maximum softmax probability at quarter resolution, upsampled; float, in double precision before that."""
+    exact = logits.astype(np.float64) / temperature
+    exact = np.exp(exact - exact.max(0))
+    probability = (exact.max(0) / exact.sum(0)).astype(np.float32)
+    return interpolate_with_torch(probability[None], align_corners=align_corners)[0] * 255
+
+
+def assert_is_the_argmax(class_map: np.ndarray, full: np.ndarray) -> None:
+    """The class of every pixel is the reference's, or its value is the best one but for rounding."""
+    expected = full.argmax(0)
+    differs = class_map != expected
+    chosen = np.take_along_axis(full, class_map[None].astype(int), 0)[0]
+    assert (full.max(0) - chosen)[differs].max(initial=0) <= ROUNDING * np.abs(full).max()
+
+
+@settings(max_examples=60, deadline=None)
 @given(
-    height=st.integers(1, 9),
-    width=st.integers(1, 9),
+    **sizes,
     seed=st.integers(0, 2**32 - 1),
     temperature=st.floats(0.3, 3.0),
     scale=st.floats(0.1, 30),
+    align_corners=st.booleans(),
 )
-def test_both_finishes_give_the_definition(
-    height: int, width: int, seed: int, temperature: float, scale: float
+def test_the_finish_gives_the_definition(
+    classes: int, height: int, width: int, seed: int, temperature: float, scale: float, align_corners: bool
 ) -> None:
-    logits = np.random.default_rng(seed).normal(0, scale, (19, height, width)).astype(np.float32)
-    expected_class, expected_confidence = finish_with_torch(logits, temperature)
+    logits = np.random.default_rng(seed).normal(0, scale, (classes, height, width)).astype(np.float32)
+    full = interpolate_with_torch(logits, align_corners=align_corners)
+    expected = expected_confidence(logits, temperature=temperature, align_corners=align_corners)
     for finish in (finish_logits_numba, finish_logits_numpy):
-        class_map, confidence = finish(logits, temperature)
-        # a pixel may differ only where two classes tie to the last bit of float32
-        assert (class_map == expected_class).mean() > 0.998
-        assert np.abs(confidence - expected_confidence).max() <= 0.51
+        class_map, confidence = finish(logits, temperature=temperature, align_corners=align_corners)
+        assert class_map.shape == confidence.shape == (4 * height, 4 * width)
+        assert_is_the_argmax(class_map, full)
+        assert np.abs(confidence - expected).max() <= 0.51
 
 
-def test_ties_go_to_the_lower_train_id() -> None:
+@both_alignments
+def test_the_class_map_of_a_whole_frame_is_torchs(align_corners: bool) -> None:
+    """Smooth logits, as a network's are: no two classes within rounding of each other on any pixel."""
+    rng = np.random.default_rng(4)
+    logits = interpolate_with_torch(rng.normal(0, 4, (19, 8, 16)).astype(np.float32), align_corners=False)
+    class_map, _ = finish_logits(logits, temperature=1.0, align_corners=align_corners)
+    full = interpolate_with_torch(logits, align_corners=align_corners)
+    second, first = np.partition(full, -2, axis=0)[-2:]
+    clear = first - second > ROUNDING * np.abs(full).max()
+    assert clear.mean() > 0.999
+    np.testing.assert_array_equal(class_map[clear], full.argmax(0)[clear])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    **sizes,
+    seed=st.integers(0, 2**32 - 1),
+    step=st.sampled_from([0.0, 1e-30, 1e-3, 0.1, 1.0, 1e30]),
+    align_corners=st.booleans(),
+)
+def test_the_kernel_and_its_fallback_agree_on_ties_and_extremes(
+    classes: int, height: int, width: int, seed: int, step: float, align_corners: bool
+) -> None:
+    """Few distinct values, so that most pixels tie before or after rounding; the class maps are equal to the bit."""
+    levels = np.random.default_rng(seed).integers(-2, 3, (classes, height, width))
+    logits = (levels * step).astype(np.float32)
+    compiled, plain = (
+        finish(logits, temperature=1.3, align_corners=align_corners)
+        for finish in (finish_logits_numba, finish_logits_numpy)
+    )
+    np.testing.assert_array_equal(compiled[0], plain[0])
+    assert np.abs(compiled[1].astype(int) - plain[1]).max() <= 1
+
+
+@both_alignments
+def test_the_largest_floats_are_finished_like_any_other(align_corners: bool) -> None:
+    logits = np.random.default_rng(2).choice([-3e38, -1e-45, 0.0, 1e-45, 3e38], (19, 7, 9)).astype(np.float32)
+    compiled, plain = (
+        finish(logits, temperature=0.3, align_corners=align_corners)
+        for finish in (finish_logits_numba, finish_logits_numpy)
+    )
+    np.testing.assert_array_equal(compiled[0], plain[0])
+    assert np.abs(compiled[1].astype(int) - plain[1]).max() <= 1
+
+
+def test_a_single_row_does_not_depend_on_what_memory_held_before() -> None:
+    logits = np.random.default_rng(0).normal(0, 1, (5, 1, 13)).astype(np.float32)
+    expected, _ = finish_logits_numpy(logits, temperature=1.0, align_corners=False)
+    for _ in range(200):
+        dirt = [np.full((6, 52), np.nan, np.float32) for _ in range(4)]  # the size of the kernel's own scratch
+        del dirt
+        class_map, _ = finish_logits_numba(logits, temperature=1.0, align_corners=False)
+        np.testing.assert_array_equal(class_map, expected)
+
+
+@both_finishes
+@both_alignments
+def test_ties_go_to_the_lower_train_id(finish: Finish, align_corners: bool) -> None:
     logits = np.zeros((19, 3, 3), np.float32)
-    for finish in (finish_logits_numba, finish_logits_numpy):
-        class_map, confidence = finish(logits, 1.0)
-        assert (class_map == 0).all()
-        assert (confidence == round(255 / 19)).all()
+    class_map, confidence = finish(logits, temperature=1.0, align_corners=align_corners)
+    assert (class_map == 0).all()
+    assert (confidence == round(255 / 19)).all()
+    logits[[5, 11, 18]] = np.random.default_rng(0).normal(3, 0.1, (3, 3)).astype(np.float32)
+    class_map, _ = finish(logits, temperature=1.0, align_corners=align_corners)
+    assert (class_map == 5).all()
 
 
-def test_a_step_between_two_classes_falls_half_way_between_their_centres() -> None:
+@both_finishes
+def test_a_step_between_two_classes_falls_half_way_between_their_centres(finish: Finish) -> None:
     logits = np.zeros((19, 1, 2), np.float32)
     logits[4, 0, 0] = 1.0
     logits[6, 0, 1] = 1.0
-    class_map, _ = finish_logits(logits, temperature=1.0)
+    class_map, _ = finish(logits, temperature=1.0, align_corners=False)
     assert class_map.tolist() == [[4, 4, 4, 4, 6, 6, 6, 6]] * 4
 
 
+def test_half_pixel_centres_by_hand() -> None:
+    blend = axis_blend(2, align_corners=False)
+    assert blend.first.tolist() == [0, 0, 0, 0, 0, 0, 1, 1]
+    assert blend.second_weight.tolist() == [0, 0, 0.125, 0.375, 0.625, 0.875, 0, 0]
+
+
+def test_aligned_corners_by_hand() -> None:
+    """Seven steps of a seventh between the two centres."""
+    blend = axis_blend(2, align_corners=True)
+    position = blend.first + blend.second_weight
+    np.testing.assert_allclose(position, np.arange(8) / 7, atol=1e-6)
+    assert (position[0], position[-1]) == (0, 1)
+
+
+def test_the_two_alignments_differ() -> None:
+    logits = np.zeros((2, 1, 3), np.float32)
+    logits[1, 0, 2] = 1.0
+    logits[0, 0, :] = 0.1
+    # class 1 leads where its own share exceeds 0.1: beyond source position 1.1
+    half_pixel, _ = finish_logits(logits, temperature=1.0)
+    aligned, _ = finish_logits(logits, temperature=1.0, align_corners=True)
+    assert half_pixel[0].tolist() == [0] * 6 + [1] * 6  # (x + 0.5) / 4 - 0.5 = 1.125 at x = 6
+    assert aligned[0].tolist() == [0] * 7 + [1] * 5  # 2x / 11 = 1.27 at x = 7
+
+
+@both_finishes
+def test_any_memory_order_and_float_gives_the_same_answer(finish: Finish, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logits_finish, "_fastest_finish", lambda: finish)
+    logits = np.random.default_rng(1).normal(0, 3, (19, 5, 7)).astype(np.float16)
+    expected = finish_logits(logits.astype(np.float32), temperature=1.0)
+    reversed_view = np.ascontiguousarray(logits[::-1, :, ::-1])[::-1, :, ::-1]
+    channels_last = np.ascontiguousarray(logits.transpose(1, 2, 0)).transpose(2, 0, 1)
+    for same in (logits, reversed_view, channels_last, logits.astype(np.float64), np.asfortranarray(logits)):
+        for answer, wanted in zip(finish_logits(same, temperature=1.0), expected, strict=True):
+            np.testing.assert_array_equal(answer, wanted)
+
+
+@both_finishes
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_logits_that_are_no_numbers_are_no_answer(value: float) -> None:
+def test_logits_that_are_no_numbers_are_no_answer(
+    finish: Finish, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logits_finish, "_fastest_finish", lambda: finish)
     logits = np.zeros((19, 4, 4), np.float32)
     logits[7, 2, 3] = value
     with pytest.raises(EngineError, match="NaN or infinity"):
@@ -69,5 +203,80 @@ def test_logits_that_are_no_numbers_are_no_answer(value: float) -> None:
 def test_opposite_infinities_do_not_cancel() -> None:
     logits = np.zeros((19, 4, 4), np.float32)
     logits[7, 2, 3], logits[8, 2, 3] = np.inf, -np.inf
-    with pytest.raises(EngineError, match="NaN or infinity"), np.errstate(invalid="ignore"):
+    with pytest.raises(EngineError, match="NaN or infinity"):
         finish_logits(logits, temperature=1.0)
+
+
+@pytest.mark.parametrize("shape", [(19, 4), (0, 4, 4), (19, 0, 4), (19, 4, 0), (257, 1, 1), (1, 19, 4, 4)])
+def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="logits have shape"):
+        finish_logits(np.zeros(shape, np.float32), temperature=1.0)
+
+
+def test_256_classes_fit() -> None:
+    logits = np.zeros((256, 1, 1), np.float32)
+    logits[255] = 1
+    assert (finish_logits(logits, temperature=1.0)[0] == 255).all()
+
+
+def test_without_numba_the_fallback_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "darkseg_ros.engine.numba_finish", None)
+    assert logits_finish._fastest_finish.__wrapped__() is finish_logits_numpy
+
+
+# Each case starts one Python, which would compile for seconds without the cache that the first import above filled.
+PROGRAM = """
+import numpy as np
+from darkseg_ros.engine import numba_finish
+class_map, _ = numba_finish.finish_logits_numba(np.zeros((19, 2, 2), np.float32), temperature=1.0, align_corners=False)
+statistics = numba_finish._finish.stats
+print(class_map.max(), sum(statistics.cache_hits.values()), sum(statistics.cache_misses.values()))
+"""
+
+
+def run_with_cache(cache: Path) -> list[int]:
+    """Largest class of an all-equal frame, kernels read from the cache, kernels compiled into it."""
+    answer = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        cwd=ROOT,
+        env={**os.environ, "NUMBA_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    return [int(word) for word in answer.stdout.split()]
+
+
+@pytest.fixture(scope="module")
+def filled_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cache = tmp_path_factory.mktemp("numba")
+    assert run_with_cache(cache) == [0, 0, 1]
+    return cache
+
+
+@pytest.mark.timeout(400)
+def test_the_second_start_compiles_nothing(filled_cache: Path) -> None:
+    assert run_with_cache(filled_cache) == [0, 1, 0]
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("kept", [0, 100])
+def test_a_truncated_cache_is_compiled_anew(filled_cache: Path, tmp_path: Path, kept: int) -> None:
+    cache = tmp_path / "cache"
+    shutil.copytree(filled_cache, cache)
+    files = [path for path in cache.rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        path.write_bytes(path.read_bytes()[:kept])
+    assert run_with_cache(cache)[0] == 0
+
+
+def test_where_no_cache_can_be_written_the_kernel_compiles_all_the_same() -> None:
+    """Numba finds no folder for a function whose file does not exist, as for one that nobody may write beside."""
+    names: dict[str, Callable[[int], int]] = {}
+    exec(compile("def successor(x):\n    return x + 1\n", "/no/such/folder/module.py", "exec"), names)  # noqa: S102
+    with pytest.raises(RuntimeError, match="cannot cache"):
+        numba.njit("int64(int64)", cache=True)(names["successor"])
+    assert _compiled("int64(int64)")(names["successor"])(2) == 3
