@@ -1,13 +1,19 @@
 """Model bundles: a folder with model.json and the files it names, checked before anything of it runs.
 
 Every fact that an engine fixes (input size, classes, temperature) lives in model.json and nowhere else. A bundle is
-data: JSON, ONNX, OpenVINO IR and an .npz without objects, never a pickle.
+data: JSON, ONNX, OpenVINO IR and an .npz without objects, never a pickle. It may come from anybody, so each size is
+checked before anything of that size is read, and no path leads out of the folder. docs/security.md says what that
+does and does not protect from.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
+import mmap
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +25,23 @@ from darkseg_ros.errors import BundleError
 
 SCHEMA_VERSION = 1
 MANIFEST = "model.json"
+SEGMENTATION = "semantic segmentation"
+TRANSLATION = "day to night translation"
+"""Values of the manifest's `task`: what the bundle's graphs do."""
+
 LOGITS_STRIDE = 4
 """The CPU graph's logits have a quarter of the input's height and width."""
 
 _FILE_BYTES_MAX = 2**30
 _MANIFEST_BYTES_MAX = 2**20
+_SIDE_PX_MAX = 8192
+_NETWORK_PIXELS_MAX = 2**23  # 4096×2048
+_NAME_CHARACTERS_MAX = 100
+_NPY_HEADER_BYTES_MAX = 2**12
+_GOLDEN_OVERHEAD_BYTES = 2**16  # of the archive, and of compression where it makes noise longer
+_EXTERNAL_DATA_KEY = (
+    b"\x0a\x08location"  # onnx.proto: TensorProto.external_data, first entry of its StringStringEntryProto
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +83,27 @@ class ModelBundle:
 
 
 @dataclass(frozen=True)
+class TranslatorBundle:
+    """A checked bundle of a day→night translator.
+
+    Attributes:
+        directory: the bundle's folder.
+        name: of the model.
+        network_hw: input and output size of the graph, (height, width); frames are stretched to it.
+        onnx: ``frame`` uint8 (1, H, W, 3) BGR → ``night`` uint8 (1, H, W, 3) BGR.
+        golden: .npz with a frame and the answer to it.
+        golden_difference_max: mean absolute difference from the recorded answer, in grey levels, that is allowed.
+    """
+
+    directory: Path
+    name: str
+    network_hw: tuple[int, int]
+    onnx: BundleFile
+    golden: BundleFile
+    golden_difference_max: float
+
+
+@dataclass(frozen=True)
 class Golden:
     """A frame (1, H, W, 3) uint8 BGR and the recorded answer, two (1, H, W) uint8 maps."""
 
@@ -78,16 +117,10 @@ def load_bundle(directory: str | Path) -> ModelBundle:
 
     Raises:
         BundleError: if the folder or a file is missing, a hash or size differs, a path leaves the folder, the schema
-            version is unknown, or the classes are not this package's 19.
+            version is unknown, the bundle is for another task, or the classes are not this package's 19.
     """
     directory = Path(directory)
-    manifest = _read_manifest(directory)
-    version = manifest.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise BundleError(
-            f"{directory / MANIFEST} has schema version {version!r}, this package reads {SCHEMA_VERSION}; "
-            "export the model again with this version's `python -m engines.export`"
-        )
+    manifest = _read_manifest(directory, SEGMENTATION)
     classes = _field(manifest, directory, "class_names", list)
     if classes != list(CLASS_NAMES):
         raise BundleError(
@@ -95,28 +128,37 @@ def load_bundle(directory: str | Path) -> ModelBundle:
             "darkseg_ros.classes in their order; train and export with this class table"
         )
     files = _field(manifest, directory, "files", dict)
-    network_input = _field(manifest, directory, "input", dict)
     agreement = _field(manifest, directory, "golden_agreement_min", dict)
-    height, width = (_field(network_input, directory, key, int) for key in ("height", "width"))
-    if not (0 < height <= 8192 and 0 < width <= 8192) or height % LOGITS_STRIDE or width % LOGITS_STRIDE:
-        raise BundleError(
-            f"{directory / MANIFEST} gives the input size {height}×{width}; expected multiples of {LOGITS_STRIDE} "
-            "up to 8192"
-        )
-    temperature = float(_field(manifest, directory, "temperature", (int, float)))
-    if not 0.01 <= temperature <= 100:
-        raise BundleError(f"{directory / MANIFEST} gives the temperature {temperature}; expected 0.01…100")
     return ModelBundle(
         directory=directory,
-        name=_field(manifest, directory, "name", str),
-        network_hw=(height, width),
-        temperature=temperature,
-        fused_onnx=_checked_file(files, directory, "fused_onnx"),
+        name=_name(manifest, directory),
+        network_hw=_network_hw(manifest, directory),
+        temperature=_number(manifest, directory, "temperature", low=0.01, high=100),
+        fused_onnx=_checked_onnx(files, directory, "fused_onnx"),
         cpu_graph=_checked_file(files, directory, "cpu_graph"),
         cpu_weights=_checked_file(files, directory, "cpu_weights"),
         golden=_checked_file(files, directory, "golden"),
-        fused_agreement_min=float(_field(agreement, directory, "fused", (int, float))),
-        cpu_agreement_min=float(_field(agreement, directory, "cpu", (int, float))),
+        fused_agreement_min=_number(agreement, directory, "fused", low=0, high=1),
+        cpu_agreement_min=_number(agreement, directory, "cpu", low=0, high=1),
+    )
+
+
+def load_translator_bundle(directory: str | Path) -> TranslatorBundle:
+    """Read the model.json of a translator and check every file it names.
+
+    Raises:
+        BundleError: as `load_bundle`, and for a bundle that segments.
+    """
+    directory = Path(directory)
+    manifest = _read_manifest(directory, TRANSLATION)
+    files = _field(manifest, directory, "files", dict)
+    return TranslatorBundle(
+        directory=directory,
+        name=_name(manifest, directory),
+        network_hw=_network_hw(manifest, directory),
+        onnx=_checked_onnx(files, directory, "onnx"),
+        golden=_checked_file(files, directory, "golden"),
+        golden_difference_max=_number(manifest, directory, "golden_difference_max", low=0, high=255),
     )
 
 
@@ -127,23 +169,58 @@ def load_golden(bundle: ModelBundle) -> Golden:
         BundleError: if the file holds other arrays than it should.
     """
     height, width = bundle.network_hw
-    expected = {
-        "frames": (1, height, width, 3),
-        "class_map": (1, height, width),
-        "confidence": (1, height, width),
-    }
+    return Golden(
+        **_golden_arrays(
+            bundle.golden,
+            {"frames": (1, height, width, 3), "class_map": (1, height, width), "confidence": (1, height, width)},
+        )
+    )
+
+
+def load_translator_golden(bundle: TranslatorBundle) -> tuple[np.ndarray, np.ndarray]:
+    """The golden frame and the night made of it, (1, H, W, 3) uint8 BGR each.
+
+    Raises:
+        BundleError: if the file holds other arrays than it should.
+    """
+    shape = (1, *bundle.network_hw, 3)
+    arrays = _golden_arrays(bundle.golden, {"frames": shape, "night": shape})
+    return arrays["frames"], arrays["night"]
+
+
+def _golden_arrays(golden: BundleFile, expected: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    size_max = sum(math.prod(shape) for shape in expected.values()) + _GOLDEN_OVERHEAD_BYTES
+    if golden.size_bytes > size_max:
+        raise BundleError(
+            f"{golden.path} has {golden.size_bytes} bytes, expected at most {size_max} for the model's input size; "
+            "export the model again"
+        )
     try:
-        with np.load(bundle.golden.path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in expected}
-    except (OSError, ValueError, KeyError) as error:
-        raise BundleError(f"{bundle.golden.path} is no golden archive ({error}); export the model again") from error
-    for name, shape in expected.items():
-        if arrays[name].shape != shape or arrays[name].dtype != np.uint8:
+        with zipfile.ZipFile(golden.path) as archive:
+            return {name: _array_of(archive, name, shape, golden.path) for name, shape in expected.items()}
+    # RuntimeError: encrypted; NotImplementedError: an unknown compression
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise BundleError(f"{golden.path} is no golden archive ({error}); export the model again") from error
+
+
+def _array_of(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], path: Path) -> np.ndarray:
+    """One array of an .npz. np.load would allocate what the array's own header asks for, however little follows."""
+    member = archive.getinfo(f"{name}.npy")
+    if member.file_size > math.prod(shape) + _NPY_HEADER_BYTES_MAX:
+        raise BundleError(
+            f"{path}: {name} unpacks to {member.file_size} bytes, expected {math.prod(shape)} and a header; "
+            "export the model again"
+        )
+    with archive.open(member) as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError(f"{name} is of an unknown version of the .npy format")
+        found_shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+        if found_shape != shape or dtype != np.uint8 or fortran_order:
             raise BundleError(
-                f"{bundle.golden.path}: {name} is {arrays[name].dtype} {arrays[name].shape}, expected uint8 {shape}; "
-                "export the model again"
+                f"{path}: {name} is {dtype} {found_shape}, expected uint8 {shape}; export the model again"
             )
-    return Golden(**arrays)
+        content = file.read(math.prod(shape))  # without a number, zipfile unpacks a bomb before it looks at the size
+    return np.frombuffer(bytearray(content), np.uint8).reshape(shape)
 
 
 def sha256_of(path: Path) -> str:
@@ -155,21 +232,66 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _read_manifest(directory: Path) -> dict[str, Any]:
+def _read_manifest(directory: Path, task: str) -> dict[str, Any]:
     path = directory / MANIFEST
     if not path.is_file():
         raise BundleError(
             f"{directory} is no model bundle: it has no {MANIFEST}; name a folder that engines.export wrote"
         )
-    if path.stat().st_size > _MANIFEST_BYTES_MAX:
+    if not path.resolve().is_relative_to(directory.resolve()):
+        raise BundleError(f"{path} is a link to a file outside the bundle; such a bundle is refused")
+    with path.open("rb") as file:
+        content = file.read(_MANIFEST_BYTES_MAX + 1)
+    if len(content) > _MANIFEST_BYTES_MAX:
         raise BundleError(f"{path} is larger than {_MANIFEST_BYTES_MAX} bytes; it is no {MANIFEST} of this package")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        manifest = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is no valid JSON ({error}); restore it or export the model again") from error
     if not isinstance(manifest, dict):
         raise BundleError(f"{path} holds a {type(manifest).__name__}, expected an object; export the model again")
+    version = manifest.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise BundleError(
+            f"{path} has schema version {version!r}, this package reads {SCHEMA_VERSION}; "
+            "export the model again with this version of the package"
+        )
+    if manifest.get("task") != task:
+        raise BundleError(
+            f"{directory} is a bundle for {manifest.get('task')!r}, expected one for {task!r}; segmentation_node takes "
+            "what engines.export writes, day2night_node what engines.export_translator writes"
+        )
     return manifest
+
+
+def _network_hw(manifest: dict[str, Any], directory: Path) -> tuple[int, int]:
+    network_input = _field(manifest, directory, "input", dict)
+    height, width = (_field(network_input, directory, key, int) for key in ("height", "width"))
+    sides_fit = all(0 < side <= _SIDE_PX_MAX and side % LOGITS_STRIDE == 0 for side in (height, width))
+    if not sides_fit or height * width > _NETWORK_PIXELS_MAX:
+        raise BundleError(
+            f"{directory / MANIFEST} gives the input size {height}×{width}; expected multiples of {LOGITS_STRIDE} "
+            f"up to {_SIDE_PX_MAX}, and at most {_NETWORK_PIXELS_MAX} pixels"
+        )
+    return height, width
+
+
+def _name(manifest: dict[str, Any], directory: Path) -> str:
+    name: str = _field(manifest, directory, "name", str)
+    # it goes into log lines and diagnostics
+    if not name.isprintable() or not 0 < len(name) <= _NAME_CHARACTERS_MAX:
+        raise BundleError(
+            f"{directory / MANIFEST}: name is {name[:_NAME_CHARACTERS_MAX]!r}, expected up to {_NAME_CHARACTERS_MAX} "
+            "printable characters; export the model under another name"
+        )
+    return name
+
+
+def _number(holder: dict[str, Any], directory: Path, key: str, *, low: float, high: float) -> float:
+    value = _field(holder, directory, key, (int, float))
+    if not low <= value <= high:  # false for NaN, which JSON as Python reads it may hold
+        raise BundleError(f"{directory / MANIFEST}: {key} is {value}, expected {low}…{high}; export the model again")
+    return float(value)
 
 
 def _field(holder: dict[str, Any], directory: Path, key: str, kind: type | tuple[type, ...]) -> Any:
@@ -187,14 +309,21 @@ def _checked_file(files: dict[str, Any], directory: Path, role: str) -> BundleFi
     name, sha256 = (_field(entry, directory, key, str) for key in ("path", "sha256"))
     size_bytes = _field(entry, directory, "size_bytes", int)
     path = directory / name
-    if not path.resolve().is_relative_to(directory.resolve()):
+    try:
+        inside = path.resolve().is_relative_to(directory.resolve())
+        found_bytes = path.stat().st_size if inside and path.is_file() else None
+    # RuntimeError: links in a circle; ValueError: a null character; OSError: a name too long, a folder without access
+    except (OSError, ValueError, RuntimeError) as error:
+        raise BundleError(f"{directory / MANIFEST}: {role} names no file of the bundle ({error})") from error
+    if not inside:
         raise BundleError(
             f"{directory / MANIFEST}: {role} points outside the bundle ({name}); such a bundle is refused"
         )
-    if not path.is_file():
+    if found_bytes is None:
         raise BundleError(f"{directory} lacks {name}; copy the whole bundle folder or export the model again")
-    found_bytes = path.stat().st_size
-    if found_bytes != size_bytes or size_bytes > _FILE_BYTES_MAX:
+    if found_bytes > _FILE_BYTES_MAX:
+        raise BundleError(f"{path} has {found_bytes} bytes, expected at most {_FILE_BYTES_MAX}; export a smaller model")
+    if found_bytes != size_bytes:
         raise BundleError(
             f"{path} has {found_bytes} bytes, {MANIFEST} says {size_bytes}; "
             "copy the bundle again or export the model again"
@@ -206,3 +335,15 @@ def _checked_file(files: dict[str, Any], directory: Path, role: str) -> BundleFi
             "copy the bundle again or export the model again"
         )
     return BundleFile(path, sha256, size_bytes)
+
+
+def _checked_onnx(files: dict[str, Any], directory: Path, role: str) -> BundleFile:
+    """As `_checked_file`; besides, the graph may not read weights from further files, which may lie anywhere."""
+    checked = _checked_file(files, directory, role)
+    if checked.size_bytes:
+        with checked.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if content.find(_EXTERNAL_DATA_KEY) >= 0:
+                raise BundleError(
+                    f"{checked.path} keeps weights in other files; such a graph is refused: export it as one file"
+                )
+    return checked

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 
-from darkseg_ros.bundle import MANIFEST, SCHEMA_VERSION, Golden, sha256_of
+from darkseg_ros.bundle import MANIFEST, SCHEMA_VERSION, SEGMENTATION, TRANSLATION, Golden, sha256_of
 from darkseg_ros.classes import CLASS_NAMES
 from darkseg_ros.errors import InputError
 
@@ -43,47 +45,103 @@ class BundleContent:
     model_card: str
 
 
+@dataclass(frozen=True)
+class TranslatorContent:
+    """What goes into a translator's bundle; the graph is a file that gets copied.
+
+    Attributes:
+        name: of the model, also the folder's.
+        network_hw: input and output size of the graph.
+        onnx: see `darkseg_ros.bundle.TranslatorBundle`.
+        golden_frames: (1, H, W, 3) uint8 BGR.
+        golden_night: the graph's answer to it, of the same shape.
+        golden_difference_max: see `TranslatorBundle`.
+        model_card: Markdown.
+    """
+
+    name: str
+    network_hw: tuple[int, int]
+    onnx: Path
+    golden_frames: np.ndarray
+    golden_night: np.ndarray
+    golden_difference_max: float
+    model_card: str
+
+
 def write_bundle(parent: Path, content: BundleContent) -> Path:
     """Write ``parent/<name>/``, replacing an earlier bundle only once the new one is whole.
 
     Raises:
         InputError: if ``parent/<name>`` exists and is no bundle.
     """
-    target = parent / content.name
-    if target.exists() and not (target / MANIFEST).is_file():
-        raise InputError(f"{target} exists and is no model bundle; choose another --name or remove it")
-    parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{content.name}-") as temporary:
-        staging = Path(temporary) / content.name
-        staging.mkdir()
-        shutil.copyfile(content.fused_onnx, staging / "model.onnx")
-        shutil.copyfile(content.cpu_graph, staging / "cpu_int8.xml")
-        shutil.copyfile(content.cpu_graph.with_suffix(".bin"), staging / "cpu_int8.bin")
+    with _new_folder(parent, content.name) as folder:
+        shutil.copyfile(content.fused_onnx, folder / "model.onnx")
+        shutil.copyfile(content.cpu_graph, folder / "cpu_int8.xml")
+        shutil.copyfile(content.cpu_graph.with_suffix(".bin"), folder / "cpu_int8.bin")
         np.savez_compressed(
-            staging / "golden.npz",
+            folder / "golden.npz",
             frames=content.golden.frames,
             class_map=content.golden.class_map,
             confidence=content.golden.confidence,
         )
-        (staging / "MODEL_CARD.md").write_text(content.model_card, encoding="utf-8")
-        (staging / MANIFEST).write_text(json.dumps(_manifest(content, staging), indent=2) + "\n", encoding="utf-8")
+        (folder / "MODEL_CARD.md").write_text(content.model_card, encoding="utf-8")
+        _write_manifest(folder, _manifest(content, folder))
+    return parent / content.name
+
+
+def write_translator_bundle(parent: Path, content: TranslatorContent) -> Path:
+    """Write ``parent/<name>/``, replacing an earlier bundle only once the new one is whole.
+
+    Raises:
+        InputError: if ``parent/<name>`` exists and is no bundle.
+    """
+    with _new_folder(parent, content.name) as folder:
+        shutil.copyfile(content.onnx, folder / "model.onnx")
+        np.savez_compressed(folder / "golden.npz", frames=content.golden_frames, night=content.golden_night)
+        (folder / "MODEL_CARD.md").write_text(content.model_card, encoding="utf-8")
+        manifest = {
+            **_head(content.name, TRANSLATION, content.network_hw),
+            "output": {"name": "night", "dtype": "uint8", "layout": "NHWC", "colour": "BGR", "resize": "bilinear"},
+            "golden_difference_max": content.golden_difference_max,
+            "files": {"onnx": _entry(folder / "model.onnx"), "golden": _entry(folder / "golden.npz")},
+        }
+        _write_manifest(folder, manifest)
+    return parent / content.name
+
+
+@contextmanager
+def _new_folder(parent: Path, name: str) -> Iterator[Path]:
+    """A folder to fill; at the end of the block it takes the place of ``parent/<name>``."""
+    if name != Path(name).name:
+        raise InputError(f"a bundle's name is that of its folder, got {name!r}; leave out the path, which --out names")
+    target = parent / name
+    if target.exists() and not (target / MANIFEST).is_file():
+        raise InputError(f"{target} exists and is no model bundle; choose another --name or remove it")
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{name}-") as temporary:
+        staging = Path(temporary) / name
+        staging.mkdir()
+        yield staging
         if target.exists():
             shutil.rmtree(target)
         staging.rename(target)
-    return target
 
 
-def _manifest(content: BundleContent, folder: Path) -> dict[str, object]:
-    def entry(name: str) -> dict[str, object]:
-        path = folder / name
-        return {"path": name, "sha256": sha256_of(path), "size_bytes": path.stat().st_size}
+def _write_manifest(folder: Path, manifest: dict[str, object]) -> None:
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
-    height, width = content.network_hw
+
+def _entry(path: Path) -> dict[str, object]:
+    return {"path": path.name, "sha256": sha256_of(path), "size_bytes": path.stat().st_size}
+
+
+def _head(name: str, task: str, network_hw: tuple[int, int]) -> dict[str, object]:
+    height, width = network_hw
     return {
         "schema_version": SCHEMA_VERSION,
-        "name": content.name,
+        "name": name,
         "created": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
-        "task": "semantic segmentation",
+        "task": task,
         "input": {
             "name": "frame",
             "dtype": "uint8",
@@ -93,6 +151,12 @@ def _manifest(content: BundleContent, folder: Path) -> dict[str, object]:
             "width": width,
             "resize": "stretch, bilinear",
         },
+    }
+
+
+def _manifest(content: BundleContent, folder: Path) -> dict[str, object]:
+    return {
+        **_head(content.name, SEGMENTATION, content.network_hw),
         "output": {
             "upsampling": "bilinear, half-pixel, x4",
             "confidence": "max softmax at 1/4, bilinear",
@@ -102,9 +166,9 @@ def _manifest(content: BundleContent, folder: Path) -> dict[str, object]:
         "temperature": content.temperature,
         "golden_agreement_min": {"fused": content.fused_agreement_min, "cpu": content.cpu_agreement_min},
         "files": {
-            "fused_onnx": entry("model.onnx"),
-            "cpu_graph": entry("cpu_int8.xml"),
-            "cpu_weights": entry("cpu_int8.bin"),
-            "golden": entry("golden.npz"),
+            "fused_onnx": _entry(folder / "model.onnx"),
+            "cpu_graph": _entry(folder / "cpu_int8.xml"),
+            "cpu_weights": _entry(folder / "cpu_int8.bin"),
+            "golden": _entry(folder / "golden.npz"),
         },
     }

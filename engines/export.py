@@ -2,27 +2,31 @@
 
     python -m engines.export --checkpoint runs/segmenter_slim/checkpoints/last.pt --name darkseg_slim
 
+With ``--reference``, a checkpoint that was trained without real night images, the confidence is calibrated for the
+night as well; see engines/temperature.py.
+
 The images for calibration and validation are those of the checkpoint's own config. Nothing is written unless int8
 keeps the accuracy.
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from argparse import ArgumentParser
 from pathlib import Path
 
 import nncf
 import numpy as np
+import onnx
 import onnxruntime
 import openvino
 import torch
 from omegaconf import OmegaConf
 
 from darkseg_ros.bundle import Golden, load_bundle
+from darkseg_ros.cheap_night import CheapNight, darken
 from darkseg_ros.engine import open_engine
-from darkseg_ros.errors import DarksegError, InputError
+from darkseg_ros.errors import InputError
 from darkseg_ros.evaluation import Metrics
 from darkseg_ros.frames import read_image
 from darkseg_ros.labelled_images import LabelledImage, read_labelled
@@ -32,10 +36,16 @@ from darkseg_ros.synthetic_drive import SyntheticDrive
 from engines.bundle_writer import BundleContent, write_bundle
 from engines.fused_graph import FusedGraph, LogitsGraph
 from engines.model_card import ModelFacts, write_model_card
-from engines.temperature import collect_logits, fit_temperature
+from engines.temperature import (
+    collect_agreement,
+    collect_logits,
+    fit_temperature,
+    match_temperature,
+    temperature_between,
+)
 from training.averaging import load_teacher
-from training.cheap_night import CheapNight, darken
-from training.datasets import find_images, find_labelled_images
+from training.datasets import find_images, find_labelled_pool
+from training.stage_run import one_line_errors
 
 MIOU_LOSS_MAX = 0.005
 """int8 may cost this much day mIoU against float."""
@@ -52,39 +62,62 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint of training.train_segmenter")
     parser.add_argument("--name", required=True, help="of the bundle and its folder")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of bundles (default: engines/)")
+    parser.add_argument("--reference", type=Path, help="checkpoint of a day segmenter: calibrate for the night too")
     parser.add_argument("--recipe", type=Path, help="Markdown text on how the checkpoint was made, for the model card")
     parsed = parser.parse_args(arguments)
-    try:
-        bundle = export(parsed.checkpoint, name=parsed.name, out=parsed.out, recipe=parsed.recipe)
-    except DarksegError as error:
-        sys.exit(f"export: {error}")
+    with one_line_errors("export"):
+        bundle = export(
+            parsed.checkpoint, name=parsed.name, out=parsed.out, reference=parsed.reference, recipe=parsed.recipe
+        )
     print(f"wrote {bundle}")
 
 
-def export(checkpoint: Path, *, name: str, out: Path, recipe: Path | None = None) -> Path:
+def export(
+    checkpoint: Path, *, name: str, out: Path, reference: Path | None = None, recipe: Path | None = None
+) -> Path:
     """Write the bundle ``out/name`` and return its path.
 
     Args:
         checkpoint: of `training.train_segmenter`; its averaged weights are exported.
         name: of the bundle.
         out: folder of bundles.
+        reference: checkpoint of a segmenter of the same input size, trained without real night images.
         recipe: Markdown file for the model card's section on training.
 
     Raises:
-        InputError: if the checkpoint is none, its images are missing, or int8 loses more than `MIOU_LOSS_MAX`.
+        InputError: if a checkpoint is none, the two differ in input size, the images or the recipe are missing, or int8
+            loses more than `MIOU_LOSS_MAX`.
     """
     network, state = load_teacher(checkpoint)
     config = OmegaConf.create(state["config"])
     input_px = config.network.input_px
+    try:
+        recipe_text = recipe.read_text(encoding="utf-8") if recipe else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the recipe {recipe} cannot be read ({error}); expected a Markdown file") from error
+    day_network = _load_day_network(reference, input_px) if reference else None
     network_hw = (input_px, input_px)
 
-    day_train = find_labelled_images(Path(config.data.source))
+    sources = config.data.source
+    if isinstance(sources, str):  # checkpoints from before a run could have several
+        sources = [sources]
+    day_train = find_labelled_pool([Path(folder) for folder in sources])
     night_images = find_images(Path(config.data.night))
     validation_sets = {"day": Path(config.data.day_validation), "night": Path(config.data.night_validation)}
 
     # Calibrated on training images the network saw least of: pixels of the day validation set would flatter its ECE.
     temperature = fit_temperature(*collect_logits(network, day_train[::15], night_images, input_px=input_px))
-    print(f"temperature {temperature:.3f}")
+    calibration = "fitted on training images, half of them darkened"
+    if day_network is not None:
+        logits, agreement = collect_agreement(network, day_network, night_images[::8], input_px=input_px)
+        night_temperature = match_temperature(logits, agreement)
+        calibration = (
+            f"the geometric mean of {temperature:.3f}, {calibration}, and {night_temperature:.3f}, at which the mean "
+            f"confidence on unlabelled night images is the share of pixels, {agreement:.3f}, on which a segmenter "
+            "trained without such images agrees"
+        )
+        temperature = temperature_between(temperature, night_temperature)
+    print(f"temperature {temperature:.3f}: {calibration}")
 
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
@@ -121,10 +154,12 @@ def export(checkpoint: Path, *, name: str, out: Path, recipe: Path | None = None
         facts = ModelFacts(
             name=name,
             step=state["step"],
+            architecture=f"{type(network).__name__} on {config.network.encoder}",
             config=OmegaConf.to_yaml(config),
-            recipe=recipe.read_text(encoding="utf-8") if recipe else "",
+            recipe=recipe_text,
             network_hw=network_hw,
             temperature=temperature,
+            calibration=calibration,
             float_metrics=float_metrics,
             int8_metrics=int8_metrics,
         )
@@ -138,6 +173,17 @@ def export(checkpoint: Path, *, name: str, out: Path, recipe: Path | None = None
                 }
             ),
         )
+
+
+def _load_day_network(reference: Path, input_px: int) -> torch.nn.Module:
+    network, state = load_teacher(reference)
+    reference_px = state["config"]["network"]["input_px"]
+    if reference_px != input_px:
+        raise InputError(
+            f"{reference} sees {reference_px}×{reference_px} pixels, the checkpoint to export {input_px}×{input_px}; "
+            "choose a reference of the same network.input_px"
+        )
+    return network
 
 
 def golden_frames(network_hw: tuple[int, int]) -> np.ndarray:
@@ -158,6 +204,20 @@ def export_onnx(module: torch.nn.Module, frames: np.ndarray, path: Path, output_
         output_names=output_names,
         verbose=False,
     )
+    strip_origins(path)
+
+
+def strip_origins(path: Path) -> None:
+    """Remove what the exporter notes on every node: source lines, with the paths of the machine that exported."""
+    model = onnx.load(str(path))
+    for graph in (model.graph, *model.functions):
+        for part in (graph, *graph.node, *graph.value_info):
+            del part.metadata_props[:]
+            part.doc_string = ""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        del value.metadata_props[:]
+    del model.metadata_props[:]
+    path.write_bytes(model.SerializeToString())
 
 
 def calibration_frames(
@@ -209,7 +269,7 @@ def evaluate_bundle(bundle_directory: Path, backend: str, validation_sets: dict[
     """Metrics of a bundle as the vehicle runs it, by validation set (a folder with image/ and label/)."""
     segmenter = Segmenter.open(bundle_directory, backend=backend)
     metrics = {
-        name: evaluate_files(segmenter, images=folder / "image", labels=folder / "label")
+        name: evaluate_files(segmenter, images=folder / "image", labels=folder / "label").metrics
         for name, folder in validation_sets.items()
     }
     segmenter.close()

@@ -15,20 +15,24 @@ class ModelFacts:
     Attributes:
         name: of the bundle.
         step: optimiser steps of the last training run.
+        architecture: of the network, in words.
         config: that run's YAML.
         recipe: Markdown on how the checkpoint was made.
         network_hw: input size.
         temperature: of the confidence.
+        calibration: how it was found.
         float_metrics: of the fused graph, by validation set.
         int8_metrics: of the CPU graph.
     """
 
     name: str
     step: int
+    architecture: str
     config: str
     recipe: str
     network_hw: tuple[int, int]
     temperature: float
+    calibration: str
     float_metrics: dict[str, Metrics]
     int8_metrics: dict[str, Metrics]
 
@@ -38,8 +42,8 @@ def write_model_card(facts: ModelFacts) -> str:
     height, width = facts.network_hw
     return f"""# {facts.name}
 
-Semantic segmentation of street scenes by night and by day into Cityscapes' 19 classes. Slim feature pyramid network
-on MobileNetV2; camera frames are stretched to {width}×{height} and come back at their own size.
+Semantic segmentation of street scenes by night and by day into Cityscapes' 19 classes.
+{facts.architecture}; camera frames are stretched to {width}×{height} and come back at their own size.
 
 ## Intended use and limits
 
@@ -56,7 +60,7 @@ and trees look alike at night: read the confidence, and set `min_confidence` whe
 | Cityscapes, 2975 labelled day images at 256×256 | training | non-commercial research |
 | BDD100K, 1000 unlabelled night images | night light, pseudo-labels, int8 calibration | research |
 | BDD100K, 250 unlabelled day images | class shares that the night pseudo-labels are aligned to | research |
-| ImageNet weights of torchvision's MobileNetV2 | start of the encoder | BSD-3 |
+| ImageNet weights of torchvision | start of the encoder | BSD-3 |
 | Cityscapes val (500), ACDC night (17) | the figures below; never trained on | non-commercial research |
 
 The weights inherit these terms: research use. No image is contained in the bundle; its golden frame is generated.
@@ -67,8 +71,8 @@ The weights inherit these terms: research use. No image is contained in the bund
 
 "present" is the mean over the classes that the ground truth holds, with its 95 % bootstrap interval over images; mIoU
 follows cityscapesScripts. int8 is what OpenVINO runs, float what ONNX Runtime runs; both include the resize to the
-camera's geometry. ECE is the expected calibration error with 15 bins; the temperature {facts.temperature:.3f} was
-fitted on training images, half of them darkened.
+camera's geometry. ECE is the expected calibration error with 15 bins.
+The temperature is {facts.temperature:.3f}: {facts.calibration}.
 
 {_per_class(facts.int8_metrics)}
 

@@ -1,6 +1,14 @@
-"""Calibrated confidence: the one number that makes "90 % sure" mean right nine times in ten."""
+"""Calibrated confidence: the one number that makes "90 % sure" mean right nine times in ten.
+
+By day labels say how often the network is right. By night there are none, and darkened day images do not stand in for
+them: a network trained on such images is as sure of them, and as often right, as by day. What tells is how often a
+network that has never seen the night agrees on real night images.
+"""
 
 from __future__ import annotations
+
+import math
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from darkseg_ros.cheap_night import CheapNight, darken
 from darkseg_ros.classes import IGNORE_INDEX
 from darkseg_ros.frames import read_image
 from darkseg_ros.labelled_images import LabelledImage, read_labelled
-from training.cheap_night import CheapNight, darken
 from training.datasets import network_input
 from training.slim_fpn import OUTPUT_STRIDE
 
@@ -21,7 +29,7 @@ _PIXELS_PER_IMAGE = 500
 
 @torch.no_grad()
 def collect_logits(
-    network: nn.Module, pairs: list[LabelledImage], night_images: list, *, input_px: int, seed: int = 0
+    network: nn.Module, pairs: list[LabelledImage], night_images: list[Path], *, input_px: int, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Logits and train ids of random labelled pixels; every second image is darkened, so that both domains count.
 
@@ -42,6 +50,56 @@ def collect_logits(
         logits.append(answer[:, chosen].T)
         labels.append(torch.from_numpy(truth[chosen].astype(np.int64)))
     return torch.cat(logits), torch.cat(labels)
+
+
+@torch.no_grad()
+def collect_agreement(
+    network: nn.Module, reference: nn.Module, images: list[Path], *, input_px: int, seed: int = 0
+) -> tuple[Tensor, float]:
+    """Logits of random pixels of unlabelled images, and how often another network gives all their pixels its class.
+
+    Two networks of one kind, trained in their own ways, agree about as often as one of them is right, on images of
+    another domain too.
+
+    Args:
+        network: to calibrate.
+        reference: trained without images of this domain; where the one has taught the other they share their errors,
+            and the agreement says too much.
+        images: of the domain.
+        input_px: of both networks.
+        seed: of the choice of pixels.
+
+    Returns:
+        (P, 19) float, and the share of agreement in [0, 1].
+
+    Source: Jiang et al., "Assessing Generalization of SGD via Disagreement", ICLR 2022 (arXiv 2106.13799), theorem 4.1.
+    Differs: one pair of networks that share their initial weights; the theorem has the mean over independent runs.
+    """
+    rng = np.random.default_rng(seed)
+    logits, agreement = [], []
+    for path in tqdm(images, desc="agreement", unit="image", mininterval=10):
+        squeezed = cv2.resize(read_image(path), (input_px, input_px), interpolation=cv2.INTER_LINEAR)
+        frames = network_input(squeezed)[None]
+        answer, other = network(frames)[0].flatten(1), reference(frames)[0].flatten(1)
+        agreement.append(float((answer.argmax(0) == other.argmax(0)).float().mean()))
+        logits.append(answer[:, rng.permutation(answer.shape[1])[:_PIXELS_PER_IMAGE]].T)
+    return torch.cat(logits), float(np.mean(agreement))
+
+
+def match_temperature(logits: Tensor, accuracy: float) -> float:
+    """The temperature at which the mean confidence of (P, 19) logits is the accuracy; within 0.1…10."""
+    low, high = math.log(0.1), math.log(10)
+    for _ in range(40):
+        middle = (low + high) / 2
+        confidence = float(torch.softmax(logits / math.exp(middle), 1).amax(1).mean())
+        # the hotter, the less sure
+        low, high = (middle, high) if confidence > accuracy else (low, middle)
+    return math.exp((low + high) / 2)
+
+
+def temperature_between(day: float, night: float) -> float:
+    """One temperature for both, since a bundle has one: their geometric mean, a little unsure by day, sure by night."""
+    return math.sqrt(day * night)
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:

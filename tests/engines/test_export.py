@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ from darkseg_ros.errors import InputError
 from darkseg_ros.segmenter import Segmenter
 from engines import export as export_module
 from engines.export import export
-from engines.temperature import fit_temperature
 from training.checkpoints import save_checkpoint
 from training.slim_fpn import SlimFpn, upsample_bilinear
 
@@ -41,11 +41,20 @@ def checkpoint(generated_data: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="module")
-def bundle_folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def reference(checkpoint: Path) -> Path:
+    torch.manual_seed(1)
+    path = checkpoint.with_name("reference.pt")
+    state = torch.load(checkpoint, weights_only=True)
+    save_checkpoint(path, {**state, "teacher": SlimFpn(channels=8).state_dict()})
+    return path
+
+
+@pytest.fixture(scope="module")
+def bundle_folder(checkpoint: Path, reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export_module, "MIOU_LOSS_MAX", 1.0)  # an untrained network's answers are noise
         patch.setattr(export_module, "_CALIBRATION_IMAGES", 6)
-        return export(checkpoint, name="small", out=tmp_path_factory.mktemp("engines"))
+        return export(checkpoint, name="small", out=tmp_path_factory.mktemp("engines"), reference=reference)
 
 
 def test_the_fused_graph_answers_as_the_network_in_torch(bundle_folder: Path, checkpoint: Path) -> None:
@@ -63,6 +72,14 @@ def test_the_fused_graph_answers_as_the_network_in_torch(bundle_folder: Path, ch
     temperature = load_bundle(bundle_folder).temperature
     probability = upsample_bilinear(torch.softmax(logits / temperature, 1).amax(1, keepdim=True), (NETWORK_PX,) * 2)
     assert np.abs(answer.confidence - probability[0, 0].numpy() * 255).max() <= 1
+
+
+def test_the_graphs_do_not_tell_where_they_were_made(bundle_folder: Path) -> None:
+    checkout = Path(__file__).parents[2]
+    for path in bundle_folder.iterdir():
+        content = path.read_bytes()
+        assert str(checkout).encode() not in content, path.name
+        assert b"fused_graph.py" not in content, path.name
 
 
 def test_the_int8_graph_stays_close_to_the_float_graph(bundle_folder: Path, generated_data: Path) -> None:
@@ -97,6 +114,18 @@ def test_an_int8_graph_that_loses_accuracy_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_reference_of_another_input_size_and_a_missing_recipe_are_named_before_any_work(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    state = torch.load(checkpoint, weights_only=True)
+    state["config"]["network"]["input_px"] = 96
+    save_checkpoint(tmp_path / "large.pt", state)
+    with pytest.raises(InputError, match=r"large\.pt sees 96×96 pixels, the checkpoint to export 64×64"):
+        export(checkpoint, name="small", out=tmp_path / "out", reference=tmp_path / "large.pt")
+    with pytest.raises(InputError, match=r"recipe .*absent\.md cannot be read"):
+        export(checkpoint, name="small", out=tmp_path / "out", recipe=tmp_path / "absent.md")
+
+
 def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path: Path, bundle_folder: Path) -> None:
     from darkseg_ros.bundle import load_golden
     from engines.bundle_writer import BundleContent, write_bundle
@@ -119,9 +148,10 @@ def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path: Path, bundle_folde
     assert (tmp_path / "small" / "thesis.txt").read_text() == "precious"
 
 
-def test_temperature_of_overconfident_logits_is_their_excess() -> None:
-    """Logits drawn so that softmax is right, then tripled: the best temperature is 3."""
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(20_000, 19, generator=generator)
-    labels = torch.multinomial(torch.softmax(logits, 1), 1, generator=generator)[:, 0]
-    assert fit_temperature(3 * logits, labels) == pytest.approx(3, rel=0.05)
+def test_the_temperature_lies_between_that_of_the_day_and_that_of_the_night(bundle_folder: Path) -> None:
+    card = (bundle_folder / "MODEL_CARD.md").read_text()
+    found = re.search(r"geometric mean of ([\d.]+), fitted .*, and ([\d.]+), at which .* pixels, ([\d.]+), on", card)
+    assert found, card
+    day, night, agreement = map(float, found.groups())
+    assert load_bundle(bundle_folder).temperature == pytest.approx((day * night) ** 0.5, rel=1e-2)
+    assert 0 <= agreement < 0.9  # two networks of random weights
