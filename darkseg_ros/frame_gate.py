@@ -22,8 +22,12 @@ class DropReason(enum.Enum):
     TOO_OLD = "too_old"
     DUPLICATE_STAMP = "duplicate_stamp"
     BACKWARD_STAMP = "backward_stamp"
+    FUTURE_STAMP = "future_stamp"
     UNDECODABLE = "undecodable"
+    UNHEALTHY_CAMERA = "unhealthy_camera"
     ENGINE_ERROR = "engine_error"
+    ENGINE_STUCK = "engine_stuck"
+    NOT_SENT = "not_sent"
     DEACTIVATED = "deactivated"
 
 
@@ -41,6 +45,11 @@ class StampOrder:
 
     def __init__(self) -> None:
         self._newest_ns: int | None = None
+        self._clock_jumped = False
+
+    def clock_jumped_back(self) -> None:
+        """The clock of the stamps was set back: the next one before its predecessor is no late frame."""
+        self._clock_jumped = True
 
     def judge(self, stamp_ns: int) -> StampVerdict:
         """Compare a stamp with the newest one so far.
@@ -59,12 +68,24 @@ class StampOrder:
         if newest_ns is None or stamp_ns > newest_ns:
             self._newest_ns = stamp_ns
             return StampVerdict.IN_ORDER
-        if stamp_ns == newest_ns:
-            return StampVerdict.DUPLICATE
-        if newest_ns - stamp_ns <= REBASE_AFTER_NS:
-            return StampVerdict.BACKWARD
-        self._newest_ns = stamp_ns
-        return StampVerdict.REBASED
+        if self._clock_jumped or newest_ns - stamp_ns > REBASE_AFTER_NS:
+            self._newest_ns = stamp_ns
+            self._clock_jumped = False
+            return StampVerdict.REBASED
+        return StampVerdict.DUPLICATE if stamp_ns == newest_ns else StampVerdict.BACKWARD
+
+
+def is_from_the_future(stamp_ns: int, now_ns: int, *, max_future_ms: int) -> bool:
+    """Whether a stamp is ahead of the clock by more than clocks and their messages may differ.
+
+    Recorded stamps are never ahead: they are of the past, or of the clock that the bag itself drives.
+
+    Args:
+        stamp_ns: the frame's stamp.
+        now_ns: the node's clock; 0 means that a simulated clock has not started, and nothing is ahead of it.
+        max_future_ms: 0 turns the judgement off.
+    """
+    return bool(max_future_ms and now_ns) and stamp_ns - now_ns > max_future_ms * 1_000_000
 
 
 def stamp_age_ms(stamp_ns: int, now_ns: int, *, simulated_clock: bool) -> float | None:

@@ -73,9 +73,15 @@ class StreamFigures:
 
 
 class StreamMonitor:
-    """Keeps the books of one stream in fixed memory. Thread-safe. Times are a steady clock's, in seconds."""
+    """Keeps the books of one stream in fixed memory. Thread-safe. Times are a steady clock's, in seconds.
 
-    def __init__(self, *, now_s: float) -> None:
+    Args:
+        now_s: steady clock.
+        answer: what the node makes of a frame, for verdicts.
+    """
+
+    def __init__(self, *, now_s: float, answer: str = "class map") -> None:
+        self._answer = answer
         self._lock = threading.Lock()
         self._frames_in = 0
         self._frames_published = 0
@@ -94,7 +100,9 @@ class StreamMonitor:
         self._unanswered_since_s: float | None = None
         self._engine_error = ""
         self._fault: tuple[float, DropReason] | None = None
+        self._camera: Health | None = None
         self._age_unknown = False
+        self._publishers = 0
 
     def activate(self, *, now_s: float) -> None:
         """Judge from now on; the counters go on."""
@@ -109,6 +117,16 @@ class StreamMonitor:
             if self._unanswered_since_s is None or silent:
                 self._unanswered_since_s = now_s
             self._arrivals_s.append(now_s)
+
+    def note_camera(self, verdict: Health | None) -> None:
+        """What the latest frame says of the camera; None of a healthy one."""
+        with self._lock:
+            self._camera = verdict
+
+    def note_publishers(self, count: int) -> None:
+        """How many publishers the stream has now."""
+        with self._lock:
+            self._publishers = count
 
     def count_rebase(self) -> None:
         """The stamps jumped back."""
@@ -126,9 +144,12 @@ class StreamMonitor:
                 self._engine_error = error or "no reason given"
 
     def count_published(
-        self, *, now_s: float, arrived_s: float, inference_ms: float, stamp_age_ms: float | None
+        self, *, now_s: float, arrived_s: float, inference_ms: float | None, stamp_age_ms: float | None
     ) -> None:
-        """A frame's class map left; `stamp_age_ms` is None where stamp and clock do not fit."""
+        """A frame's class map left; `inference_ms` is None where it needed no engine.
+
+        `stamp_age_ms` is None where stamp and clock do not fit.
+        """
         with self._lock:
             self._frames_published += 1
             self._publications_s.append(now_s)
@@ -136,8 +157,9 @@ class StreamMonitor:
             if stamp_age_ms is not None:
                 self._stamp_ages_ms.append(stamp_age_ms)
             self._age_unknown = stamp_age_ms is None
-            self._inference_ms = inference_ms
-            self._engine_error = ""
+            if inference_ms is not None:
+                self._inference_ms = inference_ms
+                self._engine_error = ""
             self._unanswered_since_s = None
 
     def figures(self, *, now_s: float) -> StreamFigures:
@@ -159,15 +181,29 @@ class StreamMonitor:
                 last_error=self._last_error,
             )
 
-    def assess(self, *, now_s: float, stale_after_ms: float, max_age_ms: float) -> Health:
+    def assess(
+        self,
+        *,
+        now_s: float,
+        stale_after_ms: float,
+        max_age_ms: float,
+        engine_timeout_ms: float,
+        engine_busy_ms: float,
+    ) -> Health:
         """Judge the running stream.
 
         Args:
             now_s: steady clock.
             stale_after_ms: silence that is a fault, of the camera or of the engine; 0 turns both off.
             max_age_ms: the limit in force, 0 for none.
+            engine_timeout_ms: time for one frame that is a fault; 0 turns it off.
+            engine_busy_ms: time that the frame in work has taken so far; 0 without one.
         """
         with self._lock:
+            if engine_timeout_ms and engine_busy_ms > engine_timeout_ms:
+                return Health(
+                    HealthLevel.ERROR, "the engine has not answered a frame for longer than engine_timeout_ms"
+                )
             if self._engine_error:
                 return Health(HealthLevel.ERROR, f"the engine failed on the last frame: {self._engine_error}")
             last_s = self._arrivals_s[-1] if self._arrivals_s else self._active_since_s
@@ -175,12 +211,16 @@ class StreamMonitor:
                 since = "no image any more" if self._arrivals_s else "no image since activation"
                 return Health(HealthLevel.STALE, since)
             waiting_since_s = self._unanswered_since_s
+            if self._camera is not None:
+                return self._camera
             if stale_after_ms and waiting_since_s is not None and now_s - waiting_since_s > stale_after_ms / 1000:
-                return Health(HealthLevel.ERROR, f"images arrive, but no class map leaves{self._cause(now_s)}")
+                return Health(HealthLevel.ERROR, f"images arrive, but no {self._answer} leaves{self._cause(now_s)}")
             if not self._arrivals_s:
                 return Health(HealthLevel.OK, "waiting for the first image")
             if cause := self._cause(now_s):
                 return Health(HealthLevel.WARN, f"running, frames are dropped{cause}")
+            if self._publishers > 1:
+                return Health(HealthLevel.WARN, "running, the frames of several publishers mix in one stream")
             if max_age_ms and self._age_unknown:
                 return Health(
                     HealthLevel.WARN,

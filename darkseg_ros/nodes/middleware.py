@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -47,6 +48,13 @@ def prepare_middleware() -> None:
             mallopt(option, _KEEP_BYTES)
 
 
+def release_memory() -> None:
+    """Return freed memory to the kernel, which `prepare_middleware` keeps the C library from doing by itself."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)
+
+
 def fast_dds_profile(*, shared_memory_bytes: int) -> Path:
     """The shipped profile for a machine with so much shared memory, used or not.
 
@@ -79,14 +87,15 @@ def run_node(create: Callable[[], Node], *, args: Sequence[str] | None = None) -
     prepare_middleware()
     # rclpy handles both signals and then calls what was there before: Python's own SIGINT handler would raise
     # KeyboardInterrupt at any line, also while the node ends, since launch sends SIGINT a second time
-    _on_end_signals(lambda *_: None)
+    told_to_end = threading.Event()  # by a signal that came before rclpy listened
+    _on_end_signals(lambda *_: told_to_end.set())
     rclpy.init(args=list(sys.argv if args is None else args))
     node: Node | None = None
     executor = SingleThreadedExecutor()
     try:
         node = create()
         executor.add_node(node)
-        while rclpy.ok():
+        while rclpy.ok() and not told_to_end.is_set():
             # never without a limit: rclpy can lose the wake-up of a signal that comes between two waits
             executor.spin_once(timeout_sec=_LONGEST_WAIT_S)
     except ParameterException as error:
@@ -97,12 +106,22 @@ def run_node(create: Callable[[], Node], *, args: Sequence[str] | None = None) -
         if rclpy.ok():
             raise
     finally:
-        executor.shutdown()
+        executor.shutdown(timeout_sec=0)  # a transition that waits for its engine would be waited for
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
         _on_end_signals(signal.SIG_IGN)  # Python, when it ends, puts back the default of any other: to be killed
+    _leave_stuck_threads()
     return 0
+
+
+def _leave_stuck_threads() -> None:
+    """End the process here if daemons are left, stuck in a library: to unwind the interpreter under them crashes."""
+    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+    if others and all(thread.daemon for thread in others):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _on_end_signals(handler: Callable[..., None] | signal.Handlers) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rclpy.clock import Clock, ClockType
+from rclpy.duration import Infinite
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import (
     QoSCompatibility,
     QoSDurabilityPolicy,
     QoSHistoryPolicy,
+    QoSPolicyKind,
     QoSProfile,
     QoSReliabilityPolicy,
     qos_check_compatible,
@@ -21,8 +24,13 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 _NAMES_KNOWN_AFTER_S = 1.0
 
-OVERRIDABLE = QoSOverridingOptions.with_default_policies
-"""History, depth and reliability can be set, as parameters ``qos_overrides.<topic>.publisher.depth``…"""
+_LOG_PERIOD_S = 5.0
+
+OVERRIDABLE = partial(
+    QoSOverridingOptions,
+    (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DEADLINE),
+)
+"""They can be set, as parameters ``qos_overrides.<topic>.publisher.depth``…; a deadline is in nanoseconds."""
 
 
 def newest_frame() -> QoSProfile:
@@ -50,16 +58,26 @@ def _profile(
     return QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=depth, reliability=reliability, durability=durability)
 
 
-def subscription_events(node: Node, topic: str) -> SubscriptionEventCallbacks:
-    """Warn of publishers that this node will never hear, by name and with both sides' policies."""
-    return SubscriptionEventCallbacks(incompatible_qos=lambda _: _warn_soon(node, topic))
+def subscription_events(
+    node: Node, topic: str, *, matched: Callable[[Any], None] | None = None
+) -> SubscriptionEventCallbacks:
+    """Warn of publishers that this node will never hear, and of those that miss its deadline, by name."""
+    return SubscriptionEventCallbacks(
+        incompatible_qos=lambda _: _warn_soon(node, topic),
+        matched=matched,
+        deadline=lambda _: _warn_of_deadline(node, node.resolve_topic_name(topic)),
+    )
 
 
 def publisher_events(
     node: Node, topic: str, *, matched: Callable[[Any], None] | None = None
 ) -> PublisherEventCallbacks:
-    """Warn of subscribers that will never hear this node, by name and with both sides' policies."""
-    return PublisherEventCallbacks(incompatible_qos=lambda _: _warn_soon(node, topic), matched=matched)
+    """Warn of subscribers that will never hear this node, and of those that miss its deadline, by name."""
+    return PublisherEventCallbacks(
+        incompatible_qos=lambda _: _warn_soon(node, topic),
+        deadline=lambda _: _warn_of_deadline(node, node.resolve_topic_name(topic)),
+        matched=matched,
+    )
 
 
 def _warn_soon(node: Node, topic: str) -> None:
@@ -85,10 +103,24 @@ def _warn_of_mismatches(node: Node, topic: str) -> None:
                 )
 
 
+def _warn_of_deadline(node: Node, topic: str) -> None:
+    publishers, subscribers = (
+        ", ".join(map(_describe, endpoints)) or "nobody"
+        for endpoints in (node.get_publishers_info_by_topic(topic), node.get_subscriptions_info_by_topic(topic))
+    )
+    node.get_logger().warning(
+        f"deadline missed: no message on {topic} in time from {publishers} to {subscribers}",
+        throttle_duration_sec=_LOG_PERIOD_S,
+    )
+
+
 def _node_name(endpoint: TopicEndpointInfo) -> str:
     return f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"
 
 
 def _describe(endpoint: TopicEndpointInfo) -> str:
     qos = endpoint.qos_profile
-    return f"{_node_name(endpoint)} ({qos.reliability.name.lower()}, {qos.durability.name.lower()})"
+    words = [qos.reliability.name.lower(), qos.durability.name.lower()]
+    if 0 < qos.deadline.nanoseconds < Infinite.nanoseconds:
+        words.append(f"deadline {qos.deadline.nanoseconds / 1e6:g} ms")
+    return f"{_node_name(endpoint)} ({', '.join(words)})"

@@ -9,82 +9,57 @@
 | pub | ``~/label_info`` | vision_msgs/LabelInfo, or std_msgs/String with JSON | transient local |
 | pub | ``/diagnostics`` | diagnostic_msgs/DiagnosticArray, each second and on change | reliable |
 
-Parameters stand in `_PARAMETERS`. Run it with ``ros2 run darkseg_ros segmentation_node`` or
-``python -m darkseg_ros.nodes.segmentation_node``.
+Parameters stand in `darkseg_ros.nodes.segmentation_parameters`. Run it with ``ros2 run darkseg_ros segmentation_node``
+or ``python -m darkseg_ros.nodes.segmentation_node``.
+
+Three threads: the executor's stores frames and answers services; `InferenceThread` owns the engine and publishes class
+maps; `LifecycleThread` runs the transitions, which may wait for the engine.
 """
 
 from __future__ import annotations
 
 import sys
-import threading
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rcl_interfaces.msg import ParameterDescriptor
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import JumpThreshold
+from rclpy.duration import Duration
+from rclpy.event_handler import QoSSubscriptionMatchedInfo
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 
-from darkseg_ros.engine import BACKENDS
-from darkseg_ros.errors import DarksegError, ImageMessageError
-from darkseg_ros.frame_gate import DropReason, LatestSlot, StampOrder, StampVerdict, stamp_age_ms
+from darkseg_ros.camera_guard import CameraGuard, camera_verdict
+from darkseg_ros.camera_health import CameraCondition
+from darkseg_ros.errors import DarksegError, EngineError, ImageMessageError
+from darkseg_ros.frame_gate import DropReason, StampOrder, StampVerdict, is_from_the_future, stamp_age_ms
 from darkseg_ros.image_messages import bgr_from_compressed_image, bgr_from_image, fill_image
+from darkseg_ros.inference_thread import Delivery, InferenceThread
 from darkseg_ros.installed_files import default_bundle
+from darkseg_ros.nodes.diagnostics import DiagnosticsReporter, camera_values, stream_values
 from darkseg_ros.nodes.label_info import LabelInfoPublisher
-from darkseg_ros.nodes.middleware import run_node
-from darkseg_ros.nodes.parameters import fixed, fixed_integer, live_integer, live_number
+from darkseg_ros.nodes.lifecycle_thread import LifecycleThread
+from darkseg_ros.nodes.middleware import release_memory, run_node
+from darkseg_ros.nodes.parameters import check_choices
 from darkseg_ros.nodes.qos import OVERRIDABLE, newest_frame, publisher_events, result, subscription_events
-from darkseg_ros.segmenter import Segmenter
-from darkseg_ros.stream_monitor import Health, HealthLevel, StreamFigures, StreamMonitor
+from darkseg_ros.nodes.segmentation_parameters import CHOICES, LiveSettings, declare_parameters
+from darkseg_ros.segmenter import Segmentation, Segmenter
+from darkseg_ros.stream_monitor import Health, HealthLevel, StreamMonitor
 
-_REPORT_PERIOD_S = 1.0
-_WATCH_PERIOD_S = 0.1
 _LOG_PERIOD_S = 5.0
 
-_TRANSPORTS = ("raw", "compressed")
+_FRAME_END_S = 2.0
+"""A transition waits so long for the frame in the engine, then gives the engine up."""
 
-_PARAMETERS: tuple[tuple[str, Any, ParameterDescriptor], ...] = (
-    ("autostart", True, fixed("Configure and activate at start; false leaves that to a lifecycle manager.")),
-    ("bundle", "", fixed("Folder of the model bundle; empty means the one that is shipped.")),
-    ("backend", "auto", fixed(f"Inference library: {', '.join(BACKENDS)}. auto says which one it took.")),
-    ("threads", 0, fixed_integer("CPU threads of the engine; 0 leaves it to the library.", low=0, high=256)),
-    ("transport", "raw", fixed("raw subscribes to image, compressed to image/compressed.")),
-    (
-        "min_confidence",
-        0.0,
-        live_number("Pixels of less confidence become 255 (unlabelled); 0 keeps all.", low=0.0, high=1.0),
-    ),
-    (
-        "max_age_ms",
-        0,
-        live_integer("Frames stamped longer ago are dropped before inference; 0 serves all.", low=0, high=60_000),
-    ),
-    (
-        "stale_after_ms",
-        1000,
-        live_integer(
-            "STALE when no image came, ERROR when no class map left for so long; 0 = never.",
-            low=0,
-            high=600_000,
-        ),
-    ),
-)
-
-
-@dataclass(frozen=True)
-class _LiveSettings:
-    """The parameters that may change at run time; replaced as a whole, so that threads need no lock."""
-
-    min_confidence: float
-    max_age_ms: int
-    stale_after_ms: int
+_PROCESS_END_S = 0.3
+"""The same when the process ends; the whole end may take a second."""
 
 
 @dataclass(frozen=True)
@@ -100,138 +75,168 @@ class SegmentationNode(LifecycleNode):
 
     def __init__(self) -> None:
         super().__init__("segmentation_node")
-        for name, default, descriptor in _PARAMETERS:
-            self.declare_parameter(name, default, descriptor)
-        self._live = self._live_settings()
+        declare_parameters(self)
+        self._live = LiveSettings.of(self)
 
         self._class_map_publisher = self._create_map_publisher("~/class_map")
         self._confidence_publisher = self._create_map_publisher("~/confidence")
         self._label_info = LabelInfoPublisher(self, "~/label_info")
-        self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
 
-        self._segmenter: Segmenter | None = None
+        self._inference: InferenceThread[_Arrival] | None = None
+        self._opening_since_s: float | None = None
+        self._bundle_name = ""
+        self._engine_name = ""
         self._subscription: Subscription | None = None
-        self._slot: LatestSlot[_Arrival] = LatestSlot()
-        self._inference_thread: threading.Thread | None = None
-        self._stamps = StampOrder()
         self._monitor = StreamMonitor(now_s=time.monotonic())
+        self._camera: CameraCondition | None = None
+        self._guard = CameraGuard()
+        self._stamps = StampOrder()
+        # a bag that starts again: its clock and its frames come by different topics, in any order
+        self._clock_jumps = self.get_clock().create_jump_callback(
+            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False),
+            post_callback=lambda _: self._stamps.clock_jumped_back(),
+        )
 
         self._idle_health = Health(HealthLevel.WARN, "not configured")
-        self._report_lock = threading.Lock()
-        self._reported: tuple[float, Health] | None = None
-        # a steady clock: with use_sim_time a paused bag would silence the diagnostics
-        steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
-        self._watch = self.create_timer(_WATCH_PERIOD_S, self._report_when_due, clock=steady_clock)
-
+        self._diagnostics = DiagnosticsReporter(
+            self, task="segmentation", topic="image", assess=self._health, values=self._values
+        )
         self.add_post_set_parameters_callback(self._on_parameters_set)
+        self._lifecycle = LifecycleThread(self, on_transition=self._diagnostics.report)
         if self.get_parameter("autostart").value:
-            self._start()
+            self._lifecycle.submit(self._autostart)
 
     def destroy_node(self) -> None:
-        """End inference and release the engine, then the node."""
-        self._stop_inference()
-        self._close_segmenter()
+        """End inference and release the engine, then the node; an engine that hangs is left behind."""
+        if self._inference is not None:
+            self._inference.stop(within_s=_PROCESS_END_S)
+        self._lifecycle.stop(within_s=_PROCESS_END_S)
         super().destroy_node()
 
-    # --- lifecycle
+    # --- lifecycle, in the thread of `LifecycleThread`
 
-    def _start(self) -> None:
-        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS and self.context.ok():
+    def _autostart(self) -> None:
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Open bundle and engine, and run a first frame: it is slower than all others."""
-        self._idle_health = Health(HealthLevel.WARN, "opening the engine")
-        self._report()
-        try:
-            self._open_segmenter()
-        except DarksegError as error:
-            return self._refuse_to_configure(str(error))
-        except Exception as error:  # rclpy would swallow it without a word
-            if not self.context.ok():
-                return TransitionCallbackReturn.FAILURE  # a signal came: nothing can be published any more
-            self.get_logger().error(traceback.format_exc())
-            return self._refuse_to_configure(f"{type(error).__name__}: {error}")
-        self._idle_health = Health(HealthLevel.WARN, "inactive")
-        self._report()
-        return super().on_configure(state)
+        """Check the parameters, open bundle and engine, and run a first frame: it is slower than all others."""
+        outcome = self._attempt("configure", self._configure)
+        return super().on_configure(state) if outcome == TransitionCallbackReturn.SUCCESS else outcome
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe and start the inference thread."""
-        self._slot = LatestSlot()
-        self._stamps = StampOrder()  # the next frame may be of another drive
-        self._monitor.activate(now_s=time.monotonic())
-        self._inference_thread = threading.Thread(target=self._serve_frames, name="inference", daemon=True)
+        """Open the engine unless it is, and subscribe."""
         # before the first frame arrives: an inactive lifecycle publisher swallows what it is given
-        outcome = super().on_activate(state)
-        self._inference_thread.start()
-        self._subscription = self._create_image_subscription()
-        self._report()
+        super().on_activate(state)
+        outcome = self._attempt("activate", self._activate)
+        if outcome != TransitionCallbackReturn.SUCCESS:
+            super().on_deactivate(state)
         return outcome
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe, finish the frame in the engine and end the inference thread."""
-        self._stop_inference()
-        self._report()
-        return super().on_deactivate(state)
+        """Unsubscribe, finish the frame in the engine and release its memory."""
+        outcome = self._attempt("deactivate", partial(self._end_stream, "inactive"))
+        super().on_deactivate(state)
+        return outcome
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Release the engine."""
-        self._close_segmenter()
-        self._idle_health = Health(HealthLevel.WARN, "not configured")
-        self._report()
-        return super().on_cleanup(state)
+        """Release the engine, if it was opened and never activated."""
+        outcome = self._attempt("clean up", partial(self._end_stream, "not configured"))
+        super().on_cleanup(state)
+        return outcome
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """End inference and release the engine; the process goes on until it is told to end."""
-        self._stop_inference()
-        self._close_segmenter()
-        self._idle_health = Health(HealthLevel.WARN, "shut down")
-        self._report()
-        return super().on_shutdown(state)
+        outcome = self._attempt("shut down", partial(self._end_stream, "shut down"))
+        super().on_shutdown(state)
+        return outcome
 
-    def _open_segmenter(self) -> None:
-        transport = self.get_parameter("transport").value
-        if transport not in _TRANSPORTS:
-            raise DarksegError(f"transport must be one of {', '.join(_TRANSPORTS)}, got {transport!r}")
-        bundle = Path(self.get_parameter("bundle").value or default_bundle())
-        started_s = time.monotonic()
-        segmenter = Segmenter.open(
-            bundle,
-            backend=self.get_parameter("backend").value,
-            threads=self.get_parameter("threads").value,
-            min_confidence=self._live.min_confidence,
-        )
-        segmenter(np.zeros((*segmenter.bundle.network_hw, 3), np.uint8))
-        self._segmenter = segmenter
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Back to unconfigured, whatever went wrong; the reason stays on /diagnostics."""
+        reason = self._idle_health
+        self._attempt("recover", partial(self._end_stream, ""))
+        for publisher in (self._class_map_publisher, self._confidence_publisher):
+            publisher.on_deactivate(state)
+        self._idle_health = reason
+        return TransitionCallbackReturn.SUCCESS
+
+    def _attempt(self, what: str, action: Callable[[], None]) -> TransitionCallbackReturn:
+        """FAILURE (back to the state before) for an expected error, ERROR for any other: rclpy would swallow both."""
+        try:
+            action()
+            self._lifecycle.leave_if_the_process_ends()
+            return TransitionCallbackReturn.SUCCESS
+        except _EngineStuckError as error:
+            reason, outcome = str(error), TransitionCallbackReturn.ERROR
+        except DarksegError as error:
+            reason, outcome = str(error), TransitionCallbackReturn.FAILURE
+        except Exception as error:
+            reason, outcome = f"{type(error).__name__}: {error}", TransitionCallbackReturn.ERROR
+            self._lifecycle.leave_if_the_process_ends()
+            self.get_logger().error(traceback.format_exc())
+        self._lifecycle.leave_if_the_process_ends()
+        self.get_logger().error(f"cannot {what}: {reason}")
+        self._idle_health = Health(HealthLevel.ERROR, f"cannot {what}: {reason}")
+        return outcome
+
+    def _configure(self) -> None:
+        check_choices(self, CHOICES)
         self._monitor = StreamMonitor(now_s=time.monotonic())
-        self._label_info.publish(bundle=segmenter.bundle.name, min_confidence=self._live.min_confidence)
+        self._open_engine()
+        self._idle_health = Health(HealthLevel.WARN, "inactive")
+
+    def _activate(self) -> None:
+        if self._inference is None:
+            self._open_engine()
+        self._camera, self._guard, self._stamps = None, CameraGuard(), StampOrder()  # it may be another drive
+        self._monitor.activate(now_s=time.monotonic())
+        self._subscription = self._lifecycle.in_executor(self._create_image_subscription)
+
+    def _end_stream(self, state: str) -> None:
+        """Unsubscribe and close the engine, if there are such.
+
+        Raises:
+            _EngineStuckError: if the engine does not come back; it is then given up.
+        """
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            self._lifecycle.in_executor(partial(self.destroy_subscription, subscription))
+        inference, self._inference = self._inference, None
+        self._engine_name = ""
+        if inference is not None:
+            stopped = inference.stop(within_s=_FRAME_END_S)
+            for reason, frames in (
+                (DropReason.DEACTIVATED, stopped.frames_waiting),
+                (DropReason.ENGINE_STUCK, stopped.frames_stuck),
+            ):
+                for _ in range(frames):
+                    self._monitor.count_drop(reason, now_s=time.monotonic())
+            del inference
+            release_memory()
+            if not stopped.ended:
+                raise _EngineStuckError(
+                    f"the engine did not come back within {_FRAME_END_S:g} s and is given up with its memory; "
+                    "configure again, or restart the process to free it"
+                )
+        self._idle_health = Health(HealthLevel.WARN, state)
+
+    def _open_engine(self) -> None:
+        self._opening_since_s = started_s = time.monotonic()
+        self._idle_health = Health(HealthLevel.WARN, "BUILDING: opening the engine")
+        self._diagnostics.report()
+        inference = self._inference = InferenceThread(open_segmenter=self._open_segmenter, serve=self._serve)
+        try:
+            segmenter = inference.wait_until_open()
+        except BaseException:
+            self._inference = None
+            raise
+        finally:
+            self._opening_since_s = None
+        self._bundle_name, self._engine_name = segmenter.bundle.name, segmenter.engine.name
+        self._label_info.publish(bundle=self._bundle_name, min_confidence=self._live.min_confidence)
         self.get_logger().info(
-            f"bundle {segmenter.bundle.name} on {segmenter.engine.name}, "
-            f"ready after {time.monotonic() - started_s:.1f} s"
+            f"bundle {self._bundle_name} on {self._engine_name}, ready after {time.monotonic() - started_s:.1f} s"
         )
-
-    def _refuse_to_configure(self, reason: str) -> TransitionCallbackReturn:
-        self.get_logger().error(f"cannot configure: {reason}")
-        self._close_segmenter()
-        self._idle_health = Health(HealthLevel.ERROR, f"cannot configure: {reason}")
-        self._report()
-        return TransitionCallbackReturn.FAILURE
-
-    def _close_segmenter(self) -> None:
-        if self._segmenter is not None:
-            self._segmenter.close()
-            self._segmenter = None
-
-    def _stop_inference(self) -> None:
-        if self._subscription is not None:
-            self.destroy_subscription(self._subscription)
-            self._subscription = None
-        if self._slot.close() is not None:
-            self._monitor.count_drop(DropReason.DEACTIVATED, now_s=time.monotonic())
-        if self._inference_thread is not None:
-            self._inference_thread.join()
-            self._inference_thread = None
 
     # --- topics
 
@@ -254,67 +259,122 @@ class SegmentationNode(LifecycleNode):
             topic,
             self._on_image,
             qos,
-            event_callbacks=subscription_events(self, topic),
+            event_callbacks=subscription_events(self, topic, matched=self._on_publishers_changed),
             qos_overriding_options=OVERRIDABLE(),
         )
 
-    # --- frames
+    def _on_publishers_changed(self, matched: QoSSubscriptionMatchedInfo) -> None:
+        self._monitor.note_publishers(matched.current_count)
+        if matched.current_count > 1:
+            self.get_logger().warning(
+                f"{matched.current_count} publishers on the image topic: their frames mix in one stream; remap all "
+                "but one (one that was killed counts for up to 20 s)"
+            )
+
+    # --- frames, in the executor's thread
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         now_s = time.monotonic()
         self._monitor.count_arrival(now_s=now_s, silence_ms=self._live.stale_after_ms)
-        verdict = self._stamps.judge(_stamp_ns(message))
-        if verdict is StampVerdict.DUPLICATE:
-            self._drop(DropReason.DUPLICATE_STAMP, "it has the stamp of the frame before it")
+        inference = self._inference
+        if inference is None:
+            self._monitor.count_drop(DropReason.DEACTIVATED, now_s=now_s)
             return
-        if verdict is StampVerdict.BACKWARD:
-            self._drop(DropReason.BACKWARD_STAMP, "its stamp is before that of the frame before it")
+        if fault := self._judge_stamp(_stamp_ns(message)):
+            self._drop(*fault)
             return
-        if verdict is StampVerdict.REBASED:
-            self._monitor.count_rebase()
-            self.get_logger().info("the stamps jumped back by more than a second: taken for a new drive")
-        if self._slot.put(_Arrival(message, now_s)) is not None:
+        if inference.put(_Arrival(message, now_s)) is not None:
             self._monitor.count_drop(DropReason.REPLACED, now_s=now_s)
 
-    def _serve_frames(self) -> None:
-        while (arrival := self._slot.take()) is not None:
-            try:
-                self._serve(arrival)
-            except ImageMessageError as error:
-                self._drop(DropReason.UNDECODABLE, str(error))
-            except Exception as error:  # whatever one frame does to the engine, the next one may be served
-                if not self.context.ok():
-                    return  # the middleware is gone: the process ends
-                self._drop(DropReason.ENGINE_ERROR, f"{type(error).__name__}: {error}")
+    def _judge_stamp(self, stamp_ns: int) -> tuple[DropReason, str] | None:
+        now_ns = self.get_clock().now().nanoseconds
+        if is_from_the_future(stamp_ns, now_ns, max_future_ms=self._live.max_future_ms):
+            return DropReason.FUTURE_STAMP, (
+                f"its stamp is {(stamp_ns - now_ns) / 1e9:.1f} s ahead of this node's clock, more than max_future_ms; "
+                "synchronise the clocks, or set use_sim_time for a bag that brings its own"
+            )
+        verdict = self._stamps.judge(stamp_ns)
+        if verdict is StampVerdict.DUPLICATE:
+            return DropReason.DUPLICATE_STAMP, "it has the stamp of the frame before it"
+        if verdict is StampVerdict.BACKWARD:
+            return DropReason.BACKWARD_STAMP, "its stamp is before that of the frame before it"
+        if verdict is StampVerdict.REBASED:
+            self._monitor.count_rebase()
+            self._guard.forget_drive()
+            self.get_logger().info("the stamps jumped back: taken for a new drive", throttle_duration_sec=_LOG_PERIOD_S)
+        return None
 
-    def _serve(self, arrival: _Arrival) -> None:
-        assert self._segmenter is not None
+    # --- frames, in the engine's thread
+
+    def _open_segmenter(self) -> Segmenter:
+        segmenter = Segmenter.open(
+            Path(self.get_parameter("bundle").value or default_bundle()),
+            backend=self.get_parameter("backend").value,
+            threads=self.get_parameter("threads").value,
+            min_confidence=self._live.min_confidence,
+        )
+        segmenter(np.zeros((*segmenter.bundle.network_hw, 3), np.uint8))
+        return segmenter
+
+    def _serve(self, segmenter: Segmenter, arrival: _Arrival) -> Delivery:
+        try:
+            return self._answer(segmenter, arrival)
+        except ImageMessageError as error:
+            return partial(self._drop, DropReason.UNDECODABLE, str(error))
+        except Exception as error:  # whatever one frame does to the engine, the next one may be served
+            return partial(self._drop, DropReason.ENGINE_ERROR, f"{type(error).__name__}: {error}")
+
+    def _answer(self, segmenter: Segmenter, arrival: _Arrival) -> Delivery:
+        live = self._live
         age_ms = self._stamp_age_ms(arrival)
-        if self._live.max_age_ms and age_ms is not None and age_ms > self._live.max_age_ms:
-            self._drop(DropReason.TOO_OLD, "it was stamped longer ago than max_age_ms")
-            return
+        if live.max_age_ms and age_ms is not None and age_ms > live.max_age_ms:
+            return partial(self._drop, DropReason.TOO_OLD, "it was stamped longer ago than max_age_ms")
         bgr = _decode(arrival.message)
-        self._segmenter.min_confidence = self._live.min_confidence
-        segmentation = self._segmenter(bgr)
+        segmenter.min_confidence = live.min_confidence
+        answer = self._guard(
+            segmenter,
+            bgr,
+            on_unhealthy_camera=live.on_unhealthy_camera,
+            smoothing_frames=live.smoothing_frames,
+        )
+        self._camera = answer.camera
+        self._monitor.note_camera(camera_verdict(answer.camera, on_unhealthy_camera=live.on_unhealthy_camera))
+        if answer.segmentation is None:
+            return partial(self._drop, DropReason.UNHEALTHY_CAMERA, answer.camera.summary)
+        return partial(self._publish, arrival, answer.segmentation, segmented=answer.segmented)
+
+    def _publish(self, arrival: _Arrival, segmentation: Segmentation, *, segmented: bool) -> None:
         header = arrival.message.header
-        self._class_map_publisher.publish(fill_image(Image(), segmentation.class_map, encoding="mono8", header=header))
+        if error := self._send(self._class_map_publisher, segmentation.class_map, header):
+            self._drop(DropReason.NOT_SENT, error)
+            return
         self._monitor.count_published(
             now_s=time.monotonic(),
             arrived_s=arrival.arrived_s,
-            inference_ms=segmentation.inference_ms,
+            inference_ms=segmentation.inference_ms if segmented else None,
             stamp_age_ms=self._stamp_age_ms(arrival),
         )
         if self._confidence_publisher.get_subscription_count():
-            self._confidence_publisher.publish(
-                fill_image(Image(), segmentation.confidence, encoding="mono8", header=header)
-            )
+            self._send(self._confidence_publisher, segmentation.confidence, header)
+
+    def _send(self, publisher: LifecyclePublisher, pixels: np.ndarray, header: Header) -> str:
+        """Publish a map; what went wrong, or nothing."""
+        try:
+            publisher.publish(fill_image(Image(), pixels, encoding="mono8", header=header))
+        except Exception as error:  # the middleware refuses one message; the next frame may pass
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+    # --- frames, in either
 
     def _drop(self, reason: DropReason, error: str) -> None:
         self._monitor.count_drop(reason, now_s=time.monotonic(), error=error)
+        if not self.context.ok():
+            return
         line = f"no class map for a frame ({reason.value}): {error}"
         if reason is DropReason.ENGINE_ERROR:
             self.get_logger().error(line, throttle_duration_sec=_LOG_PERIOD_S)
-            self._report()  # the next frame may clear it before the watch looks
+            self._diagnostics.report_when_due()  # the next frame may clear it before the watch looks
         else:
             self.get_logger().warning(line, throttle_duration_sec=_LOG_PERIOD_S)
 
@@ -327,62 +387,41 @@ class SegmentationNode(LifecycleNode):
 
     # --- parameters
 
-    def _live_settings(self) -> _LiveSettings:
-        return _LiveSettings(
-            min_confidence=self.get_parameter("min_confidence").value,
-            max_age_ms=self.get_parameter("max_age_ms").value,
-            stale_after_ms=self.get_parameter("stale_after_ms").value,
-        )
-
     def _on_parameters_set(self, _: list[Parameter]) -> None:
-        before, self._live = self._live, self._live_settings()
-        if self._segmenter is not None and self._live.min_confidence != before.min_confidence:
-            self._label_info.publish(bundle=self._segmenter.bundle.name, min_confidence=self._live.min_confidence)
+        before, self._live = self._live, LiveSettings.of(self)
+        if self._bundle_name and self._live.min_confidence != before.min_confidence:
+            self._label_info.publish(bundle=self._bundle_name, min_confidence=self._live.min_confidence)
 
     # --- diagnostics
 
     def _health(self) -> Health:
-        if self._inference_thread is None:
+        inference = self._inference
+        if self._subscription is None or inference is None:
             return self._idle_health
         return self._monitor.assess(
             now_s=time.monotonic(),
             stale_after_ms=self._live.stale_after_ms,
             max_age_ms=self._live.max_age_ms,
+            engine_timeout_ms=self._live.engine_timeout_ms,
+            engine_busy_ms=inference.busy_ms(),
         )
 
-    def _report_when_due(self) -> None:
-        health = self._health()
-        reported = self._reported
-        if reported is None or health != reported[1] or time.monotonic() - reported[0] >= _REPORT_PERIOD_S:
-            self._report()
-
-    def _report(self) -> None:
-        if not self.context.ok():
-            return
-        with self._report_lock:
-            health = self._health()
-            self._reported = (time.monotonic(), health)
-            self._diagnostics_publisher.publish(self._diagnostic_array(health))
-
-    def _diagnostic_array(self, health: Health) -> DiagnosticArray:
-        segmenter = self._segmenter
-        values = {
-            "state": "active" if self._inference_thread else "inactive" if segmenter else "unconfigured",
+    def _values(self) -> dict[str, str]:
+        inference, opening_since_s = self._inference, self._opening_since_s
+        return {
+            "state": self._state_machine.current_state[1],
             "backend": self.get_parameter("backend").value,
-            "engine": segmenter.engine.name if segmenter else "",
-            "bundle": segmenter.bundle.name if segmenter else self.get_parameter("bundle").value,
-            **_figure_values(self._monitor.figures(now_s=time.monotonic())),
+            "engine": self._engine_name,
+            "bundle": self._bundle_name or self.get_parameter("bundle").value,
+            "building_s": "" if opening_since_s is None else f"{time.monotonic() - opening_since_s:.1f}",
+            "engine_busy_ms": f"{0.0 if inference is None else inference.busy_ms():.0f}",
+            **camera_values(self._camera),
+            **stream_values(self._monitor.figures(now_s=time.monotonic())),
         }
-        status = DiagnosticStatus(
-            level=bytes([health.level]),
-            name=f"{self.get_fully_qualified_name().lstrip('/')}: segmentation",
-            message=health.summary,
-            hardware_id=self.resolve_topic_name("image"),
-            values=[KeyValue(key=key, value=value) for key, value in values.items()],
-        )
-        array = DiagnosticArray(status=[status])
-        array.header.stamp = self.get_clock().now().to_msg()
-        return array
+
+
+class _EngineStuckError(EngineError):
+    """The engine's thread had to be given up."""
 
 
 def _decode(message: Image | CompressedImage) -> np.ndarray:
@@ -394,27 +433,6 @@ def _decode(message: Image | CompressedImage) -> np.ndarray:
 def _stamp_ns(message: Image | CompressedImage) -> int:
     stamp = message.header.stamp
     return stamp.sec * 1_000_000_000 + stamp.nanosec
-
-
-def _figure_values(figures: StreamFigures) -> dict[str, str]:
-    measured = {
-        "inference_ms": figures.inference_ms,
-        "latency_p50_ms": figures.latency_p50_ms,
-        "latency_p99_ms": figures.latency_p99_ms,
-        "stamp_age_p50_ms": figures.stamp_age_p50_ms,
-        "stamp_age_p99_ms": figures.stamp_age_p99_ms,
-    }
-    return {
-        "frames_in": str(figures.frames_in),
-        "frames_published": str(figures.frames_published),
-        "frames_in_progress": str(figures.frames_in_progress),
-        **{f"dropped_{reason.value}": str(count) for reason, count in figures.frames_dropped.items()},
-        "stamp_rebases": str(figures.stamp_rebases),
-        "rate_in_hz": f"{figures.rate_in_hz:.1f}",
-        "rate_out_hz": f"{figures.rate_out_hz:.1f}",
-        **{name: "" if value is None else f"{value:.1f}" for name, value in measured.items()},
-        "last_error": figures.last_error,
-    }
 
 
 def main() -> int:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from tests.ros.probe import Probe
+    from tests.ros.probe import Probe, Status
 
 ROOT = Path(__file__).resolve().parents[2]
 # up to 101 the ports lie below the range from which Linux hands out ports to everybody
 DOMAINS = itertools.cycle((os.getpid() * 13 + offset) % 101 + 1 for offset in range(101))
+
+
+def books_balance(status: Status) -> bool:
+    """Every frame that came in is published, dropped for a reason, or still on its way."""
+    published, in_progress = status.number("frames_published"), status.number("frames_in_progress")
+    return status.number("frames_in") == published + status.dropped + in_progress
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -127,6 +134,51 @@ def start_node(ros_domain: int, tmp_path: Path) -> Iterator[StartNode]:
         finally:
             process.process.kill()
         print(process.log)
+
+
+class ExtraProcess:
+    """A role of `tests.ros.fault_processes`."""
+
+    def __init__(self, role: str, *options: str, prefix: Sequence[str] = (), log: Path) -> None:
+        self.log = log
+        command = [*prefix, sys.executable, "-m", "tests.ros.fault_processes", role, *options]
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
+
+    def kill(self) -> None:
+        """As ``kill -9``: it says goodbye to nobody."""
+        self.process.kill()
+        self.process.wait(timeout=10)
+
+    def lines(self, key: str = "stamp_ns") -> list[dict[str, Any]]:
+        """The lines with a key that it wrote so far."""
+        text = self.log.read_text(encoding="utf-8", errors="replace")
+        lines = (json.loads(line) for line in text.splitlines() if line.startswith("{") and line.endswith("}"))
+        return [line for line in lines if key in line]
+
+
+StartProcess = Callable[..., ExtraProcess]
+
+
+@pytest.fixture
+def start_process(ros_domain: int, tmp_path: Path) -> Iterator[StartProcess]:
+    processes: list[ExtraProcess] = []
+
+    def start(role: str, *options: str, prefix: Sequence[str] = ()) -> ExtraProcess:
+        process = ExtraProcess(role, *options, prefix=prefix, log=tmp_path / f"{role}_{len(processes)}.log")
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.process.send_signal(signal.SIGCONT)
+        process.process.terminate()
+    for process in processes:
+        try:
+            process.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        print(process.log.read_text(encoding="utf-8", errors="replace")[-2000:])
 
 
 @pytest.fixture

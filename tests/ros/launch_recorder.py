@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,6 +35,9 @@ class Substitution:
         if self.kind == "FindPackageShare":
             assert self.operands == ("darkseg_ros",)
             return str(share_directory())
+        if self.kind == "ExecutableInPackage":
+            executable, package = self.operands
+            return f"lib/{package}/{executable}"
         assert self.kind == "PathJoinSubstitution"
         return "/".join(text(part, context) for part in self.operands[0])
 
@@ -59,56 +63,95 @@ class Action:
 
 
 def run_launch_file(path: Path, **arguments: str) -> list[dict[str, Any]]:
-    """The options of every node that the launch file starts with these arguments.
+    """What the launch file would start with these arguments.
+
+    Returns:
+        The options of every Node and ExecuteProcess, included files as well, each with its `kind`; of every event
+        handler the process whose end it waits for and what would be done then.
 
     Raises:
-        AssertionError: if the file does not declare one of the arguments.
+        AssertionError: if the file does not declare one of the arguments, leaves one of its own without a value, or
+            does not list the value among its choices.
     """
     with _stand_ins():
-        spec = importlib.util.spec_from_file_location("launch_file_under_test", path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        actions = module.generate_launch_description()
-        declared = [action for action in actions if action.kind == "DeclareLaunchArgument"]
-        assert all(action.options["description"] for action in declared)
-        unknown = set(arguments) - {action.operands[0] for action in declared}
-        assert not unknown, f"not declared: {unknown}"
-        context = Context()
-        for action in declared:
-            name = action.operands[0]
-            context.values[name] = arguments.get(name, text(action.options["default_value"], context))
-        return list(_started(actions, context))
+        return list(_run(path, arguments))
 
 
-def _started(actions: list[Action], context: Context) -> Iterator[dict[str, Any]]:
+def _run(path: Path, arguments: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    spec = importlib.util.spec_from_file_location("launch_file_under_test", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    actions = module.generate_launch_description()
+    declared = [action for action in actions if action.kind == "DeclareLaunchArgument"]
+    assert all(action.options["description"] for action in declared)
+    unknown = set(arguments) - {action.operands[0] for action in declared}
+    assert not unknown, f"not declared: {unknown}"
+    context = Context()
+    for action in declared:
+        name = action.operands[0]
+        assert name in arguments or "default_value" in action.options, f"{name} has to be given"
+        value = arguments.get(name, text(action.options.get("default_value"), context))
+        choices = action.options.get("choices", [value])
+        assert value in choices, f"{name} must be one of {choices}, got {value!r}"
+        context.values[name] = value
+    yield from _started(actions, context)
+
+
+def _started(actions: Iterable[Action], context: Context) -> Iterator[dict[str, Any]]:
     for action in actions:
         if action.kind == "OpaqueFunction":
             yield from _started(action.options["function"](context), context)
-        elif action.kind == "Node":
+        elif action.kind == "GroupAction":
+            yield from _started(action.operands[0], context)
+        elif action.kind == "IncludeLaunchDescription":
+            (source,) = action.operands
+            (path_parts,) = source.operands
+            path = "".join(text(path_parts, context))
+            yield from _run(Path(path), dict(text(list(action.options["launch_arguments"]), context)))
+        elif action.kind in ("Node", "ExecuteProcess"):
             options = dict(action.options)
             condition = options.pop("condition", None)
             if condition is None or text(condition.operands[0], context).lower() in ("true", "1"):
-                yield text(options, context)
+                yield {"kind": action.kind, **text(options, context)}
+        elif action.kind == "RegisterEventHandler":
+            (handler,) = action.operands
+            yield {"kind": handler.kind, **handler.options}
+        else:
+            assert action.kind == "DeclareLaunchArgument", action.kind
 
 
 @contextmanager
 def _stand_ins() -> Iterator[None]:
-    def action(kind: str) -> Any:
-        return lambda *operands, **options: Action(kind, operands, options)
+    def actions(*kinds: str) -> dict[str, Any]:
+        return {kind: partial(_action, kind) for kind in kinds}
 
-    def substitution(kind: str) -> Any:
-        return lambda *operands: Substitution(kind, *operands)
+    def substitutions(*kinds: str) -> dict[str, Any]:
+        return {kind: partial(Substitution, kind) for kind in kinds}
 
     contents: dict[str, dict[str, Any]] = {
         "launch": {"LaunchContext": Context, "LaunchDescription": list},
-        "launch.actions": {name: action(name) for name in ("DeclareLaunchArgument", "OpaqueFunction")},
-        "launch.conditions": {"IfCondition": action("IfCondition")},
-        "launch.substitutions": {name: substitution(name) for name in ("LaunchConfiguration", "PathJoinSubstitution")},
+        "launch.actions": actions(
+            "DeclareLaunchArgument",
+            "EmitEvent",
+            "ExecuteProcess",
+            "GroupAction",
+            "IncludeLaunchDescription",
+            "OpaqueFunction",
+            "RegisterEventHandler",
+            "Shutdown",
+            "TimerAction",
+        ),
+        "launch.conditions": actions("IfCondition"),
+        "launch.event_handlers": actions("OnProcessExit"),
+        "launch.events": actions("matches_action"),
+        "launch.events.process": actions("ShutdownProcess"),
+        "launch.launch_description_sources": actions("PythonLaunchDescriptionSource"),
+        "launch.substitutions": substitutions("LaunchConfiguration", "PathJoinSubstitution"),
         "launch_ros": {},
-        "launch_ros.actions": {"Node": action("Node")},
-        "launch_ros.substitutions": {"FindPackageShare": substitution("FindPackageShare")},
+        "launch_ros.actions": actions("Node"),
+        "launch_ros.substitutions": substitutions("ExecutableInPackage", "FindPackageShare"),
     }
     before = {name: sys.modules.get(name) for name in contents}
     for name, content in contents.items():
@@ -123,3 +166,7 @@ def _stand_ins() -> Iterator[None]:
                 del sys.modules[name]
             else:
                 sys.modules[name] = original
+
+
+def _action(kind: str, *operands: Any, **options: Any) -> Action:
+    return Action(kind, operands, options)

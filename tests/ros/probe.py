@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from lifecycle_msgs.srv import ChangeState
+from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
@@ -66,6 +66,14 @@ def bgr_of(color: tuple[int, int, int], hw: tuple[int, int] = (64, 128)) -> np.n
     return np.full((*hw, 3), color, np.uint8)
 
 
+def scene(color: tuple[int, int], hw: tuple[int, int] = (96, 128), *, seed: int) -> np.ndarray:
+    """What a healthy camera sees: blue and green as given, the red of a block of 8×8 pixels by chance."""
+    blocks = np.random.default_rng(seed).integers(60, 256, (-(-hw[0] // 8), -(-hw[1] // 8)))
+    bgr = bgr_of((*color, 0), hw)
+    bgr[..., 2] = np.kron(blocks, np.ones((8, 8)))[: hw[0], : hw[1]]
+    return bgr
+
+
 def pixels(message: Image) -> np.ndarray:
     """The rows of a mono8 message, or of a bgr8 one with three values a pixel."""
     channels = {"mono8": 1, "bgr8": 3}[message.encoding]
@@ -112,10 +120,10 @@ class Inbox:
 class Probe:
     """A ROS node in this process, spun by a thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "probe") -> None:
         self._context = Context()
         rclpy.init(context=self._context)
-        self.node = Node("probe", context=self._context)
+        self.node = Node(name, context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._executor.spin)
@@ -191,9 +199,9 @@ class Probe:
         eventually(answered, what="a first class map")
         return camera, class_maps
 
-    def status(self, condition: Callable[[Status], bool], *, within_s: float = WITHIN_S) -> Status:
-        """The first status from now on, the latest included, that meets a condition."""
-        seen = max(len(self._diagnostics.messages) - 1, 0)
+    def status(self, condition: Callable[[Status], bool], *, within_s: float = WITHIN_S, fresh: bool = False) -> Status:
+        """The first status from now on, the latest included unless it has to be fresh, that meets a condition."""
+        seen = max(len(self._diagnostics.messages) - (0 if fresh else 1), 0)
 
         def find() -> Status | None:
             nonlocal seen
@@ -220,14 +228,24 @@ class Probe:
         self.node.destroy_client(client)
         return future.result()
 
-    def change_state(self, transition: str, node: str = "/segmentation_node") -> bool:
+    def change_state(self, transition: str | int, node: str = "/segmentation_node") -> bool:
+        """Ask for a transition by its label or, as lifecycle managers do, by its id."""
         request = ChangeState.Request()
-        request.transition.label = transition
+        if isinstance(transition, int):
+            request.transition.id = transition
+        else:
+            request.transition.label = transition
         return self.call(ChangeState, f"{node}/change_state", request).success
 
-    def set_parameter(self, name: str, value: float | int, node: str = "/segmentation_node") -> Any:
+    def state(self, node: str = "/segmentation_node") -> str:
+        """The lifecycle state, as the node's service tells it."""
+        return self.call(GetState, f"{node}/get_state", GetState.Request()).current_state.label
+
+    def set_parameter(self, name: str, value: float | int | str, node: str = "/segmentation_node") -> Any:
         """The node's answer: successful, and the reason when not."""
-        if isinstance(value, float):
+        if isinstance(value, str):
+            content = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=value)
+        elif isinstance(value, float):
             content = ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=value)
         else:
             content = ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=value)

@@ -28,11 +28,14 @@ PERIOD_NS = 50_000_000
 
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """12 frames at 20 Hz; frame n is uniformly of class n."""
+    """12 frames at 20 Hz; frame n is uniformly of class n, and rich enough not to look like a covered camera."""
+    texture = np.random.default_rng(0).integers(0, 256, (64, 128)).astype(np.uint8)
+    texture[0, 0] = 0
     path = tmp_path_factory.mktemp("bags") / "night"
     with BagWriter(path) as writer:
         for number in range(FRAMES):
             bgr = np.full((64, 128, 3), (number, 200, 0), np.uint8)
+            bgr[:, :, 2] = texture
             stamp_ns = START_NS + number * PERIOD_NS
             writer.write_image(IMAGE_TOPIC, bgr, stamp_ns=stamp_ns, frame_id="cam")
     return path
@@ -93,6 +96,10 @@ def test_unknown_topics_and_rates_are_refused(bag: Path) -> None:
 
     with pytest.raises(BagError, match="has no topic /lidar"):
         play_bag(bag, topics=["/lidar"])
+    with BagWriter(bag.parent / "empty"):
+        pass
+    with pytest.raises(BagError, match="holds no message that can be published; it is empty"):
+        play_bag(bag.parent / "empty")
     with pytest.raises(ValueError, match="rate must be a positive number, got 0"):
         play_bag(bag, rate=0)
 
@@ -159,7 +166,7 @@ def test_recorded_stamps_do_not_grow_the_stamp_age(probe: Probe, segmentation_no
 
     from darkseg_ros.nodes.bag_player import play_bag
 
-    segmentation_node(max_age_ms=100, stale_after_ms=0)
+    segmentation_node(max_age_ms=5000, stale_after_ms=0)  # frames of today may be slow
     camera, _ = probe.connect()
     probe.node.create_subscription(Image, IMAGE_TOPIC, camera.publish, 10)
     play_bag(bag, wait_for_subscribers=20)
@@ -167,3 +174,15 @@ def test_recorded_stamps_do_not_grow_the_stamp_age(probe: Probe, segmentation_no
     assert float(status.values["stamp_age_p99_ms"]) < 10_000  # of the frames of today alone
     assert status.number("dropped_too_old") == 0
     probe.status(lambda status: "max_age_ms has no effect" in status.message)
+
+
+def test_a_bag_waits_for_the_node_it_is_for(probe: Probe, bag: Path) -> None:
+    from sensor_msgs.msg import Image
+
+    from darkseg_ros.nodes.bag_player import play_bag
+
+    probe.listen(Image, IMAGE_TOPIC)  # a subscriber, and not the one that is waited for
+    with pytest.raises(BagError, match=r"expected a subscription of /front/segmentation_node within 0\.5 s"):
+        play_bag(bag, wait_for_subscribers=0.5, wait_for_nodes=["/probe", "/front/segmentation_node"])
+    report = play_bag(bag, rate=10, wait_for_subscribers=20, wait_for_nodes=["/probe"])
+    assert report.messages == FRAMES

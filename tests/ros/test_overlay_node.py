@@ -118,3 +118,9 @@ def test_compressed_images_are_drawn_with_compressed_transport(probe: Probe, sta
     camera.publish(jpeg(bgr_of((128, 128, 128), (8, 8)), stamp))
     class_maps.publish(class_map_message(np.full((8, 8), 255, np.uint8), stamp))
     assert (pixels(overlays.of_stamp(stamp)) == 128).all()
+
+
+def test_a_transport_that_does_not_exist_is_one_line(start_node: StartNode) -> None:
+    process = start_node("overlay_node", parameters={"transport": "pigeon"})
+    assert process.process.wait(timeout=20) == 1
+    assert process.log.splitlines()[-1] == "overlay_node: transport must be one of raw, compressed, got 'pigeon'"

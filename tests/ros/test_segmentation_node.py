@@ -217,41 +217,6 @@ def test_without_autostart_it_waits_to_be_configured(probe: Probe, segmentation_
     assert (status.level, status.message) == (WARN, "not configured")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_it_at_once_with_status_0(
-    probe: Probe, segmentation_node: StartNode, number: signal.Signals
-) -> None:
-    process = segmentation_node()
-    probe.connect()
-    status, seconds = process.end(number)
-    assert (status, process.log.count("Traceback")) == (0, 0), process.log
-    assert seconds < 1.0
-
-
-def test_a_signal_while_a_frame_is_in_the_engine_ends_it_cleanly(probe: Probe, segmentation_node: StartNode) -> None:
-    from tests.ros.probe import bgr_of, image
-
-    process = segmentation_node(environment={"DARKSEG_FAKE_ENGINE_DELAY_MS": "300"})
-    camera = probe.camera()
-    camera.publish(image(bgr_of((2, 0, 0)), probe.next_stamp()))
-    probe.status(lambda status: status.number("frames_in_progress") == 1)
-    status, seconds = process.end(signal.SIGTERM)
-    assert (status, process.log.count("Traceback")) == (0, 0), process.log
-    assert seconds < 1.3  # the frame's 0.3 s come on top
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_the_engine_opens_ends_it_cleanly(
-    probe: Probe, segmentation_node: StartNode, number: signal.Signals
-) -> None:
-    from tests.ros.probe import eventually
-
-    process = segmentation_node(environment={"DARKSEG_FAKE_ENGINE_DELAY_MS": "2000"})
-    eventually(lambda: "segmentation_node" in probe.node.get_node_names())
-    status, _ = process.end(number)
-    assert (status, process.log.count("Traceback")) == (0, 0), process.log
-
-
 def test_a_parameter_of_a_wrong_type_is_one_line(segmentation_node: StartNode) -> None:
     process = segmentation_node(threads="many")
     assert process.process.wait(timeout=20) == 1

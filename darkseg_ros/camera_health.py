@@ -1,0 +1,258 @@
+"""Whether the camera sees: dark, over-exposed, blocked and frozen, judged on each frame, told with hysteresis.
+
+A night frame is not a dark one: it has lamps, and what they light. Only a frame in which nothing stands out is dark.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+_CELLS_HW = (32, 64)
+_PIXELS_PER_CELL = 4  # along each axis: the mean of 16 pixels has a quarter of a pixel's noise
+_TILE_CELLS = 8
+_SKY_TILE_ROWS = 1
+_FROZEN_ROWS = 64
+_BRIGHTEST_SHARE = 0.01
+
+
+class CameraFault(str, enum.Enum):
+    """What a camera can suffer from; the value is the name in diagnostics."""
+
+    DARK = "dark"
+    OVER_EXPOSED = "over_exposed"
+    BLOCKED = "blocked"
+    FROZEN = "frozen"
+
+
+@dataclass(frozen=True)
+class HealthThresholds:
+    """When a fault begins and when it ends. Levels are grey values, 0…255, of a 64×32 picture of the frame.
+
+    The defaults leave all real night frames at hand healthy (2220 of four cameras, 2026-11-22); their darkest ones
+    have a contrast of 27.
+
+    Attributes:
+        lit_level: what is below shows no texture by night even to a clean lens.
+        dark_contrast_enter: a frame is dark whose median is below `lit_level` and whose brightest 1 % are less than
+            this above the median. Noise behind a lens cap gives a contrast of 10 with a deviation of 16 levels a pixel.
+        dark_contrast_leave: the frame is not dark any more above this.
+        over_exposed_level: a cell from this level on holds no picture.
+        over_exposed_share_enter: share of such cells; a low sun and headlights reach 0.14.
+        over_exposed_share_leave: the fault ends below this.
+        texture_level: a tile whose cells deviate less than this from a plane (root mean square) has no texture.
+        daylit_level: by day the brighter quarter of the tiles is above this; then unlit ones must show texture too.
+        blocked_share_enter: share of tiles without texture, below the quarter of the frame where the sky is.
+        blocked_share_leave: the fault ends below this.
+        frozen_repeats: so often must the same bytes come again. Noise changes some byte of each real frame; 10 is a
+            third of a second at 30 Hz, and more than any driver repeats to keep its rate.
+        enter_frames: so many frames in a row must be dark, over-exposed or blocked: one flash is no fault.
+        leave_frames: so many frames in a row must be clear of a fault before it ends.
+
+    Raises:
+        ValueError: if a fault would end where it has not begun, or a count is not positive.
+    """
+
+    lit_level: float = 25.0
+    dark_contrast_enter: float = 14.0
+    dark_contrast_leave: float = 20.0
+    over_exposed_level: float = 250.0
+    over_exposed_share_enter: float = 0.5
+    over_exposed_share_leave: float = 0.4
+    texture_level: float = 2.5
+    daylit_level: float = 60.0
+    blocked_share_enter: float = 0.4
+    blocked_share_leave: float = 0.3
+    frozen_repeats: int = 10
+    enter_frames: int = 5
+    leave_frames: int = 5
+
+    def __post_init__(self) -> None:
+        if self.dark_contrast_leave < self.dark_contrast_enter:
+            raise ValueError(
+                f"dark_contrast_leave is {self.dark_contrast_leave}, expected at least dark_contrast_enter, "
+                f"{self.dark_contrast_enter}"
+            )
+        for fault in ("over_exposed", "blocked"):
+            enter, leave = (getattr(self, f"{fault}_share_{edge}") for edge in ("enter", "leave"))
+            if leave > enter:
+                raise ValueError(f"{fault}_share_leave is {leave}, expected at most {fault}_share_enter, {enter}")
+        for name in ("frozen_repeats", "enter_frames", "leave_frames"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
+
+
+@dataclass(frozen=True)
+class CameraCondition:
+    """The judgement of one frame.
+
+    Attributes:
+        faults: those that hold, after hysteresis; empty for a healthy camera.
+        median_level: of the frame, 0…255.
+        contrast: levels between the brightest 1 % of the frame and its median.
+        over_exposed_share: share of the frame without a picture because of too much light, 0…1.
+        blocked_share: share of the tiles below the sky without texture, 0…1.
+        repeats: how many frames in a row had the bytes of the one before.
+    """
+
+    faults: frozenset[CameraFault]
+    median_level: float
+    contrast: float
+    over_exposed_share: float
+    blocked_share: float
+    repeats: int
+
+    @property
+    def healthy(self) -> bool:
+        """Whether no fault holds."""
+        return not self.faults
+
+    @property
+    def summary(self) -> str:
+        """One line: "healthy", or each fault with its figure."""
+        told = {
+            CameraFault.DARK: f"nothing stands out by more than {self.contrast:.0f} levels",
+            CameraFault.OVER_EXPOSED: f"{self.over_exposed_share:.0%} of the frame is saturated",
+            CameraFault.BLOCKED: f"{self.blocked_share:.0%} of the tiles without texture",
+            CameraFault.FROZEN: f"the same frame {self.repeats} times again",
+        }
+        return "; ".join(f"{fault.value}: {told[fault]}" for fault in CameraFault if fault in self.faults) or "healthy"
+
+
+class CameraHealth:
+    """Watches one camera. Not thread-safe: one thread gives it every frame, in order."""
+
+    def __init__(self, thresholds: HealthThresholds | None = None) -> None:
+        self.thresholds = HealthThresholds() if thresholds is None else thresholds
+        limits = self.thresholds
+        self._dark, self._over_exposed, self._blocked = (
+            _Latch(enter_frames=limits.enter_frames, leave_frames=limits.leave_frames) for _ in range(3)
+        )
+        self._frozen = _Latch(enter_frames=1, leave_frames=limits.leave_frames)  # the repeats are counted already
+        self._frame_hw: tuple[int, ...] | None = None
+        self._rows: np.ndarray | None = None
+        self._repeats = 0
+
+    def check(self, bgr: np.ndarray) -> CameraCondition:
+        """Judge one frame.
+
+        Args:
+            bgr: (H, W, 3) uint8, any H and W from 1 on; neither changed nor kept.
+
+        Raises:
+            ValueError: if `bgr` is no such array.
+        """
+        if bgr.ndim != 3 or bgr.shape[2] != 3 or bgr.dtype != np.uint8 or not bgr.size:
+            raise ValueError(f"expected (H, W, 3) uint8 BGR with H, W ≥ 1, got {bgr.dtype} {bgr.shape}")
+        limits = self.thresholds
+        cells = _grey_cells(bgr)
+        ascending = np.sort(cells, axis=None)
+        median = float(ascending[ascending.size // 2])
+        contrast = float(ascending[int(ascending.size * (1 - _BRIGHTEST_SHARE))]) - median
+        over_exposed_share = float(np.mean(cells >= limits.over_exposed_level))
+        blocked_share = _share_without_texture(cells, limits)
+        repeats = self._count_repeats(bgr)
+
+        unlit = median < limits.lit_level
+        held = {
+            CameraFault.DARK: self._dark.update(
+                entering=unlit and contrast < limits.dark_contrast_enter,
+                leaving=not unlit or contrast > limits.dark_contrast_leave,
+            ),
+            CameraFault.OVER_EXPOSED: self._over_exposed.update(
+                entering=over_exposed_share > limits.over_exposed_share_enter,
+                leaving=over_exposed_share < limits.over_exposed_share_leave,
+            ),
+            CameraFault.BLOCKED: self._blocked.update(
+                entering=blocked_share > limits.blocked_share_enter,
+                leaving=blocked_share < limits.blocked_share_leave,
+            ),
+            CameraFault.FROZEN: self._frozen.update(
+                entering=repeats >= limits.frozen_repeats,
+                leaving=repeats == 0,
+            ),
+        }
+        return CameraCondition(
+            faults=frozenset(fault for fault, holds in held.items() if holds),
+            median_level=median,
+            contrast=contrast,
+            over_exposed_share=over_exposed_share,
+            blocked_share=blocked_share,
+            repeats=repeats,
+        )
+
+    def _count_repeats(self, bgr: np.ndarray) -> int:
+        # 64 rows: in a frame of a real sensor some of their bytes change each time, and they cost 0.02 ms
+        rows = bgr[:: max(1, bgr.shape[0] // _FROZEN_ROWS)]
+        if self._frame_hw != bgr.shape[:2]:  # another camera mode, another stream
+            self._frame_hw = bgr.shape[:2]
+            self._frozen.clear()
+            self._repeats = 0
+        elif self._rows is not None and np.array_equal(rows, self._rows):
+            self._repeats += 1
+            return self._repeats
+        else:
+            self._repeats = 0
+        self._rows = rows.copy()
+        return self._repeats
+
+
+class _Latch:
+    """Holds a fault: it begins after `enter_frames` signs of it in a row, ends after `leave_frames` against it."""
+
+    def __init__(self, *, enter_frames: int, leave_frames: int) -> None:
+        self._enter_frames, self._leave_frames = enter_frames, leave_frames
+        self._holds = False
+        self._in_a_row = 0
+
+    def update(self, *, entering: bool, leaving: bool) -> bool:
+        sign, needed = (leaving, self._leave_frames) if self._holds else (entering, self._enter_frames)
+        self._in_a_row = self._in_a_row + 1 if sign else 0
+        if self._in_a_row >= needed:
+            self._holds = not self._holds
+            self._in_a_row = 0
+        return self._holds
+
+    def clear(self) -> None:
+        self._holds = False
+        self._in_a_row = 0
+
+
+def _grey_cells(bgr: np.ndarray) -> np.ndarray:
+    """(32, 64) float32: the frame, stretched, as means of 16 of its pixels each."""
+    height, width = _CELLS_HW
+    sample_wh = (width * _PIXELS_PER_CELL, height * _PIXELS_PER_CELL)
+    # nearest, then the mean: a tenth of the time that the mean over the whole frame takes
+    grey = cv2.cvtColor(cv2.resize(bgr, sample_wh, interpolation=cv2.INTER_NEAREST), cv2.COLOR_BGR2GRAY)
+    return cv2.resize(grey.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _plane_basis() -> np.ndarray:
+    """(64, 3) orthonormal: constant, horizontal and vertical slope over a tile."""
+    along = np.arange(_TILE_CELLS) - (_TILE_CELLS - 1) / 2
+    vertical, horizontal = np.meshgrid(along, along, indexing="ij")
+    basis = np.stack([np.ones(_TILE_CELLS**2), horizontal.ravel(), vertical.ravel()], axis=1)
+    return (basis / np.linalg.norm(basis, axis=0)).astype(np.float32)
+
+
+_PLANES = _plane_basis()
+
+
+def _share_without_texture(cells: np.ndarray, limits: HealthThresholds) -> float:
+    """Share of the tiles below the sky that ought to show texture and do not.
+
+    A tile is left out of the count where even a clean lens would show none: in the dark of a night scene, and where the
+    frame is saturated. Brightness that only changes evenly over a tile is no texture: dirt close to the lens does that.
+    """
+    height, width = (size // _TILE_CELLS for size in cells.shape)
+    tiles = cells.reshape(height, _TILE_CELLS, width, _TILE_CELLS).swapaxes(1, 2).reshape(height, width, -1)
+    daylit = np.quantile(tiles.mean(axis=2), 0.75) > limits.daylit_level
+    tiles = tiles[_SKY_TILE_ROWS:]
+    level = tiles.mean(axis=2)
+    variance = np.square(tiles).mean(axis=2) - np.square(tiles @ _PLANES).sum(axis=2) / _TILE_CELLS**2
+    flat = variance < limits.texture_level**2
+    ought_to_show = ((level > limits.lit_level) | daylit) & (level < limits.over_exposed_level)
+    return float(np.mean(flat & ought_to_show))

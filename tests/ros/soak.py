@@ -1,0 +1,68 @@
+"""Many frames through the node's callback; figures and memory as JSON: ``python -m tests.ros.soak``."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import re
+import tempfile
+import time
+from pathlib import Path
+
+from darkseg_ros.nodes.middleware import prepare_middleware
+from tests.bundles import write_tiny_bundle
+from tests.ros.driven_node import driven_node
+from tests.ros.probe import image, scene
+
+PICTURES = 50
+WARM_UP_SHARE = 0.2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--frames", type=int, required=True)
+    parser.add_argument("--period-ms", type=float, default=0.0, help="0: each frame when the one before is served")
+    options = parser.parse_args()
+    prepare_middleware()
+    pictures = [scene((number % 19, 200), seed=number) for number in range(PICTURES)]
+    started_s = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder, driven_node(write_tiny_bundle(Path(folder))) as driven:
+        warm_mb = 0.0
+        due_s = time.monotonic()
+        for number in range(options.frames):
+            if number == int(options.frames * WARM_UP_SHARE):
+                warm_mb = _own_memory_mb()
+            message = image(pictures[number % PICTURES], time.time_ns())
+            if options.period_ms:
+                driven.give_and_go_on(message)
+                due_s += options.period_ms / 1000
+                time.sleep(max(0.0, due_s - time.monotonic()))
+            else:
+                driven.give(message)
+        grown_mb = _own_memory_mb() - warm_mb
+        figures = driven.figures
+    print(
+        json.dumps(
+            {
+                "frames_in": figures.frames_in,
+                "frames_out": figures.frames_published,
+                "dropped": {reason.value: count for reason, count in figures.frames_dropped.items() if count},
+                "in_progress": figures.frames_in_progress,
+                "latency_p99_ms": figures.latency_p99_ms,
+                "grown_mb": grown_mb,
+                "seconds": time.monotonic() - started_s,
+            }
+        )
+    )
+
+
+def _own_memory_mb() -> float:
+    """Resident memory without the middleware's shared segment, whose pages count once they were touched."""
+    gc.collect()
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return sum(int(re.search(rf"{kind}:\s+(\d+) kB", status)[1]) for kind in ("RssAnon", "RssFile")) / 1000
+
+
+if __name__ == "__main__":
+    main()
