@@ -35,7 +35,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (SHARE, ["package.xml"]),
         (f"{SHARE}/launch", files_in("launch")),
-        (f"{SHARE}/config", files_in("config")),
+        *((f"{SHARE}/{folder}", files_in(folder)) for folder in ("config", "config/security")),
         *((f"{SHARE}/{bundle}", files_in(bundle)) for bundle in bundles()),
     ],
     install_requires=["setuptools"],
@@ -45,8 +45,11 @@ setup(
     entry_points={
         "console_scripts": [
             "darkseg = darkseg_ros.cli:main",
+            "build_plan = darkseg_ros.build_plan:main",
             "segmentation_node = darkseg_ros.nodes.segmentation_node:main",
             "overlay_node = darkseg_ros.nodes.overlay_node:main",
+            "evaluation_node = darkseg_ros.nodes.evaluation_node:main",
+            "day2night_node = darkseg_ros.nodes.day2night_node:main",
         ],
     },
 )

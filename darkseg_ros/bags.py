@@ -40,6 +40,9 @@ COMPRESSED_IMAGE_TYPE = "sensor_msgs/msg/CompressedImage"
 START_STAMP_NS = 1_700_000_000_000_000_000
 """Stamp of the first frame of a bag made from a video: fixed, so that the same video gives the same bag."""
 
+_PICTURE_NAMES = ("class_map", "confidence", "overlay")
+"""Last parts of topics on which the package's nodes publish images that no camera took."""
+
 _STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 _STORAGE_SUFFIXES = (".mcap", ".db3")
 
@@ -138,7 +141,7 @@ class BagReader:
         """The topic to take camera images from.
 
         Args:
-            name: its name; None takes the only topic with images, LABEL_TOPIC not counted.
+            name: its name; None takes the only one of `camera_topics`.
 
         Returns:
             A topic of type Image or CompressedImage that holds messages.
@@ -149,23 +152,30 @@ class BagReader:
         if name is not None:
             topic = self.topics.get(name)
             if topic is None:
-                raise BagError(f"{self.path} has no topic {name}; {self._contents()}")
+                raise BagError(f"{self.path} has no topic {name}; {self.contents()}")
             if topic.message_type not in (IMAGE_TYPE, COMPRESSED_IMAGE_TYPE) or topic.count == 0:
-                raise BagError(f"topic {name} of {self.path} holds no images; {self._contents()}")
+                raise BagError(f"topic {name} of {self.path} holds no images; {self.contents()}")
             return topic
-        image_topics = [
-            topic
-            for topic in self.topics.values()
-            if topic.message_type in (IMAGE_TYPE, COMPRESSED_IMAGE_TYPE) and topic.count and topic.name != LABEL_TOPIC
-        ]
-        if not image_topics:
-            raise BagError(f"{self.path} has no topic with camera images; {self._contents()}")
-        if len(image_topics) > 1:
+        candidates = self.camera_topics()
+        if not candidates:
+            raise BagError(f"{self.path} has no topic with camera images; {self.contents()}")
+        if len(candidates) > 1:
             raise BagError(
                 f"{self.path} has several topics with images, name the one to take: "
-                f"{', '.join(topic.name for topic in image_topics)}"
+                f"{', '.join(topic.name for topic in candidates)}"
             )
-        return image_topics[0]
+        return candidates[0]
+
+    def camera_topics(self) -> list[BagTopic]:
+        """Topics with images, but for LABEL_TOPIC and what the package's nodes publish for each image."""
+        return [
+            topic
+            for topic in self.topics.values()
+            if topic.message_type in (IMAGE_TYPE, COMPRESSED_IMAGE_TYPE)
+            and topic.count
+            and topic.name != LABEL_TOPIC
+            and topic.name.rpartition("/")[2] not in _PICTURE_NAMES
+        ]
 
     def messages(self, topics: Collection[str] | None = None) -> Iterator[BagMessage]:
         """Read messages in the order of their recording.
@@ -183,7 +193,7 @@ class BagReader:
             raise BagError(f"{self.path} is not open; use `with BagReader(path) as reader:`")
         wanted = set(self.topics if topics is None else topics)
         if unknown := wanted - set(self.topics):
-            raise BagError(f"{self.path} has no topic {', '.join(sorted(unknown))}; {self._contents()}")
+            raise BagError(f"{self.path} has no topic {', '.join(sorted(unknown))}; {self.contents()}")
         connections = [c for c in self._reader.connections if c.topic in wanted]
         if not connections:
             return
@@ -201,13 +211,17 @@ class BagReader:
         if missing > 0:
             raise self._damaged(f"{missing} recorded messages are missing")
 
+    def knows(self, message_type: str) -> bool:
+        """Whether messages of this type can be read and copied here: it is one of ROS 2's own."""
+        return message_type in self._typestore.fielddefs
+
     def deserialize(self, message: BagMessage) -> Any:
         """Turn a message into an object with the fields of its type; `data` fields are uint8 arrays.
 
         Raises:
             BagError: if the type is not one of ROS 2's own or the bytes do not make such a message.
         """
-        if message.message_type not in self._typestore.fielddefs:
+        if not self.knows(message.message_type):
             raise BagError(f"topic {message.topic} of {self.path} has type {message.message_type}, unknown here")
         try:
             return self._typestore.deserialize_cdr(message.data, message.message_type)
@@ -228,7 +242,8 @@ class BagReader:
                 )
             raise BagError(f"{self.path} is not a bag: it has no metadata.yaml; expected a rosbag2 folder")
 
-    def _contents(self) -> str:
+    def contents(self) -> str:
+        """Its topics with types and counts, as the end of a sentence."""
         if not self.topics:
             return "it is empty"
         rows = (f"{topic.name} ({topic.message_type}, {topic.count})" for topic in self.topics.values())
@@ -300,10 +315,21 @@ class BagWriter:
             self._writer = None
             shutil.rmtree(self._work_directory, ignore_errors=True)
 
+    def copy(self, message: BagMessage) -> None:
+        """Write a message of another bag as it is, recorded when it was recorded there."""
+        self._write_serialized(message.topic, message.message_type, message.data, log_stamp_ns=message.log_stamp_ns)
+
     def write_image(
-        self, topic: str, pixels: np.ndarray, *, stamp_ns: int, frame_id: str, encoding: str = "bgr8"
+        self,
+        topic: str,
+        pixels: np.ndarray,
+        *,
+        stamp_ns: int,
+        frame_id: str,
+        encoding: str = "bgr8",
+        log_stamp_ns: int | None = None,
     ) -> None:
-        """Write a sensor_msgs/Image, recorded at its own stamp.
+        """Write a sensor_msgs/Image.
 
         Args:
             topic: its topic.
@@ -311,10 +337,11 @@ class BagWriter:
             stamp_ns: stamp in nanoseconds since 1970.
             frame_id: the camera's frame.
             encoding: mono8, bgr8 or rgb8.
+            log_stamp_ns: when it is said to be recorded; at its own stamp unless given.
         """
         header = _header(stamp_ns, frame_id)
         message = fill_image(SimpleNamespace(), pixels, encoding=encoding, header=header)
-        self._write(topic, IMAGE_TYPE, message, stamp_ns=stamp_ns)
+        self._write(topic, IMAGE_TYPE, message, log_stamp_ns=stamp_ns if log_stamp_ns is None else log_stamp_ns)
 
     def write_compressed_image(
         self, topic: str, bgr: np.ndarray, *, stamp_ns: int, frame_id: str, quality: int = 90
@@ -330,9 +357,14 @@ class BagWriter:
         """
         header = _header(stamp_ns, frame_id)
         message = fill_compressed_image(SimpleNamespace(), bgr, header=header, quality=quality)
-        self._write(topic, COMPRESSED_IMAGE_TYPE, message, stamp_ns=stamp_ns)
+        self._write(topic, COMPRESSED_IMAGE_TYPE, message, log_stamp_ns=stamp_ns)
 
-    def _write(self, topic: str, message_type: str, message: SimpleNamespace, *, stamp_ns: int) -> None:
+    def _write(self, topic: str, message_type: str, message: SimpleNamespace, *, log_stamp_ns: int) -> None:
+        message.data = np.frombuffer(message.data, np.uint8)  # rosbags serialises no other kind of array
+        data = self._typestore.serialize_cdr(message, message_type)
+        self._write_serialized(topic, message_type, data, log_stamp_ns=log_stamp_ns)
+
+    def _write_serialized(self, topic: str, message_type: str, data: bytes | memoryview, *, log_stamp_ns: int) -> None:
         if self._writer is None:
             raise BagError(f"{self.path} is not open; use `with BagWriter(path) as writer:`")
         connection = self._connections.get(topic)
@@ -342,15 +374,14 @@ class BagWriter:
             )
         if connection.msgtype != message_type:
             raise BagError(f"topic {topic} of {self.path} has type {connection.msgtype}, got {message_type}")
-        message.data = np.frombuffer(message.data, np.uint8)  # rosbags serialises no other kind of array
-        data = self._typestore.serialize_cdr(message, message_type)
         try:
-            self._writer.write(connection, stamp_ns, data)
+            self._writer.write(connection, log_stamp_ns, data)
         except (OSError, sqlite3.Error) as error:
             raise self._not_written(error) from error
 
     def _not_written(self, error: Exception) -> BagError:
-        return BagError(f"{self.path} cannot be written: {error}; choose a folder with room and permission")
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        return BagError(f"{self.path} cannot be written: {reason}; choose a folder with room and permission")
 
 
 def is_bag(path: Path) -> bool:

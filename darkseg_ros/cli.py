@@ -6,22 +6,49 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
-from darkseg_ros.bags import write_bag_from_video
+from darkseg_ros.bag_evaluation import (
+    BagTopics,
+    evaluate_recorded,
+    evaluate_with_model,
+    find_topics,
+    sha256_of_bag,
+    sha256_of_files,
+)
+from darkseg_ros.bag_translation import translate_bag
+from darkseg_ros.bags import LABEL_TOPIC, write_bag_from_video
+from darkseg_ros.day_to_night import NIGHT_TOPIC, NightSettings, open_day_to_night
+from darkseg_ros.drive_evaluation import EvaluatedInput, EvaluationResult
 from darkseg_ros.engine import BACKENDS
 from darkseg_ros.errors import DarksegError, InputError
+from darkseg_ros.evaluation import UIOU_MIN_CONFIDENCE
+from darkseg_ros.evaluation_report import METRICS_FILE, REPORT_FILE, check_output, table_of, write_report
+from darkseg_ros.frames import image_files
 from darkseg_ros.installed_files import default_bundle
-from darkseg_ros.offline_evaluation import METRICS_FILE, evaluate_files, table_of, write_metrics
+from darkseg_ros.offline_evaluation import evaluate_files
 from darkseg_ros.offline_segmentation import segment_files
 from darkseg_ros.segmenter import Segmenter
+from darkseg_ros.thresholds import Threshold, judge
+from darkseg_ros.translator import TRANSLATOR_BACKENDS
+
+_THRESHOLD_MISSED = 3
+_WAIT_FOR_NODES_S = 120.0  # an engine may have to be built first
+_TOPIC_OPTIONS = ("label", "class-map", "image", "invalid")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status is 0, 1 for bad input, 2 for a bad command line, 130 after Ctrl-C."""
+    """Run the command.
+
+    Returns:
+        The exit status: 0, 1 for bad input, 2 for a bad command line, 3 when a figure of `evaluate` missed a
+        threshold, 130 after Ctrl-C.
+    """
     arguments = _parser().parse_args(argv)
     try:
-        arguments.run(arguments)
+        status: int = arguments.run(arguments) or 0
         sys.stdout.flush()
     except BrokenPipeError:
         # the reader, such as `head`, has seen enough; Python would complain once more at exit
@@ -32,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    return 0
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,17 +76,44 @@ def _parser() -> argparse.ArgumentParser:
     _add_model_options(segment)
     segment.set_defaults(run=_segment)
 
-    evaluate = commands.add_parser("evaluate", help="mIoU and other figures against label maps")
-    evaluate.add_argument("--images", type=Path, required=True, help="folder of images")
-    evaluate.add_argument(
-        "--labels",
-        type=Path,
-        required=True,
-        help="folder of label maps of the same stems (train ids, 255 = none)",
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="mIoU and other figures against label maps, with a report",
+        description="Score class maps against label maps: those that a bag holds, or those that a model makes of the "
+        "images of a bag or folder. Without class maps in the bag, or with --bundle, a model makes them. Writes "
+        f"{METRICS_FILE} and {REPORT_FILE}.",
+        epilog="Exit status: 0, 1 for bad input, 2 for a bad command line, 3 when a threshold was missed.",
     )
-    evaluate.add_argument("--out", type=Path, required=True, help=f"folder for {METRICS_FILE}")
+    evaluate.add_argument("bag", nargs="?", type=Path, help="rosbag2 bag with label maps, and class maps or images")
+    evaluate.add_argument("--images", type=Path, help="instead of a bag: folder of images")
+    evaluate.add_argument("--labels", type=Path, help="its label maps, of the same stems (train ids, 255 = none)")
+    evaluate.add_argument("--out", type=Path, required=True, help=f"folder for {METRICS_FILE} and {REPORT_FILE}")
+    evaluate.add_argument("--label-topic", help=f"default: {LABEL_TOPIC}")
+    evaluate.add_argument("--class-map-topic", help="default: the bag's only topic …/class_map")
+    evaluate.add_argument("--image-topic", help="default: the bag's only camera topic")
+    evaluate.add_argument("--invalid-topic", help="masks of indiscernible pixels (0 = clear), for the UIoU")
+    bounds: tuple[tuple[str, Literal["at least", "at most"], str], ...] = (
+        ("--at-least", "at least", "miou_present=0.2"),
+        ("--at-most", "at most", "latency_p99_ms=50"),
+    )
+    for option, bound, example in bounds:
+        evaluate.add_argument(
+            option,
+            dest="thresholds",
+            action="append",
+            type=partial(_threshold, bound),
+            metavar="FIGURE=LIMIT",
+            help=f"a threshold on a figure of {METRICS_FILE}, such as {example}; may be repeated",
+        )
+    evaluate.add_argument(
+        "--invalid-below",
+        type=_share,
+        default=UIOU_MIN_CONFIDENCE,
+        metavar="CONFIDENCE",
+        help=f"UIoU takes predictions of less confidence for invalid, 0…1; default: {UIOU_MIN_CONFIDENCE}",
+    )
     _add_model_options(evaluate)
-    evaluate.set_defaults(run=_evaluate)
+    evaluate.set_defaults(run=partial(_evaluate, evaluate))
 
     bag = commands.add_parser("bag", help="make and play rosbag2 bags")
     bag_commands = bag.add_subparsers(required=True, metavar="COMMAND")
@@ -73,20 +127,79 @@ def _parser() -> argparse.ArgumentParser:
     from_video.add_argument("--rate-hz", type=_positive, help="default: the video's own")
     from_video.set_defaults(run=_bag_from_video)
 
+    to_night = bag_commands.add_parser(
+        "to-night",
+        help="add a night frame for each day frame of a bag",
+        description=f"Copy a bag and add night frames on {NIGHT_TOPIC}, with the stamps of the day frames.",
+    )
+    to_night.add_argument("bag", type=Path)
+    to_night.add_argument("--out", type=Path, required=True, help="the bag, a folder that does not exist yet")
+    to_night.add_argument("--topic", help="image topic of a bag that has several")
+    to_night.add_argument("--bundle", type=Path, help="translator's bundle; without one, light is made up by --seed")
+    to_night.add_argument(
+        "--backend", choices=TRANSLATOR_BACKENDS, default="auto", help="inference library of the bundle"
+    )
+    to_night.add_argument("--seed", type=_seed, help="without a bundle: another seed is another street; default: 0")
+    to_night.add_argument("--night-images", type=Path, help="without a bundle: folder of images to take the light of")
+    to_night.set_defaults(run=partial(_bag_to_night, to_night))
+
     play = bag_commands.add_parser("play", help="publish a bag's messages as they were recorded")
     play.add_argument("bag", type=Path)
     play.add_argument("--rate", type=_positive, default=1.0, help="1 = as recorded, 2 = twice as fast")
     play.add_argument("--loop", action="store_true", help="start again at the end, until Ctrl-C")
     play.add_argument("--clock", action="store_true", help="publish /clock for nodes with use_sim_time")
+    play.add_argument("--topic", action="append", help="play this topic only; may be repeated")
+    play.add_argument(
+        "--wait-for",
+        action="append",
+        type=_node_name,
+        default=[],
+        metavar="NODE",
+        help=f"start once /NODE subscribes to a topic of the bag, within {_WAIT_FOR_NODES_S:g} s; may be repeated",
+    )
     play.set_defaults(run=_bag_play)
     return parser
 
 
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}") from None
+
+
 def _positive(text: str) -> float:
-    number = float(text)
+    number = _number(text)
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
     return number
+
+
+def _share(text: str) -> float:
+    number = _number(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number within 0…1, got {text}")
+    return number
+
+
+def _threshold(bound: Literal["at least", "at most"], text: str) -> Threshold:
+    figure, equals, limit = text.rpartition("=")
+    try:
+        if not equals:
+            raise ValueError(f"expected FIGURE=LIMIT such as miou_present=0.2, got {text!r}")
+        return Threshold(figure.strip(), bound, _number(limit))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text!r}")
+    return int(text)
+
+
+def _node_name(text: str) -> str:
+    return f"/{text.strip('/')}"
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -114,14 +227,81 @@ def _segment(arguments: argparse.Namespace) -> None:
     print(f"{segmented.frames} class maps in {folders}, by {segmenter.bundle.name} on {segmenter.engine.name}")
 
 
-def _evaluate(arguments: argparse.Namespace) -> None:
+def _evaluate(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    _check_evaluate_options(parser, arguments)
+    check_output(arguments.out)
+    result, evaluated = _evaluate_bag(arguments) if arguments.bag else _evaluate_folder(arguments)
+    thresholds = judge(result, arguments.thresholds or ())
+    write_report(result, evaluated, thresholds=thresholds, out=arguments.out)
+    print(evaluated.comparison)
+    print("\n".join(table_of(result, thresholds)))
+    print(f"report: {arguments.out / REPORT_FILE}")
+    return 0 if all(threshold.passed for threshold in thresholds) else _THRESHOLD_MISSED
+
+
+def _check_evaluate_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    topics = {f"--{name}-topic": getattr(arguments, f"{name}_topic".replace("-", "_")) for name in _TOPIC_OPTIONS}
+    if arguments.bag is None:
+        if arguments.images is None or arguments.labels is None:
+            parser.error("name a bag, or a folder of images with --images and its label maps with --labels")
+        if given := [option for option, topic in topics.items() if topic is not None]:
+            parser.error(f"{', '.join(given)} belong to a bag, not to --images")
+    elif arguments.images is not None or arguments.labels is not None:
+        parser.error("name either a bag or --images and --labels, not both")
+    elif arguments.bundle is not None and arguments.class_map_topic is not None:
+        parser.error("--bundle makes new class maps, --class-map-topic takes those of the bag; give one of them")
+
+
+def _evaluate_folder(arguments: argparse.Namespace) -> tuple[EvaluationResult, EvaluatedInput]:
     segmenter = _open_segmenter(arguments)
     try:
-        metrics = evaluate_files(segmenter, images=arguments.images, labels=arguments.labels)
+        result = evaluate_files(
+            segmenter,
+            images=arguments.images,
+            labels=arguments.labels,
+            uiou_min_confidence=arguments.invalid_below,
+        )
     finally:
         segmenter.close()
-    write_metrics(metrics, arguments.out / METRICS_FILE, bundle=segmenter.bundle.name, engine=segmenter.engine.name)
-    print("\n".join(table_of(metrics)))
+    evaluated = EvaluatedInput(
+        name=arguments.images.resolve().name,
+        comparison=f"Class maps of the images of {arguments.images} against the label maps of {arguments.labels}.",
+        sha256=sha256_of_files([*image_files(arguments.images), *image_files(arguments.labels)]),
+        bundle=segmenter.bundle.name,
+        backend=segmenter.engine.name,
+    )
+    return result, evaluated
+
+
+def _evaluate_bag(arguments: argparse.Namespace) -> tuple[EvaluationResult, EvaluatedInput]:
+    wanted = BagTopics(
+        image=arguments.image_topic,
+        label=arguments.label_topic or LABEL_TOPIC,
+        class_map=arguments.class_map_topic,
+        invalid=arguments.invalid_topic,
+    )
+    bag: Path = arguments.bag
+    name = bag.resolve().name
+    topics = find_topics(bag, wanted, recorded=arguments.bundle is None)
+    bundle = backend = None
+    if "class_map" in topics:
+        result = evaluate_recorded(bag, topics, uiou_min_confidence=arguments.invalid_below)
+        maps = f"Class maps of {topics['class_map'].name}, as recorded in {name},"
+    else:
+        segmenter = _open_segmenter(arguments)
+        try:
+            result = evaluate_with_model(bag, topics, segmenter, uiou_min_confidence=arguments.invalid_below)
+        finally:
+            segmenter.close()
+        maps = f"Class maps made of {topics['image'].name} of {name}"
+        bundle, backend = segmenter.bundle.name, segmenter.engine.name
+    return result, EvaluatedInput(
+        name=name,
+        comparison=f"{maps} against the label maps of {topics['label_map'].name}.",
+        sha256=sha256_of_bag(bag),
+        bundle=bundle,
+        backend=backend,
+    )
 
 
 def _bag_from_video(arguments: argparse.Namespace) -> None:
@@ -136,6 +316,26 @@ def _bag_from_video(arguments: argparse.Namespace) -> None:
     print(f"{frames} frames in {arguments.out}")
 
 
+def _bag_to_night(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    if arguments.bundle is not None and (arguments.seed is not None or arguments.night_images is not None):
+        parser.error("--seed and --night-images make up the light, --bundle translates; give one or the other")
+    settings = NightSettings(
+        bundle=arguments.bundle,
+        backend=arguments.backend,
+        seed=arguments.seed or 0,
+        night_images=arguments.night_images,
+    )
+    day_to_night = open_day_to_night(settings)
+    try:
+        translated = translate_bag(arguments.bag, arguments.out, day_to_night=day_to_night, topic=arguments.topic)
+    finally:
+        day_to_night.close()
+    print(f"{translated.frames} night frames on {NIGHT_TOPIC} in {arguments.out}, by {day_to_night.name}")
+    if translated.skipped_topics:
+        topics = ", ".join(translated.skipped_topics)
+        print(f"not copied, as their types are none of ROS 2's own: {topics}", file=sys.stderr)
+
+
 def _bag_play(arguments: argparse.Namespace) -> None:
     try:
         from darkseg_ros.nodes.bag_player import play_bag
@@ -144,7 +344,15 @@ def _bag_play(arguments: argparse.Namespace) -> None:
             f"playing a bag needs ROS 2 ({error}); source a ROS 2 installation, or use the environment that "
             "`make demo` sets up: .venv/bin/darkseg"
         ) from error
-    report = play_bag(arguments.bag, rate=arguments.rate, loop=arguments.loop, publish_clock=arguments.clock)
+    report = play_bag(
+        arguments.bag,
+        rate=arguments.rate,
+        loop=arguments.loop,
+        topics=arguments.topic,
+        publish_clock=arguments.clock,
+        wait_for_subscribers=_WAIT_FOR_NODES_S if arguments.wait_for else 0.0,
+        wait_for_nodes=arguments.wait_for,
+    )
     print(f"{report.messages} messages in {report.seconds:.1f} s")
     if report.skipped_topics:
         topics = ", ".join(report.skipped_topics)

@@ -50,6 +50,7 @@ from darkseg_ros.evaluation import Evaluation
 from darkseg_ros.image_messages import bgr_from_compressed_image, bgr_from_image, label_map_from_image
 from darkseg_ros.installed_files import default_bundle
 from darkseg_ros.overlay import color_class_map, draw_overlay
+from darkseg_ros.stamps import stamp_ns_of
 from darkseg_ros.synthetic_drive import SyntheticDrive
 from darkseg_ros.video_writer import VideoWriter
 from darkseg_ros.videos import frame_time_ns
@@ -258,12 +259,8 @@ def _open_drive(name: str, bag: Path, *, topic: str | None) -> Drive:
         topic=image_topic.name,
         compressed=image_topic.message_type == COMPRESSED_IMAGE_TYPE,
         has_labels=labels is not None and labels.count > 0 and labels.name != image_topic.name,
-        frames=tuple(InputFrame(_stamp_ns(header), header.frame_id) for header in headers),
+        frames=tuple(InputFrame(stamp_ns_of(header), header.frame_id) for header in headers),
     )
-
-
-def _stamp_ns(header: Any) -> int:
-    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
 
 
 # --- playing it
@@ -604,7 +601,7 @@ def _label_maps_of(drive: Drive) -> Iterator[tuple[int, np.ndarray | None]]:
         for recorded in reader.messages([LABEL_TOPIC]):
             message = reader.deserialize(recorded)
             try:
-                yield _stamp_ns(message.header), label_map_from_image(message)
+                yield stamp_ns_of(message.header), label_map_from_image(message)
             except ImageMessageError as error:
                 raise InputError(f"{LABEL_TOPIC} of {drive.bag} holds no label maps: {error}") from error
 

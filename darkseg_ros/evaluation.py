@@ -11,8 +11,17 @@ from darkseg_ros.classes import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES
 UNLABELLED_COLUMN = NUM_CLASSES
 """Column of the confusion matrix that counts labelled pixels predicted as unlabelled (255)."""
 
+UIOU_MIN_CONFIDENCE = 0.5
+"""Predictions of less confidence count as invalid in `Metrics.uiou` unless told otherwise."""
+
+FLICKER_GAP_MAX_NS = 500_000_000
+"""Class maps further apart are no consecutive frames: they differ since the scene does."""
+
 _ECE_BINS = 15
+_CONFIDENCE_LEVELS = 256
 _BOOTSTRAP_ROUNDS = 1000
+_BLOCKS_MAX = 1024
+_CURVE_MIN_CONFIDENCES = tuple(round(0.05 * step, 2) for step in range(20))
 
 
 def confusion_matrix(label_map: np.ndarray, class_map: np.ndarray) -> np.ndarray:
@@ -33,7 +42,7 @@ def confusion_matrix(label_map: np.ndarray, class_map: np.ndarray) -> np.ndarray
             f"the label map is {label_map.shape}, the class map {class_map.shape}; bring both to the same geometry"
         )
     for name, values in (("label map", label_map), ("class map", class_map)):
-        unknown = np.setdiff1d(np.unique(values), [*range(NUM_CLASSES), IGNORE_INDEX])
+        unknown = values[(values >= NUM_CLASSES) & (values != IGNORE_INDEX)]
         if unknown.size:
             raise ValueError(
                 f"the {name} holds the value {unknown[0]}; expected train ids 0…{NUM_CLASSES - 1} or {IGNORE_INDEX} "
@@ -134,6 +143,141 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class UiouPoint:
+    """The uncertainty-aware IoU at one threshold.
+
+    Attributes:
+        min_confidence: predictions below count as invalid, 0…1.
+        uiou: mean over the classes in the ground truth.
+        invalid_share: share of the labelled pixels whose prediction is invalid.
+    """
+
+    min_confidence: float
+    uiou: float
+    invalid_share: float
+
+
+class Invalidation:
+    """Pixels by ground truth, prediction and confidence: what withholding uncertain predictions would change.
+
+    A prediction is invalid where its confidence is below a threshold θ, or where it is unlabelled (255). Over the
+    pixels with a class c in the label map:
+
+        uiou[c] = (TP + TI) / (TP + TI + FP + FN + FI)
+
+    TI (true invalid) are pixels of class c predicted invalid where the annotator could not make out the class by the
+    image alone either, FI (false invalid) those predicted invalid where the annotator could. TP, FP and FN count the
+    valid predictions, in both kinds of region: an annotator's doubt does not make a right answer wrong. With θ = 0,
+    and no pixel unlabelled, this is the IoU.
+
+    Source: Sakaridis et al., ICCV 2019 (arXiv 1901.05946), section 4; the same, TPAMI 2020 (arXiv 2005.14553).
+    Differs: the invalid regions come as a mask of their own, as in Dark Zurich, beside a label map that holds a class
+    there; without a mask no pixel is invalid in truth, so TI = 0. Pixels of value 255 in the label map have no class
+    that they could count for, and are left out as everywhere else. θ is on the scale of the confidence, 0…1, in
+    steps of 1/255.
+    """
+
+    def __init__(self) -> None:
+        # [annotator's doubt, ground truth, prediction, confidence]
+        self._pixels = np.zeros((2, NUM_CLASSES, NUM_CLASSES + 1, _CONFIDENCE_LEVELS), np.int64)
+
+    def add(
+        self,
+        label_map: np.ndarray,
+        class_map: np.ndarray,
+        confidence: np.ndarray,
+        *,
+        invalid_mask: np.ndarray | None = None,
+    ) -> None:
+        """Add the labelled pixels of one image.
+
+        Args:
+            label_map: (H, W) uint8 train ids, 255 = no ground truth.
+            class_map: (H, W) uint8 train ids, 255 = unlabelled.
+            confidence: (H, W) uint8, 255 = certain.
+            invalid_mask: (H, W) bool, where the annotator was in doubt; None for nowhere.
+        """
+        labelled = label_map != IGNORE_INDEX
+        cells = np.zeros(np.count_nonzero(labelled), np.int64)
+        if invalid_mask is not None:
+            cells += invalid_mask[labelled]
+        for values, count in (
+            (label_map[labelled], NUM_CLASSES),
+            (np.minimum(class_map[labelled], UNLABELLED_COLUMN), NUM_CLASSES + 1),
+            (confidence[labelled], _CONFIDENCE_LEVELS),
+        ):
+            cells *= count
+            cells += values
+        self._pixels += np.bincount(cells, minlength=self._pixels.size).reshape(self._pixels.shape)
+
+    @property
+    def has_pixels(self) -> bool:
+        """Whether a labelled pixel was added."""
+        return bool(self._pixels.any())
+
+    def uiou_per_class(self, min_confidence: float) -> np.ndarray:
+        """The uncertainty-aware IoU of each class; (19,) float64, NaN where the ground truth lacks the class."""
+        valid, invalid = self._split(min_confidence)
+        hits = np.diagonal(valid).astype(np.float64)
+        false_alarms = valid.sum(0) - hits
+        pixels = self._pixels.sum((0, 2, 3))  # = TP + FN + TI + FI
+        shares = (hits + invalid[1]) / np.maximum(pixels + false_alarms, 1)
+        return np.where(pixels > 0, shares, np.nan)
+
+    def at(self, min_confidence: float) -> UiouPoint:
+        """Mean and share of invalid predictions at one threshold, 0…1; NaN without labelled pixels."""
+        shares = self.uiou_per_class(min_confidence)
+        _, invalid = self._split(min_confidence)
+        return UiouPoint(
+            min_confidence=min_confidence,
+            uiou=float(_mean_where(shares, ~np.isnan(shares))),
+            invalid_share=_ratio(float(invalid.sum()), float(self._pixels.sum())),
+        )
+
+    def _split(self, min_confidence: float) -> tuple[np.ndarray, np.ndarray]:
+        """Valid predictions, (19, 19), and invalid ones by annotator's doubt and class, (2, 19)."""
+        confident = np.arange(_CONFIDENCE_LEVELS) >= min_confidence * 255  # as Segmenter's min_confidence
+        valid = self._pixels[:, :, :NUM_CLASSES, confident].sum(-1)
+        return valid.sum(0), self._pixels.sum((2, 3)) - valid.sum(2)
+
+
+class Flicker:
+    """Temporal inconsistency: the share of pixels whose class changes from one frame to the next.
+
+    Frames are consecutive when the second is stamped after the first, by at most FLICKER_GAP_MAX_NS, and has its
+    size. A change to or from unlabelled (255) counts: the driver sees it. Without label maps motion counts too; with
+    them only pixels of one and the same class in both frames' label maps are compared, so what is left is the
+    model's fault but for motion within a class.
+
+    Differs: measures of temporal consistency that warp by optical flow (Varghese et al., CVPR Workshops 2020) need
+    a flow network and its errors; the label maps say the same where there are some.
+    """
+
+    def __init__(self) -> None:
+        self._changed = 0
+        self._compared = 0
+        self._last: tuple[int, np.ndarray, np.ndarray | None] | None = None
+
+    def add(self, stamp_ns: int, class_map: np.ndarray, label_map: np.ndarray | None = None) -> None:
+        """Add the next frame; label maps come with all frames or with none."""
+        last, self._last = self._last, (stamp_ns, class_map, label_map)
+        if last is None or not 0 < stamp_ns - last[0] <= FLICKER_GAP_MAX_NS or last[1].shape != class_map.shape:
+            return
+        changed = class_map != last[1]
+        if label_map is None or last[2] is None:
+            self._compared += changed.size
+        else:
+            steady = (label_map == last[2]) & (label_map != IGNORE_INDEX)
+            self._compared += int(np.count_nonzero(steady))
+            changed &= steady
+        self._changed += int(np.count_nonzero(changed))
+
+    def share(self) -> float | None:
+        """Changed pixels of all compared ones, 0…1; None where no two frames were consecutive."""
+        return self._changed / self._compared if self._compared else None
+
+
+@dataclass(frozen=True)
 class Metrics:
     """The content of metrics.json.
 
@@ -145,8 +289,11 @@ class Metrics:
         fwiou: frequency-weighted IoU.
         iou: IoU of each class by name; None where the class does not occur.
         images: how many images.
-        ci95: 95 % bootstrap interval over images of ``miou`` and ``miou_present``.
-        ece: expected calibration error; None where no confidence was given.
+        ci95: 95 % bootstrap interval over images of each mean and accuracy by name; empty where not asked for.
+        ece: expected calibration error; None where no confidence was given, as in all that follow.
+        uiou: uncertainty-aware IoU (see `Invalidation`), mean over classes in the ground truth.
+        uiou_min_confidence: the threshold it belongs to.
+        uiou_curve: the same at thresholds of 0…0.95.
     """
 
     miou: float
@@ -158,38 +305,99 @@ class Metrics:
     images: int
     ci95: dict[str, tuple[float, float]]
     ece: float | None
+    uiou: float | None = None
+    uiou_min_confidence: float | None = None
+    uiou_curve: tuple[UiouPoint, ...] = ()
 
 
 class Evaluation:
-    """Collects images one by one and turns them into `Metrics`."""
+    """Collects images one by one and turns them into `Metrics`, in bounded memory.
 
-    def __init__(self) -> None:
-        self._confusions: list[np.ndarray] = []
+    Args:
+        uiou_min_confidence: 0…1, the threshold of `Metrics.uiou`.
+    """
+
+    def __init__(self, *, uiou_min_confidence: float = UIOU_MIN_CONFIDENCE) -> None:
+        self._images = 0
+        # one matrix a block of consecutive images: a block is one image until there are too many of them
+        self._blocks: list[np.ndarray] = []
+        self._images_in_block = 1
+        self._images_in_last_block = 1
         self._calibration = Calibration()
+        self._invalidation = Invalidation()
+        self._uiou_min_confidence = uiou_min_confidence
 
-    def add(self, label_map: np.ndarray, class_map: np.ndarray, confidence: np.ndarray | None = None) -> None:
-        """Add one image; arguments as in `confusion_matrix` and `Calibration.add`."""
-        self._confusions.append(confusion_matrix(label_map, class_map))
+    def add(
+        self,
+        label_map: np.ndarray,
+        class_map: np.ndarray,
+        confidence: np.ndarray | None = None,
+        *,
+        invalid_mask: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Add one image.
+
+        Args:
+            label_map: as in `confusion_matrix`.
+            class_map: as in `confusion_matrix`.
+            confidence: (H, W) uint8, 255 = certain.
+            invalid_mask: (H, W) bool, see `Invalidation`; without confidence it has no effect.
+
+        Returns:
+            The image's confusion matrix.
+
+        Raises:
+            ValueError: as `confusion_matrix`, or if confidence or mask have another size; nothing is added then.
+        """
+        confusion = confusion_matrix(label_map, class_map)
+        for name, values in (("confidence", confidence), ("invalid mask", invalid_mask)):
+            if values is not None and values.shape != label_map.shape:
+                raise ValueError(f"the {name} is {values.shape}, the label map {label_map.shape}; sizes must agree")
+        self._add_to_blocks(confusion)
         if confidence is not None:
             self._calibration.add(label_map, class_map, confidence)
+            self._invalidation.add(label_map, class_map, confidence, invalid_mask=invalid_mask)
+        return confusion
+
+    def _add_to_blocks(self, confusion: np.ndarray) -> None:
+        self._images += 1
+        if self._blocks and self._images_in_last_block < self._images_in_block:
+            self._blocks[-1] = self._blocks[-1] + confusion
+            self._images_in_last_block += 1
+            return
+        if len(self._blocks) == _BLOCKS_MAX:
+            self._blocks = [first + second for first, second in zip(self._blocks[::2], self._blocks[1::2], strict=True)]
+            self._images_in_block *= 2
+        self._blocks.append(confusion)
+        self._images_in_last_block = 1
+
+    @property
+    def images(self) -> int:
+        """How many were added."""
+        return self._images
 
     @property
     def confusion(self) -> np.ndarray:
         """(19, 20) int64, summed over all images."""
-        return np.asarray(np.sum(self._confusions, axis=0, dtype=np.int64))
+        return np.asarray(np.sum(self._blocks, axis=0, dtype=np.int64))
 
-    def metrics(self) -> Metrics:
+    def metrics(self, *, intervals: bool = True) -> Metrics:
         """The figures over all images.
+
+        Args:
+            intervals: also draw the bootstrap intervals, which takes tens of milliseconds. Above 1024 images they
+                are drawn over blocks of consecutive images.
 
         Raises:
             ValueError: if no image, or no labelled pixel, was added.
         """
-        if not self._confusions:
+        if not self._images:
             raise ValueError("no image was evaluated; add at least one")
         confusion = self.confusion
         if not confusion.any():
             raise ValueError("no pixel has ground truth (all are 255); check the label maps")
         iou = iou_per_class(confusion)
+        has_confidence = self._invalidation.has_pixels
         return Metrics(
             miou=float(mean_iou(confusion)),
             miou_present=float(mean_iou_of_present(confusion)),
@@ -197,14 +405,17 @@ class Evaluation:
             class_accuracy=class_accuracy(confusion),
             fwiou=frequency_weighted_iou(confusion),
             iou={name: None if np.isnan(value) else float(value) for name, value in zip(CLASS_NAMES, iou, strict=True)},
-            images=len(self._confusions),
-            ci95=bootstrap_intervals(np.stack(self._confusions)),
-            ece=self._calibration.expected_calibration_error() if self._calibration.pixels.any() else None,
+            images=self._images,
+            ci95=bootstrap_intervals(np.stack(self._blocks)) if intervals else {},
+            ece=self._calibration.expected_calibration_error() if has_confidence else None,
+            uiou=self._invalidation.at(self._uiou_min_confidence).uiou if has_confidence else None,
+            uiou_min_confidence=self._uiou_min_confidence if has_confidence else None,
+            uiou_curve=tuple(map(self._invalidation.at, _CURVE_MIN_CONFIDENCES)) if has_confidence else (),
         )
 
 
 def bootstrap_intervals(confusions: np.ndarray, *, seed: int = 0) -> dict[str, tuple[float, float]]:
-    """95 % percentile intervals of the mean IoUs, resampling whole images with replacement.
+    """95 % percentile intervals of the means and accuracies, resampling whole images with replacement.
 
     Args:
         confusions: (N, 19, 20) one matrix an image.
@@ -220,9 +431,19 @@ def bootstrap_intervals(confusions: np.ndarray, *, seed: int = 0) -> dict[str, t
     return {
         "miou": _percentile_interval(mean_iou(resampled)),
         "miou_present": _percentile_interval(mean_iou_of_present(resampled)),
+        "pixel_accuracy": _percentile_interval(np.array([pixel_accuracy(one) for one in resampled])),
+        "class_accuracy": _percentile_interval(np.array([class_accuracy(one) for one in resampled])),
+        "fwiou": _percentile_interval(np.array([frequency_weighted_iou(one) for one in resampled])),
     }
 
 
 def _percentile_interval(values: np.ndarray) -> tuple[float, float]:
     low, high = np.nanpercentile(values, [2.5, 97.5])
     return float(low), float(high)
+
+
+ABSENT_CLASSES = (
+    "a class in neither label maps nor class maps has no iou and counts in no mean; miou counts a class in either, "
+    "miou_present, class_accuracy and fwiou only classes in label maps"
+)
+"""The convention for absent classes, for pages and files that show `Metrics`."""

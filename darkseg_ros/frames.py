@@ -13,6 +13,7 @@ import numpy as np
 from darkseg_ros.bags import COMPRESSED_IMAGE_TYPE, FRAME_ID, BagReader, is_bag
 from darkseg_ros.errors import BagError, ImageMessageError, InputError
 from darkseg_ros.image_messages import bgr_from_compressed_image, bgr_from_image, bgr_from_jpeg_or_png
+from darkseg_ros.stamps import stamp_ns_of
 from darkseg_ros.videos import frame_time_ns, open_video
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
@@ -169,10 +170,9 @@ def _open_bag(path: Path, topic_name: str | None) -> FrameSource:
                     bgr = decode(message)
                 except ImageMessageError as error:
                     raise BagError(f"message {index} of topic {topic.name} in {path}: {error}") from error
-                stamp = message.header.stamp
                 yield Frame(
                     bgr,
-                    stamp_ns=stamp.sec * 1_000_000_000 + stamp.nanosec,
+                    stamp_ns=stamp_ns_of(message.header),
                     frame_id=message.header.frame_id,
                     name=f"{path.stem}_{index:06d}",
                 )

@@ -74,6 +74,10 @@ _CHANNELS_WRITTEN = {"mono8": 1, "bgr8": 3, "rgb8": 3}
 
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
+_JPEG_SCAN = b"\xff\xda"
+_JPEG_SCANS_MAX = 64
+"""Encoders write up to a dozen scans. Each costs a pass over the whole image; a thousand fit into a few kilobytes."""
+
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"
 
@@ -142,7 +146,8 @@ def bgr_from_compressed_image(message: Any) -> np.ndarray:
 
     Raises:
         ImageMessageError: if a field is missing or of a wrong type, or the content is neither JPEG nor PNG,
-            is cut off, cannot be decoded, declares more than MAX_IMAGE_BYTES, or is depth or a colour mosaic.
+            is cut off, cannot be decoded, declares more than MAX_IMAGE_BYTES or two sizes, is a JPEG of more than
+            64 scans, or is depth or a colour mosaic.
             JPEG has no checksum: damage inside a complete stream may pass.
 
     Source: the format strings of compressed_image_transport (ROS 2 Jazzy).
@@ -349,7 +354,7 @@ def _pixels(message: Any, name: str, encoding: _Encoding) -> np.ndarray:
 
 
 def _jpeg_hw(content: bytes) -> tuple[int, int]:
-    """The declared size, after making sure that the stream reaches its end marker.
+    """The declared size, after making sure that the stream reaches its end marker and has few scans.
 
     Source: ITU-T T.81, annex B.
     """
@@ -365,6 +370,8 @@ def _jpeg_hw(content: bytes) -> tuple[int, int]:
             continue
         length = int.from_bytes(content[position + 2 : position + 4], "big")
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
+            if size_hw is not None:
+                break  # two sizes: the decoder might take the one that was not checked
             frame = content[position + 5 : position + 9]
             size_hw = int.from_bytes(frame[:2], "big"), int.from_bytes(frame[2:], "big")
         position += 2 + length
@@ -372,6 +379,11 @@ def _jpeg_hw(content: bytes) -> tuple[int, int]:
             # decoders may fill a missing rest with grey and report success; no pixel data hold this marker
             if size_hw is None or content.rfind(_JPEG_END, position) < 0:
                 break
+            scans = 1 + content.count(_JPEG_SCAN, position)
+            if scans > _JPEG_SCANS_MAX:
+                raise ImageMessageError(
+                    f"the JPEG has {scans} scans, expected at most {_JPEG_SCANS_MAX}; check the publisher"
+                )
             return size_hw
     raise ImageMessageError(f"the JPEG of {len(content)} bytes is cut off or corrupt; check the camera and its link")
 

@@ -18,6 +18,13 @@ from launch import LaunchContext, LaunchDescription
 _FROM_PARAMS_FILE = ""
 """Default of the arguments that, unless given, leave a parameter to the file."""
 
+_SWITCH = ["true", "false", "True", "False"]
+"""What an argument that turns something on or off takes: anything else would silently be off."""
+
+_TRANSPORTS = [_FROM_PARAMS_FILE, "raw", "compressed"]
+
+_RESPAWN_DELAY_S = 1.0
+
 
 def _nodes(context: LaunchContext) -> list[Node]:
     def given(*names: str) -> dict[str, Any]:
@@ -29,6 +36,7 @@ def _nodes(context: LaunchContext) -> list[Node]:
     params_file = LaunchConfiguration("params_file")
     use_sim_time = {"use_sim_time": LaunchConfiguration("use_sim_time").perform(context).lower() == "true"}
     log_level = ["--ros-args", "--log-level", LaunchConfiguration("log_level")]
+    respawn = LaunchConfiguration("respawn").perform(context).lower() == "true"
     image_remappings = [("image", image), ("image/compressed", f"{image}/compressed")]
     return [
         Node(
@@ -40,6 +48,8 @@ def _nodes(context: LaunchContext) -> list[Node]:
             remappings=image_remappings,
             arguments=log_level,
             output="screen",
+            respawn=respawn,
+            respawn_delay=_RESPAWN_DELAY_S,
         ),
         Node(
             package="darkseg_ros",
@@ -50,6 +60,8 @@ def _nodes(context: LaunchContext) -> list[Node]:
             remappings=[*image_remappings, ("class_map", "segmentation_node/class_map")],
             arguments=log_level,
             output="screen",
+            respawn=respawn,
+            respawn_delay=_RESPAWN_DELAY_S,
             condition=IfCondition(LaunchConfiguration("overlay")),
         ),
     ]
@@ -64,7 +76,9 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "params_file", default_value=shipped_parameters, description="YAML file of parameters"
             ),
-            DeclareLaunchArgument("use_sim_time", default_value="false", description="take the time from /clock"),
+            DeclareLaunchArgument(
+                "use_sim_time", default_value="false", choices=_SWITCH, description="take the time from /clock"
+            ),
             DeclareLaunchArgument(
                 "image",
                 default_value="image",
@@ -73,6 +87,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "transport",
                 default_value=_FROM_PARAMS_FILE,
+                choices=_TRANSPORTS,
                 description="raw or compressed; empty: as the file says",
             ),
             DeclareLaunchArgument(
@@ -85,7 +100,15 @@ def generate_launch_description() -> LaunchDescription:
                 default_value=_FROM_PARAMS_FILE,
                 description="inference library; empty: as the file says",
             ),
-            DeclareLaunchArgument("overlay", default_value="true", description="start overlay_node as well"),
+            DeclareLaunchArgument(
+                "overlay", default_value="true", choices=_SWITCH, description="start overlay_node as well"
+            ),
+            DeclareLaunchArgument(
+                "respawn",
+                default_value="true",
+                choices=_SWITCH,
+                description="start a node again that ended or was killed",
+            ),
             DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error"),
             OpaqueFunction(function=_nodes),
         ]

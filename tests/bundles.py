@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from darkseg_ros.bundle import Golden
 from darkseg_ros.classes import NUM_CLASSES
-from engines.bundle_writer import BundleContent, write_bundle
+from engines.bundle_writer import BundleContent, TranslatorContent, write_bundle, write_translator_bundle
 
 _OPSET = [helper.make_opsetid("", 20)]
 
@@ -117,3 +117,33 @@ def _finish_weights() -> list:
         numpy_helper.from_array(np.array([1], np.int64), "class_axis"),
         numpy_helper.from_array(np.array(255, np.float32), "full_scale"),
     ]
+
+
+def write_tiny_translator(directory: Path, network_hw: tuple[int, int] = (16, 32)) -> Path:
+    """Write ``directory/negative``, a translator's bundle whose night is 255 minus the day."""
+    shape = [1, *network_hw, 3]
+    model = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("BitwiseNot", ["frame"], ["night"])],
+            "negative",
+            [helper.make_tensor_value_info("frame", TensorProto.UINT8, shape)],
+            [helper.make_tensor_value_info("night", TensorProto.UINT8, shape)],
+        ),
+        opset_imports=_OPSET,
+        ir_version=10,
+    )
+    directory.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, directory / "negative.onnx")
+    frames = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
+    return write_translator_bundle(
+        directory,
+        TranslatorContent(
+            name="negative",
+            network_hw=network_hw,
+            onnx=directory / "negative.onnx",
+            golden_frames=frames,
+            golden_night=255 - frames,
+            golden_difference_max=0.0,
+            model_card="# negative\n\nMade by the tests.\n",
+        ),
+    )

@@ -54,6 +54,7 @@ def play_bag(
     topics: Collection[str] | None = None,
     publish_clock: bool = False,
     wait_for_subscribers: float = 0.0,
+    wait_for_nodes: Collection[str] = (),
     on_publish: Callable[[BagMessage, int], None] | None = None,
 ) -> PlayReport:
     """Publish a bag's messages at their recorded distances in time, until its end or Ctrl-C.
@@ -65,6 +66,8 @@ def play_bag(
         topics: names of the topics to play, None for all.
         publish_clock: publish the recorded time on /clock, for nodes with use_sim_time.
         wait_for_subscribers: seconds to wait until every topic played has a subscriber; 0 does not wait.
+        wait_for_nodes: full names of nodes, such as /segmentation_node, each of which is to subscribe to a topic
+            played first; this takes the place of a subscriber on every topic.
         on_publish: called after each publication with the message and the time.monotonic_ns() of its start.
 
     Raises:
@@ -83,7 +86,7 @@ def play_bag(
             try:
                 player = _Player(node, reader, topics=topics, publish_clock=publish_clock)
                 if wait_for_subscribers > 0:
-                    player.wait_for_subscribers(wait_for_subscribers)
+                    player.wait_for_subscribers(wait_for_subscribers, nodes=wait_for_nodes)
                 return player.play(rate=rate, loop=loop, on_publish=on_publish)
             finally:
                 node.destroy_node()
@@ -93,6 +96,7 @@ def play_bag(
 
 class _Player:
     def __init__(self, node: Node, reader: BagReader, *, topics: Collection[str] | None, publish_clock: bool) -> None:
+        self._node = node
         self._reader = reader
         self._clock_publisher: Publisher | None = node.create_publisher(Clock, "/clock", 1) if publish_clock else None
         self._publishers: dict[str, Publisher] = {}
@@ -109,27 +113,37 @@ class _Player:
                 self._publishers[name] = node.create_publisher(message_class, name, qos)
         self._skipped_topics = tuple(skipped)
         if not any(reader.topics[name].count for name in self._publishers):
-            not_installed = ", ".join(reader.topics[name].message_type for name in skipped) or "none"
-            raise BagError(
-                f"{reader.path} holds no message that can be published; "
-                f"message types not installed here: {not_installed}"
-            )
+            not_installed = ", ".join(reader.topics[name].message_type for name in skipped)
+            cure = f"install the message types {not_installed}" if skipped else f"{reader.contents()}"
+            raise BagError(f"{reader.path} holds no message that can be published; {cure}")
 
-    def wait_for_subscribers(self, seconds: float) -> None:
+    def wait_for_subscribers(self, seconds: float, *, nodes: Collection[str]) -> None:
         deadline_s = time.monotonic() + seconds
-        while lonely := [
-            name
-            for name, publisher in self._publishers.items()
-            if self._reader.topics[name].count and not publisher.get_subscription_count()
-        ]:
+        while missing := self._nodes_not_subscribed(nodes) if nodes else self._topics_without_subscriber():
             if time.monotonic() > deadline_s:
+                expected = "a subscription of" if nodes else "a subscriber on"
                 raise BagError(
-                    f"expected a subscriber on {', '.join(lonely)} within {seconds:g} s, none came; "
+                    f"expected {expected} {', '.join(missing)} within {seconds:g} s, none came; "
                     "start the node first, and compare topic names and ROS_DOMAIN_ID"
                 )
             time.sleep(_POLL_S)
         # the subscriber learns of the publisher later than the other way round, and best effort repeats nothing
         time.sleep(_SETTLE_S)
+
+    def _topics_without_subscriber(self) -> list[str]:
+        return [
+            name
+            for name, publisher in self._publishers.items()
+            if self._reader.topics[name].count and not publisher.get_subscription_count()
+        ]
+
+    def _nodes_not_subscribed(self, nodes: Collection[str]) -> list[str]:
+        subscribed = {
+            f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"
+            for name in self._publishers
+            for endpoint in self._node.get_subscriptions_info_by_topic(name)
+        }
+        return sorted(set(nodes) - subscribed)
 
     def play(self, *, rate: float, loop: bool, on_publish: Callable[[BagMessage, int], None] | None) -> PlayReport:
         count = 0

@@ -22,6 +22,7 @@ from sensor_msgs.msg import Image
 from darkseg_ros.errors import InputError
 from darkseg_ros.image_messages import label_map_from_image
 from darkseg_ros.nodes.middleware import prepare_middleware
+from darkseg_ros.stamps import stamp_ns_of
 
 _DEPTH = 30
 
@@ -103,7 +104,7 @@ class ClassMapRecorder:
 
     def _on_class_map(self, message: Image) -> None:
         received_ns = time.monotonic_ns()
-        stamp_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+        stamp_ns = stamp_ns_of(message.header)
         path = None if self._directory is None else self._directory / f"{stamp_ns:019d}.png"
         if path is not None:
             self._written.append(self._writer.submit(_write_class_map, path, message))

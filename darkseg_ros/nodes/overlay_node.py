@@ -20,7 +20,7 @@ from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
-from darkseg_ros.errors import ImageMessageError
+from darkseg_ros.errors import DarksegError, ImageMessageError
 from darkseg_ros.image_messages import (
     bgr_from_compressed_image,
     bgr_from_image,
@@ -28,17 +28,22 @@ from darkseg_ros.image_messages import (
     label_map_from_image,
 )
 from darkseg_ros.nodes.middleware import run_node
-from darkseg_ros.nodes.parameters import fixed, fixed_integer, live_number
+from darkseg_ros.nodes.parameters import check_choices, fixed, fixed_integer, live_number
 from darkseg_ros.nodes.qos import OVERRIDABLE, newest_frame, publisher_events, result, subscription_events
 from darkseg_ros.overlay import draw_overlay
 from darkseg_ros.stamp_matcher import StampMatcher
+from darkseg_ros.stamps import stamp_ns_of
 
 _INPUT_DEPTH = 5  # a picture takes longer to draw than two frames to arrive
 _LOG_PERIOD_S = 5.0
 
 
 class OverlayNode(Node):
-    """Draws a picture for each class map whose image it still has."""
+    """Draws a picture for each class map whose image it still has.
+
+    Raises:
+        DarksegError: if a parameter is none of its choices.
+    """
 
     def __init__(self) -> None:
         super().__init__("overlay_node")
@@ -51,6 +56,7 @@ class OverlayNode(Node):
             16,
             fixed_integer("Images kept until their class map comes: rate × inference time.", low=1, high=300),
         )
+        check_choices(self, {"transport": ("raw", "compressed")})
         self._matcher = self._new_matcher()
         self._subscriptions_to_inputs: list[Subscription] = []
         qos = result()
@@ -97,10 +103,10 @@ class OverlayNode(Node):
         )
 
     def _on_image(self, image: Image | CompressedImage) -> None:
-        self._draw(self._matcher.put_left(_stamp_ns(image), image))
+        self._draw(self._matcher.put_left(stamp_ns_of(image.header), image))
 
     def _on_class_map(self, class_map: Image) -> None:
-        self._draw(self._matcher.put_right(_stamp_ns(class_map), class_map))
+        self._draw(self._matcher.put_right(stamp_ns_of(class_map.header), class_map))
 
     def _draw(self, pair: tuple[Image | CompressedImage, Image] | None) -> None:
         if pair is None:
@@ -118,14 +124,13 @@ class OverlayNode(Node):
         self._publisher.publish(fill_image(Image(), overlay_bgr, encoding="bgr8", header=image.header))
 
 
-def _stamp_ns(message: Image | CompressedImage) -> int:
-    stamp = message.header.stamp
-    return stamp.sec * 1_000_000_000 + stamp.nanosec
-
-
 def main() -> int:
     """Entry point of ``ros2 run darkseg_ros overlay_node``."""
-    return run_node(OverlayNode)
+    try:
+        return run_node(OverlayNode)
+    except DarksegError as error:
+        print(f"overlay_node: {error}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -192,6 +192,15 @@ def test_the_only_camera_topic_is_found_beside_labels(tmp_path: Path) -> None:
         assert reader.image_topic(LABEL_TOPIC).name == LABEL_TOPIC
 
 
+def test_what_the_nodes_publish_for_an_image_is_no_camera(tmp_path: Path) -> None:
+    names = (IMAGE_TOPIC, LABEL_TOPIC, "/front/segmentation_node/class_map", "/overlay_node/overlay", "/a/confidence")
+    with BagWriter(tmp_path / "drive") as writer:
+        for name in names:
+            writer.write_image(name, np.zeros((4, 6, 3), np.uint8), stamp_ns=STAMP_NS, frame_id="camera")
+    with BagReader(tmp_path / "drive") as reader:
+        assert reader.image_topic().name == IMAGE_TOPIC
+
+
 def test_several_camera_topics_must_be_told_apart(tmp_path: Path) -> None:
     with BagWriter(tmp_path / "drive") as writer:
         for topic in ("/left/image", "/right/image"):

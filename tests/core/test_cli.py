@@ -1,19 +1,22 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from darkseg_ros.bags import COMPRESSED_TOPIC, IMAGE_TOPIC, BagReader, BagWriter
+from darkseg_ros.bags import COMPRESSED_TOPIC, IMAGE_TOPIC, LABEL_TOPIC, BagReader, BagWriter
 from darkseg_ros.cli import main
 from darkseg_ros.video_writer import VideoWriter
 from tests.bundles import write_tiny_bundle
+from tests.core.recorded_bags import Recorded, write_recorded_bag
 
 HW = (64, 128)
 
@@ -137,6 +140,143 @@ def test_evaluate_refuses_what_is_no_label_map(
     assert not (tmp_path / "out").exists()
 
 
+def write_bag(path: Path, *, class_maps: bool = True, label: int = 0) -> Path:
+    """Two frames of road, one called road and one called sky; the images are such that the fake backend says road."""
+    messages = []
+    for index, class_map in enumerate((0, 10)):
+        stamp_ns = 1_700_000_000_000_000_000 + index * 100_000_000
+        parts = [
+            (IMAGE_TOPIC, np.full((*HW, 3), (0, 255, 0), np.uint8)),
+            (LABEL_TOPIC, np.full(HW, label, np.uint8)),
+            ("/segmentation_node/class_map", np.full(HW, class_map, np.uint8)),
+        ]
+        messages += [
+            Recorded(topic, stamp_ns, pixels, stamp_ns + 20_000_000)
+            for topic, pixels in (parts if class_maps else parts[:2])
+        ]
+    return write_recorded_bag(path, messages)
+
+
+def evaluate_bag(bag: Path, *options: str) -> int:
+    return main(["evaluate", str(bag), "--out", str(bag.parent / "out"), *options])
+
+
+def figures_in(folder: Path) -> dict[str, Any]:
+    figures: dict[str, Any] = json.loads((folder / "out" / "metrics.json").read_text())
+    return figures
+
+
+def test_evaluate_scores_the_class_maps_of_a_bag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate_bag(write_bag(tmp_path / "drive")) == 0
+    figures = figures_in(tmp_path)
+    assert figures["miou_present"] == pytest.approx(1 / 2)
+    assert (figures["frames_in"], figures["class_maps"], figures["dropped"]) == (2, 2, 0)
+    assert figures["latency_p50_ms"] == pytest.approx(20)
+    assert (figures["bundle"], figures["passed"]) == (None, None)
+    assert figures["input"]["name"] == "drive"
+    report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "as recorded in drive" in report
+    output = capsys.readouterr().out
+    assert "as recorded in drive" in output
+    assert re.search(r"^mIoU present +50\.0 ", output, re.MULTILINE)
+    assert f"report: {tmp_path / 'out' / 'report.html'}" in output
+
+
+@pytest.mark.parametrize("class_maps", [False, True])
+def test_evaluate_segments_the_images_of_a_bag(tmp_path: Path, bundle: Path, class_maps: bool) -> None:
+    bag = write_bag(tmp_path / "drive", class_maps=class_maps)
+    assert evaluate_bag(bag, *fake(bundle)) == 0  # naming a bundle asks for new class maps
+    figures = figures_in(tmp_path)
+    assert figures["miou"] == 1.0
+    assert (figures["bundle"], figures["backend"], figures["latency_from"]) == ("tiny", "fake", None)
+
+
+def test_a_missed_threshold_is_status_3_and_the_report_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = write_bag(tmp_path / "drive")
+    options = ["--at-least", "miou_present=0.5", "--at-most", "latency_p99_ms=25", "--at-least", "iou.road=0.5"]
+    assert evaluate_bag(bag, *options) == 0
+    assert figures_in(tmp_path)["passed"] is True
+    assert evaluate_bag(bag, *options, "--at-most", "dropped_share=0", "--at-least", "miou=0.3") == 3
+    figures = figures_in(tmp_path)
+    assert figures["passed"] is False
+    assert [entry["figure"] for entry in figures["thresholds"] if not entry["passed"]] == ["miou"]
+    assert "MISSED: miou 0.25, at least 0.3" in capsys.readouterr().out
+
+
+def test_thresholds_hold_for_folders_too(tmp_path: Path, bundle: Path) -> None:
+    write_pair(tmp_path, "first", blue=0, label=0)
+    arguments = ["--images", tmp_path / "images", "--labels", tmp_path / "labels", "--out", tmp_path / "out"]
+    command = ["evaluate", *map(str, arguments), *fake(bundle)]
+    assert main([*command, "--at-least", "miou=1"]) == 0
+    assert main([*command, "--at-most", "latency_p99_ms=50"]) == 3  # nothing ran in real time
+    assert "first.png" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ([], "name a bag, or a folder of images"),
+        (["--images", "a"], "name a bag, or a folder of images"),
+        (["drive", "--images", "a", "--labels", "b"], "not both"),
+        (["--images", "a", "--labels", "b", "--label-topic", "/t"], "--label-topic belong to a bag"),
+        (["drive", "--bundle", "b", "--class-map-topic", "/c"], "give one of them"),
+        (["drive", "--at-least", "miou"], "expected FIGURE=LIMIT such as miou_present=0.2, got 'miou'"),
+        (["drive", "--at-least", "speed=1"], "there is no figure 'speed'; known are miou, miou_present"),
+        (["drive", "--at-most", "miou=much"], "expected a number, got 'much'"),
+        (["drive", "--at-most", "flicker=5"], "the limit of flicker must be a share within 0…1, got 5"),
+        (["drive", "--invalid-below", "2"], "within 0…1"),
+        (["drive", "--invalid-below", "half"], "expected a number, got 'half'"),
+    ],
+)
+def test_evaluate_options_that_make_no_sense_are_status_2(
+    tmp_path: Path, options: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["evaluate", *options, "--out", str(tmp_path / "out")])
+    assert exit_.value.code == 2
+    assert complaint in " ".join(capsys.readouterr().err.split())
+
+
+def test_evaluate_of_bad_bags_is_one_line_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for bag, complaint in (
+        (tmp_path / "nowhere", "does not exist"),
+        (write_bag(tmp_path / "raw_ids", label=33), "the label map holds the value 33"),
+    ):
+        assert evaluate_bag(bag) == 1
+        assert complaint in only_error_line(capsys)
+    assert evaluate_bag(write_bag(tmp_path / "drive"), "--label-topic", "/truth") == 1
+    line = only_error_line(capsys)
+    assert "train ids on /truth" in line
+    assert "/camera/image_raw (sensor_msgs/msg/Image, 2)" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_leaves_the_earlier_report_and_one_line(tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / "drive")
+    assert evaluate_bag(bag) == 0
+    out = tmp_path / "out"
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    sizes = sorted(map(len, before.values()))
+    # metrics.json fits, report.html does not: as on a disk that fills up between the two
+    limit = (sizes[0] + sizes[1]) // 2
+    program = (
+        "import resource, sys\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        "from darkseg_ros.cli import main\n"
+        f"sys.exit(main(['evaluate', {str(bag)!r}, '--out', {str(out)!r}, '--at-least', 'miou=0']))\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert answer.returncode == 1
+    (line,) = answer.stderr.splitlines()
+    assert line == f"darkseg: {out} cannot be written: File too large; choose a folder with room and permission"
+    assert answer.stdout == ""
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
 def test_bag_from_video_keeps_count_topic_and_rate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     video = write_video(tmp_path / "drive.mp4")
     assert main(["bag", "from-video", str(video), "--out", str(tmp_path / "raw")]) == 0
@@ -254,8 +394,16 @@ def test_bag_play_hands_on_what_was_asked_for(
 
     player = SimpleNamespace(play_bag=play_bag)
     monkeypatch.setitem(sys.modules, "darkseg_ros.nodes.bag_player", player)
-    assert main(["bag", "play", str(tmp_path), "--rate", "2", "--clock"]) == 0
-    assert asked == {"path": tmp_path, "rate": 2.0, "loop": False, "publish_clock": True}
+    assert main(["bag", "play", str(tmp_path), "--rate", "2", "--clock", "--wait-for", "front/overlay_node"]) == 0
+    assert asked == {
+        "path": tmp_path,
+        "rate": 2.0,
+        "loop": False,
+        "topics": None,
+        "publish_clock": True,
+        "wait_for_subscribers": 120.0,
+        "wait_for_nodes": ["/front/overlay_node"],
+    }
     captured = capsys.readouterr()
     assert captured.out == "3 messages in 1.5 s\n"
     assert "/tf" in captured.err

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from darkseg_ros.frame_gate import LatestSlot, StampOrder, StampVerdict, stamp_age_ms
+from darkseg_ros.frame_gate import LatestSlot, StampOrder, StampVerdict, is_from_the_future, stamp_age_ms
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -43,6 +43,20 @@ def test_frames_without_a_stamp_are_all_served_and_leave_the_order_alone() -> No
     assert verdicts(0, 0, 5 * S, 0, 5 * S) == [IN_ORDER, IN_ORDER, IN_ORDER, IN_ORDER, DUPLICATE]
 
 
+def test_when_the_clock_was_set_back_the_next_step_back_is_a_new_start_however_small() -> None:
+    order = StampOrder()
+    assert order.judge(5 * S) is IN_ORDER
+    order.clock_jumped_back()
+    assert [order.judge(stamp) for stamp in (5 * S - 1, 5 * S, 5 * S - 1)] == [REBASED, IN_ORDER, BACKWARD]
+
+
+def test_frames_on_their_way_when_the_clock_was_set_back_do_not_use_up_the_new_start() -> None:
+    order = StampOrder()
+    assert order.judge(5 * S) is IN_ORDER
+    order.clock_jumped_back()
+    assert [order.judge(stamp) for stamp in (5 * S + 1, 5 * S)] == [IN_ORDER, REBASED]
+
+
 @given(st.lists(st.integers(min_value=1, max_value=20 * S), max_size=30))
 def test_served_stamps_fall_only_where_a_rebase_was_counted(stamps_ns: list[int]) -> None:
     served = []
@@ -71,6 +85,22 @@ def test_stamps_that_do_not_belong_to_the_clock_have_no_age(stamp_ns: int, now_n
 
 def test_on_the_clock_of_the_bag_itself_any_age_counts() -> None:
     assert stamp_age_ms(1 * S, 7201 * S, simulated_clock=True) == 7_200_000.0
+
+
+def test_a_stamp_is_from_the_future_when_it_is_further_ahead_than_allowed() -> None:
+    assert not is_from_the_future(101 * S, 100 * S, max_future_ms=1000)
+    assert is_from_the_future(101 * S + 1, 100 * S, max_future_ms=1000)
+
+
+@pytest.mark.parametrize(
+    ("stamp_ns", "now_ns", "max_future_ms"),
+    [(0, 100 * S, 1000), (1, 100 * S, 1000), (9999 * S, 0, 1000), (9999 * S, 100 * S, 0)],
+    ids=["no stamp", "recorded long ago", "clock not started", "turned off"],
+)
+def test_what_is_not_ahead_of_a_running_clock_is_not_from_the_future(
+    stamp_ns: int, now_ns: int, max_future_ms: int
+) -> None:
+    assert not is_from_the_future(stamp_ns, now_ns, max_future_ms=max_future_ms)
 
 
 def test_the_slot_serves_the_newest_and_gives_back_what_it_replaced() -> None:

@@ -492,6 +492,31 @@ def test_a_decompression_bomb_is_refused_before_decoding() -> None:
         bgr_from_compressed_image(compressed(bytes(jpeg)))
 
 
+def progressive_jpeg() -> bytes:
+    bgr = np.random.default_rng(2).integers(0, 256, (32, 32, 3), np.uint8)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+
+
+def test_a_progressive_jpeg_is_read_as_long_as_its_scans_are_few() -> None:
+    content = progressive_jpeg()
+    scans = content.count(b"\xff\xda")
+    assert 1 < scans < 20
+    assert bgr_from_compressed_image(compressed(content)).shape == (32, 32, 3)
+    last_scan = content[content.rindex(b"\xff\xda") : -2]
+    bomb = content[:-2] + last_scan * (65 - scans) + content[-2:]
+    with pytest.raises(ImageMessageError, match="the JPEG has 65 scans, expected at most 64"):
+        bgr_from_compressed_image(compressed(bomb))
+
+
+def test_a_jpeg_of_two_sizes_is_refused() -> None:
+    content = jpeg_of(gradient_bgr(16, 16))
+    start = content.index(b"\xff\xc0")
+    length = 2 + int.from_bytes(content[start + 2 : start + 4], "big")
+    huge = content[start : start + 5] + struct.pack(">HH", 65_000, 65_000) + content[start + 9 : start + length]
+    with pytest.raises(ImageMessageError, match="cut off or corrupt"):
+        bgr_from_compressed_image(compressed(content[:start] + huge + content[start:]))
+
+
 @pytest.mark.parametrize(
     ("message", "part_of_error"),
     [

@@ -33,8 +33,22 @@ class Stream:
             self.arrive(time_s)
             self.publish(time_s)
 
-    def health(self, now_s: float, *, max_age_ms: float = 0, stale_after_ms: float = 1000) -> Health:
-        return self.monitor.assess(now_s=now_s, stale_after_ms=stale_after_ms, max_age_ms=max_age_ms)
+    def health(
+        self,
+        now_s: float,
+        *,
+        max_age_ms: float = 0,
+        stale_after_ms: float = 1000,
+        engine_timeout_ms: float = 1000,
+        engine_busy_ms: float = 0,
+    ) -> Health:
+        return self.monitor.assess(
+            now_s=now_s,
+            stale_after_ms=stale_after_ms,
+            max_age_ms=max_age_ms,
+            engine_timeout_ms=engine_timeout_ms,
+            engine_busy_ms=engine_busy_ms,
+        )
 
 
 @pytest.fixture
@@ -71,6 +85,44 @@ def test_a_hanging_engine_is_an_error_while_images_arrive(stream: Stream) -> Non
     assert stream.health(2.0).summary == "images arrive, but no class map leaves"
 
 
+def test_a_frame_that_takes_the_engine_too_long_is_an_error_also_when_no_image_comes_any_more(stream: Stream) -> None:
+    stream.serve(0.1)
+    stuck = Health(HealthLevel.ERROR, "the engine has not answered a frame for longer than engine_timeout_ms")
+    assert stream.health(0.2, engine_busy_ms=1000).level is HealthLevel.OK
+    assert stream.health(0.2, engine_busy_ms=1001) == stuck
+    assert stream.health(90.0, engine_busy_ms=1001) == stuck
+    assert stream.health(0.2, engine_busy_ms=1e9, engine_timeout_ms=0).level is HealthLevel.OK
+
+
+def test_the_cameras_verdict_stands_until_a_frame_says_otherwise_or_none_comes(stream: Stream) -> None:
+    blind = Health(HealthLevel.WARN, "the camera is dark")
+    stream.serve(0.1)
+    stream.monitor.note_camera(blind)
+    assert stream.health(0.2) == blind
+    assert stream.health(1.2).level is HealthLevel.STALE
+    stream.serve(1.3)
+    assert stream.health(1.4) == blind
+    stream.monitor.note_camera(None)
+    assert stream.health(1.4) == Health(HealthLevel.OK, "running")
+
+
+def test_an_answer_without_the_engine_does_not_end_the_engines_error(stream: Stream) -> None:
+    stream.arrive(0.1)
+    stream.drop(DropReason.ENGINE_ERROR, 0.1, "boom")
+    stream.arrive(0.2)
+    stream.monitor.count_published(now_s=0.2, arrived_s=0.2, inference_ms=None, stamp_age_ms=5.0)
+    assert stream.health(0.3).level is HealthLevel.ERROR
+    assert stream.monitor.figures(now_s=0.3).inference_ms is None
+
+
+def test_several_publishers_on_one_topic_are_a_warning(stream: Stream) -> None:
+    stream.serve(0.1)
+    stream.monitor.note_publishers(2)
+    assert stream.health(0.2) == Health(HealthLevel.WARN, "running, the frames of several publishers mix in one stream")
+    stream.monitor.note_publishers(1)
+    assert stream.health(0.2).level is HealthLevel.OK
+
+
 def test_after_a_silence_the_engine_gets_the_full_time_again(stream: Stream) -> None:
     stream.arrive(0.1)
     stream.drop(DropReason.UNDECODABLE, 0.1)
@@ -102,6 +154,8 @@ def test_an_engine_error_lasts_until_the_next_class_map(stream: Stream) -> None:
         DropReason.TOO_OLD,
         DropReason.DUPLICATE_STAMP,
         DropReason.BACKWARD_STAMP,
+        DropReason.FUTURE_STAMP,
+        DropReason.UNHEALTHY_CAMERA,
     ],
 )
 def test_a_faulty_frame_is_a_warning_for_five_seconds(stream: Stream, reason: DropReason) -> None:

@@ -1,0 +1,278 @@
+"""Day frames in, the same frames by night out: to collect and to test, not for the vehicle in traffic.
+
+| direction | name | type | QoS |
+|---|---|---|---|
+| sub | ``image`` | sensor_msgs/Image | best effort, depth 1 |
+| sub | ``image/compressed`` (``transport:=compressed``) | …/CompressedImage | best effort, depth 1 |
+| sub | ``label`` (``pass_labels:=true``) | …/Image | best effort, depth 10 |
+| pub | ``~/night`` | …/Image, bgr8, size and header as received | reliable, depth 1 |
+| pub | ``~/label`` (``pass_labels:=true``) | …/Image, unchanged, once its night frame left | reliable, depth 1 |
+| pub | ``/diagnostics`` | diagnostic_msgs/DiagnosticArray, each second and on change | reliable |
+
+A night frame is a function of the day frame, its stamp and the parameters: which frames were dropped before it does not
+matter, nor does a restart. Parameters stand in `_PARAMETERS`; all but ``stale_after_ms`` are settled at start.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CompressedImage, Image
+
+from darkseg_ros.day_to_night import NightSettings, open_day_to_night
+from darkseg_ros.errors import DarksegError, ImageMessageError
+from darkseg_ros.frame_gate import DropReason, LatestSlot, StampOrder, StampVerdict, stamp_age_ms
+from darkseg_ros.image_messages import bgr_from_compressed_image, bgr_from_image, fill_image
+from darkseg_ros.nodes.diagnostics import DiagnosticsReporter, stream_values
+from darkseg_ros.nodes.middleware import run_node
+from darkseg_ros.nodes.parameters import check_choices, fixed, fixed_integer, fixed_number, live_integer
+from darkseg_ros.nodes.qos import OVERRIDABLE, newest_frame, publisher_events, result, subscription_events
+from darkseg_ros.stamp_matcher import StampMatcher
+from darkseg_ros.stamps import stamp_ns_of
+from darkseg_ros.stream_monitor import Health, StreamMonitor
+from darkseg_ros.translator import TRANSLATOR_BACKENDS
+
+_LOG_PERIOD_S = 5.0
+_STOP_WITHIN_S = 0.3  # the process ends within a second; what a slow or stuck library still does is lost
+_LABEL_DEPTH = 10
+_WAITING_LABELS = 32
+"""Labels that wait for their night frame, and night frames for their label."""
+
+_CHOICES = {"transport": ("raw", "compressed"), "backend": TRANSLATOR_BACKENDS}
+
+_PARAMETERS: tuple[tuple[str, Any, ParameterDescriptor], ...] = (
+    ("bundle", "", fixed("Folder of a translator's bundle; empty darkens without a model.")),
+    ("backend", "auto", fixed(f"Inference library of the bundle: {', '.join(TRANSLATOR_BACKENDS)}.")),
+    ("threads", 0, fixed_integer("CPU threads of the bundle; 0 leaves it to the library.", low=0, high=256)),
+    ("transport", "raw", fixed("raw subscribes to image, compressed to image/compressed.")),
+    ("pass_labels", False, fixed("Publish the label of each night frame, taken from the topic label.")),
+    (
+        "seed",
+        0,
+        fixed_integer("Without a bundle: settles lamps, sky glow and noise of the drive.", low=0, high=2**31 - 1),
+    ),
+    (
+        "night_images",
+        "",
+        fixed("Without a bundle: folder of night images, of which the seed takes one for its light; empty = none."),
+    ),
+    (
+        "strength",
+        NightSettings.strength,
+        fixed_number("Without a bundle: 0 leaves the day's light, 1 takes the night's.", low=0.0, high=1.0),
+    ),
+    (
+        "noise",
+        NightSettings.noise,
+        fixed_number("Without a bundle: standard deviation of sensor noise, grey levels.", low=0.0, high=50.0),
+    ),
+    (
+        "stale_after_ms",
+        1000,
+        live_integer(
+            "STALE when no image came, ERROR when no night frame left for so long; 0 = never.", low=0, high=600_000
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class _Arrival:
+    """A message and when it came, in seconds of the steady clock."""
+
+    message: Image | CompressedImage
+    arrived_s: float
+
+
+class Day2NightNode(Node):
+    """Turns the newest camera frame into night, one at a time, in a thread of its own.
+
+    Raises:
+        DarksegError: if the bundle or the folder of night images cannot be used, or a parameter is none of its
+            choices.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("day2night_node")
+        for name, default, descriptor in _PARAMETERS:
+            self.declare_parameter(name, default, descriptor)
+        check_choices(self, _CHOICES)
+        self._slot: LatestSlot[_Arrival] = LatestSlot()
+        self._stamps = StampOrder()
+        self._night_publisher = self._create_image_publisher("~/night")
+
+        settings = self._settings()
+        started_s = time.monotonic()
+        self._day_to_night = open_day_to_night(settings)
+        self.get_logger().info(f"{self._day_to_night.name}, ready after {time.monotonic() - started_s:.1f} s")
+
+        self._monitor = StreamMonitor(now_s=time.monotonic(), answer="night frame")
+        self._diagnostics = DiagnosticsReporter(
+            self, task="day to night", topic="image", assess=self._health, values=self._values
+        )
+        self._worker = threading.Thread(target=self._serve_frames, name="day_to_night", daemon=True)
+        self._worker.start()
+        self._labels: _LabelsOfNightFrames | None = None
+        if self.get_parameter("pass_labels").value:
+            self._labels = _LabelsOfNightFrames(self._create_image_publisher("~/label"))
+            self._subscribe(Image, "label", self._labels.put_label, depth=_LABEL_DEPTH)
+        compressed = self.get_parameter("transport").value == "compressed"
+        self._subscribe(
+            CompressedImage if compressed else Image, "image/compressed" if compressed else "image", self._on_image
+        )
+
+    def destroy_node(self) -> None:
+        """End the thread, then the node."""
+        self._slot.close()
+        self._worker.join(_STOP_WITHIN_S)
+        self._day_to_night.close()
+        super().destroy_node()
+
+    def _settings(self) -> NightSettings:
+        value = {name: self.get_parameter(name).value for name, _, _ in _PARAMETERS}
+        return NightSettings(
+            bundle=Path(value["bundle"]) if value["bundle"] else None,
+            seed=value["seed"],
+            night_images=Path(value["night_images"]) if value["night_images"] else None,
+            strength=value["strength"],
+            noise=value["noise"],
+            backend=value["backend"],
+            threads=value["threads"],
+        )
+
+    def _create_image_publisher(self, topic: str) -> Publisher:
+        qos = result()
+        return self.create_publisher(
+            Image,
+            topic,
+            qos,
+            event_callbacks=publisher_events(self, topic),
+            qos_overriding_options=OVERRIDABLE(),
+        )
+
+    def _subscribe(self, message_type: Any, topic: str, callback: Any, *, depth: int = 1) -> None:
+        qos: QoSProfile = newest_frame()
+        qos.depth = depth
+        self.create_subscription(
+            message_type,
+            topic,
+            callback,
+            qos,
+            event_callbacks=subscription_events(self, topic),
+            qos_overriding_options=OVERRIDABLE(),
+        )
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        now_s = time.monotonic()
+        self._monitor.count_arrival(now_s=now_s, silence_ms=self.get_parameter("stale_after_ms").value)
+        verdict = self._stamps.judge(stamp_ns_of(message.header))
+        if verdict is StampVerdict.DUPLICATE:
+            self._drop(DropReason.DUPLICATE_STAMP, "it has the stamp of the frame before it")
+            return
+        if verdict is StampVerdict.BACKWARD:
+            self._drop(DropReason.BACKWARD_STAMP, "its stamp is before that of the frame before it")
+            return
+        if verdict is StampVerdict.REBASED:
+            self._monitor.count_rebase()
+        if self._slot.put(_Arrival(message, now_s)) is not None:
+            self._monitor.count_drop(DropReason.REPLACED, now_s=now_s)
+
+    def _serve_frames(self) -> None:
+        while (arrival := self._slot.take()) is not None:
+            try:
+                self._serve(arrival)
+            except ImageMessageError as error:
+                self._drop(DropReason.UNDECODABLE, str(error))
+            except Exception as error:  # whatever one frame does to the engine, the next one may be served
+                if not self.context.ok():
+                    return  # the middleware is gone: the process ends
+                self._drop(DropReason.ENGINE_ERROR, f"{type(error).__name__}: {error}")
+
+    def _serve(self, arrival: _Arrival) -> None:
+        message = arrival.message
+        day_bgr = (
+            bgr_from_compressed_image(message) if isinstance(message, CompressedImage) else bgr_from_image(message)
+        )
+        started_s = time.monotonic()
+        night_bgr = self._day_to_night(day_bgr, stamp_ns=stamp_ns_of(message.header))
+        inference_ms = (time.monotonic() - started_s) * 1000
+        self._night_publisher.publish(fill_image(Image(), night_bgr, encoding="bgr8", header=message.header))
+        if self._labels is not None:
+            self._labels.put_night(stamp_ns_of(message.header))
+        self._monitor.count_published(
+            now_s=time.monotonic(),
+            arrived_s=arrival.arrived_s,
+            inference_ms=inference_ms,
+            stamp_age_ms=stamp_age_ms(
+                stamp_ns_of(message.header),
+                self.get_clock().now().nanoseconds,
+                simulated_clock=self.get_clock().ros_time_is_active,
+            ),
+        )
+
+    def _drop(self, reason: DropReason, error: str) -> None:
+        self._monitor.count_drop(reason, now_s=time.monotonic(), error=error)
+        self.get_logger().warning(
+            f"no night frame for a frame ({reason.value}): {error}", throttle_duration_sec=_LOG_PERIOD_S
+        )
+        if reason is DropReason.ENGINE_ERROR:
+            self._diagnostics.report()  # the next frame may clear it before the watch looks
+
+    def _health(self) -> Health:
+        return self._monitor.assess(
+            now_s=time.monotonic(),
+            stale_after_ms=self.get_parameter("stale_after_ms").value,
+            max_age_ms=0,
+            engine_timeout_ms=0,
+            engine_busy_ms=0,
+        )
+
+    def _values(self) -> dict[str, str]:
+        return {
+            "night": self._day_to_night.name,
+            **stream_values(self._monitor.figures(now_s=time.monotonic())),
+        }
+
+
+class _LabelsOfNightFrames:
+    """Passes on a label once the night frame of its stamp has left; called from both of the node's threads."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self._lock = threading.Lock()
+        self._matcher: StampMatcher[int, Image] = StampMatcher(_WAITING_LABELS)
+
+    def put_night(self, stamp_ns: int) -> None:
+        with self._lock:
+            self._publish(self._matcher.put_left(stamp_ns, stamp_ns))
+
+    def put_label(self, label: Image) -> None:
+        stamp_ns = stamp_ns_of(label.header)
+        with self._lock:
+            self._publish(self._matcher.put_right(stamp_ns, label))
+
+    def _publish(self, pair: tuple[int, Image] | None) -> None:
+        if pair is not None:
+            self._publisher.publish(pair[1])
+
+
+def main() -> int:
+    """Entry point of ``ros2 run darkseg_ros day2night_node``."""
+    try:
+        return run_node(Day2NightNode)
+    except DarksegError as error:
+        print(f"day2night_node: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""Scores class maps against label maps while they are published, and writes the report of `darkseg evaluate`.
+
+| direction | name | type | QoS |
+|---|---|---|---|
+| sub | ``image`` | sensor_msgs/Image | best effort, depth 10 |
+| sub | ``image/compressed`` (``transport:=compressed``) | …/CompressedImage | best effort, depth 10 |
+| sub | ``label`` | …/Image, mono8 train ids, 255 = no ground truth | reliable, depth 10 |
+| sub | ``class_map`` | …/Image, mono8 train ids, 255 = unlabelled | reliable, depth 10 |
+| sub | ``confidence`` beside ``class_map`` (unless ``with_confidence:=false``) | …/Image, mono8, 255 = certain | same |
+| pub | ``~/metrics`` | std_msgs/String: JSON of the figures so far, each second | reliable, depth 1 |
+| srv | ``~/write_report`` | std_srvs/Trigger: write report.html and metrics.json to ``output`` now | |
+
+What belongs together has equal stamps. Frames wait for their parts, the oldest of more than ``buffered_frames`` is
+scored with what it has. At the end of the process the report is written once more. For a verdict with an exit status
+record a bag and use `darkseg evaluate`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+
+from darkseg_ros.drive_evaluation import DriveEvaluation, EvaluatedInput, Part
+from darkseg_ros.errors import DarksegError, ImageMessageError, InputError
+from darkseg_ros.evaluation import UIOU_MIN_CONFIDENCE
+from darkseg_ros.evaluation_report import REPORT_FILE, check_output, write_report
+from darkseg_ros.frame_gate import stamp_age_ms
+from darkseg_ros.image_messages import bgr_from_compressed_image, bgr_from_image, label_map_from_image
+from darkseg_ros.nodes.middleware import run_node
+from darkseg_ros.nodes.parameters import check_choices, fixed, fixed_integer, fixed_number
+from darkseg_ros.nodes.qos import OVERRIDABLE, newest_frame, publisher_events, result, subscription_events
+from darkseg_ros.stamps import stamp_ns_of
+from darkseg_ros.thresholds import figures_of
+
+_INPUT_DEPTH = 10  # scoring a frame, or a report, may take longer than a camera's period
+_METRICS_PERIOD_S = 1.0
+_LOG_PERIOD_S = 5.0
+
+
+class EvaluationNode(Node):
+    """Feeds messages to a `DriveEvaluation`.
+
+    Raises:
+        DarksegError: if a parameter is none of its choices, or nothing can be written to `output`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("evaluation_node")
+        self.declare_parameter("transport", "raw", fixed("raw subscribes to image, compressed to image/compressed."))
+        self.declare_parameter("output", "", fixed("Folder for report.html and metrics.json; empty writes none."))
+        self.declare_parameter(
+            "with_confidence", True, fixed("Subscribe to confidence, for ECE and UIoU; false where there is none.")
+        )
+        self.declare_parameter(
+            "uiou_min_confidence",
+            UIOU_MIN_CONFIDENCE,
+            fixed_number("The UIoU takes predictions of less confidence for invalid.", low=0.0, high=1.0),
+        )
+        self.declare_parameter(
+            "buffered_frames",
+            30,
+            fixed_integer("Frames that wait for their parts: rate × the slowest one's delay.", low=1, high=300),
+        )
+        check_choices(self, {"transport": ("raw", "compressed")})
+        if self.get_parameter("output").value:
+            check_output(Path(self.get_parameter("output").value))
+        self._unusable = 0
+        parts: set[Part] = {"image", "label_map", "class_map"}
+        if self.get_parameter("with_confidence").value:
+            parts.add("confidence")
+        expected = frozenset(parts)
+        self._evaluation = DriveEvaluation(
+            lambda _: expected,
+            capacity=self.get_parameter("buffered_frames").value,
+            on_unusable=self._on_unusable,
+            uiou_min_confidence=self.get_parameter("uiou_min_confidence").value,
+        )
+        self._publisher = self.create_publisher(
+            String,
+            "~/metrics",
+            result(),
+            event_callbacks=publisher_events(self, "~/metrics"),
+            qos_overriding_options=OVERRIDABLE(),
+        )
+        self.create_service(Trigger, "~/write_report", self._on_write_report)
+        compressed = self.get_parameter("transport").value == "compressed"
+        self._listen(
+            CompressedImage if compressed else Image,
+            "image/compressed" if compressed else "image",
+            self._on_image,
+            newest_frame(),
+        )
+        self._topic_of_part: dict[Part, str] = {
+            "label_map": self.resolve_topic_name("label"),
+            "class_map": self.resolve_topic_name("class_map"),
+        }
+        if "confidence" in expected:
+            # one remapping moves both: segmentation_node publishes them side by side
+            self._topic_of_part["confidence"] = f"{self._topic_of_part['class_map'].rpartition('/')[0]}/confidence"
+        for part, topic in self._topic_of_part.items():
+            self._listen(Image, topic, partial(self._on_map, part), result())
+        # a steady clock: with use_sim_time a paused bag would silence the figures
+        steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = self.create_timer(_METRICS_PERIOD_S, self._publish_metrics, clock=steady_clock)
+
+    def destroy_node(self) -> None:
+        """Score what still waits and write the report, then end the node."""
+        self._evaluation.finish()
+        if self.get_parameter("output").value:
+            # ROS is shut down by now, and its logging with it
+            print(f"evaluation_node: {self._try_to_write()[1]}", file=sys.stderr, flush=True)
+        super().destroy_node()
+
+    def _listen(self, message_type: Any, topic: str, callback: Any, qos: QoSProfile) -> None:
+        qos.depth = _INPUT_DEPTH
+        self.create_subscription(
+            message_type,
+            topic,
+            callback,
+            qos,
+            event_callbacks=subscription_events(self, topic),
+            qos_overriding_options=OVERRIDABLE(),
+        )
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        decode = bgr_from_compressed_image if isinstance(message, CompressedImage) else bgr_from_image
+        self._evaluation.put(
+            stamp_ns_of(message.header), image=partial(decode, message), image_at_ns=time.monotonic_ns()
+        )
+
+    def _on_map(self, part: Part, message: Image) -> None:
+        arrived_ns = time.monotonic_ns()
+        stamp_ns = stamp_ns_of(message.header)
+        try:
+            parts: dict[str, Any] = {part: label_map_from_image(message)}
+        except ImageMessageError as error:
+            self._on_unusable(f"a message of {self._topic_of_part[part]}: {error}")
+            return
+        if part == "class_map":
+            clock = self.get_clock()
+            parts["class_map_at_ns"] = arrived_ns
+            parts["class_map_age_ms"] = stamp_age_ms(
+                stamp_ns, clock.now().nanoseconds, simulated_clock=clock.ros_time_is_active
+            )
+        self._evaluation.put(stamp_ns, **parts)
+
+    def _on_unusable(self, reason: str) -> None:
+        self._unusable += 1
+        if self.context.ok():
+            self.get_logger().warning(f"not scored: {reason}", throttle_duration_sec=_LOG_PERIOD_S)
+
+    def _publish_metrics(self) -> None:
+        try:
+            metrics = self._evaluation.evaluation.metrics(intervals=False)
+        except ValueError:
+            metrics = None  # nothing to compare yet
+        content = {**figures_of(metrics, self._evaluation.figures()), "unusable": self._unusable}
+        self._publisher.publish(String(data=json.dumps(content, allow_nan=False)))
+
+    def _on_write_report(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success, response.message = self._try_to_write()
+        return response
+
+    def _try_to_write(self) -> tuple[bool, str]:
+        """Whether it worked, and what to tell."""
+        output = self.get_parameter("output").value
+        if not output:
+            return False, "the parameter output is empty; start the node with a folder to write to"
+        class_map, label_map = self._topic_of_part["class_map"], self._topic_of_part["label_map"]
+        evaluated = EvaluatedInput(
+            name=class_map,
+            comparison=f"Class maps of {class_map} against the label maps of {label_map}, as they were published.",
+            sha256=None,
+        )
+        try:
+            write_report(self._evaluation.result(), evaluated, out=Path(output))
+        except ValueError:
+            figures = self._evaluation.figures()
+            return False, (
+                f"no report: {figures.class_maps} class maps of {class_map} and {figures.label_maps} label maps of "
+                f"{label_map} came, none with equal stamps and ground truth"
+            )
+        except InputError as error:
+            return False, f"no report: {error}"
+        return True, f"{self._evaluation.scored} frames scored, report in {Path(output) / REPORT_FILE}"
+
+
+def main() -> int:
+    """Entry point of ``ros2 run darkseg_ros evaluation_node``."""
+    try:
+        return run_node(EvaluationNode)
+    except DarksegError as error:
+        print(f"evaluation_node: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
