@@ -118,6 +118,7 @@ LESSONS = (
     Lesson(2, "translated night in the training set helps", "2.1", "1.1"),
     Lesson(2, "self-training does not help when unlabelled images dominate", "2.1", "2.2"),
     Lesson(3, "perceptual loss in the translation helps the segmenter", "3.1", "2.1"),
+    Lesson(3, "a test set translated to day is no better than the night itself", "3.1", "3.3"),
     Lesson(4, "self-training on a suitable number of images helps", "4.1", "3.1"),
     Lesson(5, "more training on the target domain helps", "5.2", "3.1"),
     Lesson(6, "focal loss does no better than cross-entropy", "3.1", "6.1"),
