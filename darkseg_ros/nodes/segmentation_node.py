@@ -51,6 +51,7 @@ from darkseg_ros.nodes.parameters import check_choices
 from darkseg_ros.nodes.qos import OVERRIDABLE, newest_frame, publisher_events, result, subscription_events
 from darkseg_ros.nodes.segmentation_parameters import CHOICES, LiveSettings, declare_parameters
 from darkseg_ros.segmenter import Segmentation, Segmenter
+from darkseg_ros.stamps import stamp_ns_of
 from darkseg_ros.stream_monitor import Health, HealthLevel, StreamMonitor
 
 _LOG_PERIOD_S = 5.0
@@ -280,7 +281,7 @@ class SegmentationNode(LifecycleNode):
         if inference is None:
             self._monitor.count_drop(DropReason.DEACTIVATED, now_s=now_s)
             return
-        if fault := self._judge_stamp(_stamp_ns(message)):
+        if fault := self._judge_stamp(stamp_ns_of(message.header)):
             self._drop(*fault)
             return
         if inference.put(_Arrival(message, now_s)) is not None:
@@ -380,7 +381,7 @@ class SegmentationNode(LifecycleNode):
 
     def _stamp_age_ms(self, arrival: _Arrival) -> float | None:
         return stamp_age_ms(
-            _stamp_ns(arrival.message),
+            stamp_ns_of(arrival.message.header),
             self.get_clock().now().nanoseconds,
             simulated_clock=self.get_clock().ros_time_is_active,
         )
@@ -428,11 +429,6 @@ def _decode(message: Image | CompressedImage) -> np.ndarray:
     if isinstance(message, CompressedImage):
         return bgr_from_compressed_image(message)
     return bgr_from_image(message)
-
-
-def _stamp_ns(message: Image | CompressedImage) -> int:
-    stamp = message.header.stamp
-    return stamp.sec * 1_000_000_000 + stamp.nanosec
 
 
 def main() -> int:
