@@ -11,12 +11,13 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from darkseg_ros.bundle import ModelBundle, load_bundle
 from darkseg_ros.engine.backends import check_golden
-from darkseg_ros.engine.plan_cache import PRECISIONS, PlanCache, PlanKey, cache_folder
-from darkseg_ros.engine.tensorrt import Gpu, TensorRtEngine, plan_key, stored_plan
+from darkseg_ros.engine.plan_cache import PRECISIONS, PlanCache, PlanKey
+from darkseg_ros.engine.tensorrt import Gpu, open_plan, plan_key, stored_plan
 from darkseg_ros.engine.tensorrt_library import check_supported, import_library, installed_library
 from darkseg_ros.errors import BundleError, DarksegError, EngineError
 from darkseg_ros.installed_files import default_bundle
@@ -60,7 +61,7 @@ def _build(bundle: ModelBundle, *, precision: str, batch: int, capabilities: tup
         print(f"[{time.monotonic() - started_s:6.1f} s] {line}", flush=True)
 
     gpu, key = _target(bundle, precision=precision, batch=batch, capabilities=capabilities)
-    cache = PlanCache(cache_folder())
+    cache = PlanCache()
     gpu_name = key.gpu or ", ".join(key.capabilities)
     progress(f"{bundle.name} for {gpu_name}: {key.library} {key.library_version}, {precision}, batch 1…{batch}")
     plan = stored_plan(bundle, key, cache, progress=progress)
@@ -68,11 +69,12 @@ def _build(bundle: ModelBundle, *, precision: str, batch: int, capabilities: tup
     if gpu is None:
         progress("not tested: that takes such a GPU; the node tests the plan before its first frame")
     else:
-        engine = TensorRtEngine(bundle, plan, gpu)
+        engine = open_plan(bundle, plan, gpu, cache, progress=progress)
         try:
-            agreement = check_golden(engine, bundle, bundle.fused_agreement_min)
+            agreement = check_golden(engine, bundle, engine.golden_agreement_min)
         except BundleError:
-            cache.discard(key)
+            with suppress(EngineError):  # a cache that cannot be written must not hide what is wrong
+                cache.discard(key)
             raise
         finally:
             engine.close()

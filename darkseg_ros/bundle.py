@@ -65,9 +65,12 @@ class ModelBundle:
         fused_onnx: ``frame`` uint8 (1, H, W, 3) BGR → ``class_map`` and ``confidence`` uint8 (1, H, W).
         cpu_graph: OpenVINO IR, int8: ``frame`` uint8 (1, H, W, 3) BGR → ``logits`` float (1, 19, H/4, W/4).
         cpu_weights: the IR's weights.
+        int8_onnx: the fused graph with symmetric int8 (QuantizeLinear, DequantizeLinear) for TensorRT; None where the
+            bundle holds none.
         golden: .npz with a frame and the answer to it.
         fused_agreement_min: share of golden pixels on which the fused graph must give the recorded class.
         cpu_agreement_min: the same for the CPU graph.
+        int8_agreement_min: the same for the symmetric int8 graph; 1 where the bundle holds none.
     """
 
     directory: Path
@@ -77,9 +80,11 @@ class ModelBundle:
     fused_onnx: BundleFile
     cpu_graph: BundleFile
     cpu_weights: BundleFile
+    int8_onnx: BundleFile | None
     golden: BundleFile
     fused_agreement_min: float
     cpu_agreement_min: float
+    int8_agreement_min: float
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,7 @@ def load_bundle(directory: str | Path) -> ModelBundle:
         )
     files = _field(manifest, directory, "files", dict)
     agreement = _field(manifest, directory, "golden_agreement_min", dict)
+    has_int8_onnx = "int8_onnx" in files  # not in bundles from before there was such a graph
     return ModelBundle(
         directory=directory,
         name=_name(manifest, directory),
@@ -137,9 +143,11 @@ def load_bundle(directory: str | Path) -> ModelBundle:
         fused_onnx=_checked_onnx(files, directory, "fused_onnx"),
         cpu_graph=_checked_file(files, directory, "cpu_graph"),
         cpu_weights=_checked_file(files, directory, "cpu_weights"),
+        int8_onnx=_checked_onnx(files, directory, "int8_onnx") if has_int8_onnx else None,
         golden=_checked_file(files, directory, "golden"),
         fused_agreement_min=_number(agreement, directory, "fused", low=0, high=1),
         cpu_agreement_min=_number(agreement, directory, "cpu", low=0, high=1),
+        int8_agreement_min=_number(agreement, directory, "int8", low=0, high=1) if has_int8_onnx else 1.0,
     )
 
 
@@ -235,9 +243,8 @@ def sha256_of(path: Path) -> str:
 def _read_manifest(directory: Path, task: str) -> dict[str, Any]:
     path = directory / MANIFEST
     if not path.is_file():
-        raise BundleError(
-            f"{directory} is no model bundle: it has no {MANIFEST}; name a folder that engines.export wrote"
-        )
+        writer = "engines.export" if task == SEGMENTATION else "engines.export_translator"
+        raise BundleError(f"{directory} is no model bundle: it has no {MANIFEST}; name a folder that {writer} wrote")
     if not path.resolve().is_relative_to(directory.resolve()):
         raise BundleError(f"{path} is a link to a file outside the bundle; such a bundle is refused")
     with path.open("rb") as file:

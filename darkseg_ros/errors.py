@@ -1,6 +1,11 @@
 """The errors this package raises on purpose. Each message states expected, got and cure."""
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says, without the line breaks that libraries put into it."""
+    return " ".join(str(error).split())
+
+
 class DarksegError(Exception):
     """Base of them all: catch this to report one line instead of a traceback."""
 
@@ -23,3 +28,7 @@ class BundleError(DarksegError):
 
 class EngineError(DarksegError):
     """An inference backend cannot run, or gave an answer that is not one."""
+
+
+class BenchmarkError(DarksegError):
+    """A contestant of a benchmark failed, or two benchmarks cannot be compared."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from darkseg_ros.bundle import TranslatorBundle, load_translator_bundle, load_translator_golden
+from darkseg_ros.engine.onnxruntime import OnnxRuntimeGraph
+from darkseg_ros.engine.openvino import OpenVinoGraph
 from darkseg_ros.errors import BundleError, EngineError
 from darkseg_ros.segmenter import preprocess
 
@@ -53,12 +54,13 @@ class Translator:
         if backend == "auto":
             backend = next((name for name in TRANSLATOR_BACKENDS[1:] if find_spec(name)), "onnxruntime")
         if backend == "openvino":
-            library, run = _openvino_run(bundle, threads=threads)
+            graph = OpenVinoGraph(bundle.onnx.path, output="night", threads=threads)
+            translator = cls(bundle, graph, library=graph.library)
         elif backend == "onnxruntime":
-            library, run = _onnxruntime_run(bundle, threads=threads)
+            session = OnnxRuntimeGraph(bundle.onnx.path, outputs=("night",), threads=threads)
+            translator = cls(bundle, lambda frames: session(frames)[0], library=session.library)
         else:
             raise EngineError(f"there is no backend {backend!r}; choose one of {', '.join(TRANSLATOR_BACKENDS)}")
-        translator = cls(bundle, run, library=library)
         frames, expected = load_translator_golden(bundle)
         difference = float(np.abs(translator._translate(frames).astype(np.int16) - expected).mean())
         if difference > bundle.golden_difference_max:
@@ -102,61 +104,3 @@ class Translator:
     def close(self) -> None:
         """Release the library's memory; the translator cannot be used afterwards."""
         self._run = None
-
-
-def _onnxruntime_run(bundle: TranslatorBundle, *, threads: int) -> tuple[str, _Run]:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise EngineError(f"ONNX Runtime does not import ({error}); run `pip install onnxruntime`") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    try:
-        session: Any = onnxruntime.InferenceSession(str(bundle.onnx.path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the library's exceptions share no base class
-        raise EngineError(f"ONNX Runtime cannot load {bundle.onnx.path}: {error}") from error
-    _check_names(bundle, [node.name for node in session.get_inputs()], [node.name for node in session.get_outputs()])
-
-    def run(frames: np.ndarray) -> np.ndarray:
-        try:
-            return session.run(["night"], {"frame": frames})[0]
-        except Exception as error:  # as above
-            raise EngineError(f"ONNX Runtime failed on a frame of {frames.shape}: {error}") from error
-
-    return f"onnxruntime {onnxruntime.__version__}", run
-
-
-def _openvino_run(bundle: TranslatorBundle, *, threads: int) -> tuple[str, _Run]:
-    try:
-        import openvino
-    except ImportError as error:
-        raise EngineError(f"OpenVINO does not import ({error}); run `pip install openvino`") from error
-    # f32: where the hint is left out, OpenVINO picks bf16 on some CPUs, which is less exact
-    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    if threads:
-        settings["INFERENCE_NUM_THREADS"] = threads
-    try:
-        core = openvino.Core()
-        compiled: Any = core.compile_model(core.read_model(str(bundle.onnx.path)), "CPU", settings)
-        request: Any = compiled.create_infer_request()
-    except RuntimeError as error:
-        raise EngineError(f"OpenVINO cannot load {bundle.onnx.path}: {error}") from error
-    _check_names(bundle, [port.any_name for port in compiled.inputs], [port.any_name for port in compiled.outputs])
-
-    def run(frames: np.ndarray) -> np.ndarray:
-        try:
-            request.infer({"frame": frames}, share_inputs=True)
-            return np.array(request.get_tensor("night").data)  # a copy: the next frame overwrites the tensor
-        except RuntimeError as error:
-            raise EngineError(f"OpenVINO failed on a frame of {frames.shape}: {error}") from error
-
-    return f"openvino {openvino.__version__.split('-')[0]}", run
-
-
-def _check_names(bundle: TranslatorBundle, inputs: list[str], outputs: list[str]) -> None:
-    if (inputs, outputs) != (["frame"], ["night"]):
-        raise EngineError(
-            f"{bundle.onnx.path} has inputs {inputs} and outputs {outputs}; expected frame → night: "
-            "export the model again"
-        )

@@ -32,6 +32,8 @@ class BundleContent:
         fused_agreement_min: see `ModelBundle`.
         cpu_agreement_min: see `ModelBundle`.
         model_card: Markdown.
+        int8_onnx: see `ModelBundle`.
+        int8_agreement_min: see `ModelBundle`.
     """
 
     name: str
@@ -43,6 +45,8 @@ class BundleContent:
     fused_agreement_min: float
     cpu_agreement_min: float
     model_card: str
+    int8_onnx: Path | None = None
+    int8_agreement_min: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,8 @@ def write_bundle(parent: Path, content: BundleContent) -> Path:
         shutil.copyfile(content.fused_onnx, folder / "model.onnx")
         shutil.copyfile(content.cpu_graph, folder / "cpu_int8.xml")
         shutil.copyfile(content.cpu_graph.with_suffix(".bin"), folder / "cpu_int8.bin")
+        if content.int8_onnx is not None:
+            shutil.copyfile(content.int8_onnx, folder / "int8.onnx")
         np.savez_compressed(
             folder / "golden.npz",
             frames=content.golden.frames,
@@ -155,6 +161,16 @@ def _head(name: str, task: str, network_hw: tuple[int, int]) -> dict[str, object
 
 
 def _manifest(content: BundleContent, folder: Path) -> dict[str, object]:
+    agreement_min = {"fused": content.fused_agreement_min, "cpu": content.cpu_agreement_min}
+    files = {
+        "fused_onnx": _entry(folder / "model.onnx"),
+        "cpu_graph": _entry(folder / "cpu_int8.xml"),
+        "cpu_weights": _entry(folder / "cpu_int8.bin"),
+        "golden": _entry(folder / "golden.npz"),
+    }
+    if content.int8_onnx is not None:
+        agreement_min["int8"] = content.int8_agreement_min
+        files["int8_onnx"] = _entry(folder / "int8.onnx")
     return {
         **_head(content.name, SEGMENTATION, content.network_hw),
         "output": {
@@ -164,11 +180,6 @@ def _manifest(content: BundleContent, folder: Path) -> dict[str, object]:
         },
         "class_names": list(CLASS_NAMES),
         "temperature": content.temperature,
-        "golden_agreement_min": {"fused": content.fused_agreement_min, "cpu": content.cpu_agreement_min},
-        "files": {
-            "fused_onnx": _entry(folder / "model.onnx"),
-            "cpu_graph": _entry(folder / "cpu_int8.xml"),
-            "cpu_weights": _entry(folder / "cpu_int8.bin"),
-            "golden": _entry(folder / "golden.npz"),
-        },
+        "golden_agreement_min": agreement_min,
+        "files": files,
     }

@@ -7,7 +7,6 @@ Use the bundle with `day2night_node` (parameter `bundle`) or `darkseg bag to-nig
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from argparse import ArgumentParser
 from pathlib import Path
@@ -18,11 +17,12 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from darkseg_ros.errors import DarksegError, InputError
+from darkseg_ros.errors import InputError
 from darkseg_ros.segmenter import preprocess
 from darkseg_ros.synthetic_drive import SyntheticDrive
 from engines.bundle_writer import TranslatorContent, write_translator_bundle
 from engines.export import export_onnx
+from training.stage_run import one_line_errors
 from training.unit import LATENT_STRIDE, load_translator
 
 TORCH_DIFFERENCE_MAX = 0.5
@@ -45,15 +45,13 @@ def main(arguments: list[str] | None = None) -> None:
         help="size that frames are stretched to; default: the square that the training squeezed images into",
     )
     parsed = parser.parse_args(arguments)
-    try:
+    with one_line_errors("export_translator"):
         bundle = export_translator(
             parsed.checkpoint,
             name=parsed.name,
             out=parsed.out,
             input_hw=tuple(parsed.input_hw) if parsed.input_hw else None,
         )
-    except DarksegError as error:
-        sys.exit(f"export_translator: {error}")
     print(f"wrote {bundle}")
 
 

@@ -7,6 +7,27 @@ from dataclasses import dataclass
 from darkseg_ros.classes import CLASS_NAMES
 from darkseg_ros.evaluation import Metrics
 
+_ARCHITECTURES = {"slim_fpn": "Slim feature pyramid network", "panoptic_fpn": "Panoptic feature pyramid network"}
+_ENCODERS = {"mobilenet_v2": "MobileNetV2", "resnet18": "ResNet-18", "resnet101": "ResNet-101"}
+"""As their papers write them; others go by segmentation_models_pytorch's name."""
+
+
+@dataclass(frozen=True)
+class Int8Graph:
+    """What the card says of an int8 graph.
+
+    Attributes:
+        metrics: by validation set.
+        float_layers: layers that stay float to keep the accuracy.
+        plain_loss: day mIoU that it would lose without them; None where that was not too much.
+        slowdown: how many times as long as without them it takes.
+    """
+
+    metrics: dict[str, Metrics]
+    float_layers: tuple[str, ...] = ()
+    plain_loss: float | None = None
+    slowdown: float = 1.0
+
 
 @dataclass(frozen=True)
 class ModelFacts:
@@ -15,35 +36,44 @@ class ModelFacts:
     Attributes:
         name: of the bundle.
         step: optimiser steps of the last training run.
-        architecture: of the network, in words.
+        architecture: a value of `training.networks.NetworkConfig.architecture`.
+        encoder: a value of `training.networks.NetworkConfig.encoder`.
         config: that run's YAML.
         recipe: Markdown on how the checkpoint was made.
         network_hw: input size.
         temperature: of the confidence.
         calibration: how it was found.
         float_metrics: of the fused graph, by validation set.
-        int8_metrics: of the CPU graph.
+        cpu: the CPU graph.
+        tensorrt: the symmetric int8 graph; None where it lost too much and was left out.
+        miou_loss_max: day mIoU that int8 may lose.
+        parity: table of how far the graphs answer as the network in torch, Markdown.
     """
 
     name: str
     step: int
     architecture: str
+    encoder: str
     config: str
     recipe: str
     network_hw: tuple[int, int]
     temperature: float
     calibration: str
     float_metrics: dict[str, Metrics]
-    int8_metrics: dict[str, Metrics]
+    cpu: Int8Graph
+    tensorrt: Int8Graph | None
+    miou_loss_max: float
+    parity: str
 
 
 def write_model_card(facts: ModelFacts) -> str:
     """Markdown."""
     height, width = facts.network_hw
+    architecture, encoder = _ARCHITECTURES[facts.architecture], _ENCODERS.get(facts.encoder, facts.encoder)
     return f"""# {facts.name}
 
 Semantic segmentation of street scenes by night and by day into Cityscapes' 19 classes.
-{facts.architecture}; camera frames are stretched to {width}×{height} and come back at their own size.
+{architecture} on {encoder}; camera frames are stretched to {width}×{height} and come back at their own size.
 
 ## Intended use and limits
 
@@ -60,7 +90,7 @@ and trees look alike at night: read the confidence, and set `min_confidence` whe
 | Cityscapes, 2975 labelled day images at 256×256 | training | non-commercial research |
 | BDD100K, 1000 unlabelled night images | night light, pseudo-labels, int8 calibration | research |
 | BDD100K, 250 unlabelled day images | class shares that the night pseudo-labels are aligned to | research |
-| ImageNet weights of torchvision | start of the encoder | BSD-3 |
+| ImageNet weights of torchvision's {encoder} | start of the encoder | BSD-3 |
 | Cityscapes val (500), ACDC night (17) | the figures below; never trained on | non-commercial research |
 
 The weights inherit these terms: research use. No image is contained in the bundle; its golden frame is generated.
@@ -74,7 +104,17 @@ follows cityscapesScripts. int8 is what OpenVINO runs, float what ONNX Runtime r
 camera's geometry. ECE is the expected calibration error with 15 bins.
 The temperature is {facts.temperature:.3f}: {facts.calibration}.
 
-{_per_class(facts.int8_metrics)}
+{_int8(facts)}
+
+{_per_class(facts.cpu.metrics)}
+
+## Parity
+
+Every way to run the bundle against the network in torch, on validation images, at the camera's geometry; "onnxruntime
+int8" is the graph that TensorRT's int8 plans are built from. mIoU is here that of present classes. What int8 costs by
+day is told by the figures above, on all images.
+
+{facts.parity}
 
 ## Recipe
 
@@ -93,7 +133,10 @@ def _figures(facts: ModelFacts) -> str:
         "| set | graph | images | mIoU | present | 95 % | pixel accuracy | ECE |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for graph, metrics_by_set in (("int8", facts.int8_metrics), ("float", facts.float_metrics)):
+    graphs = {"int8": facts.cpu.metrics, "float": facts.float_metrics}
+    if facts.tensorrt is not None:
+        graphs["int8, TensorRT's"] = facts.tensorrt.metrics
+    for graph, metrics_by_set in graphs.items():
         for name, metrics in metrics_by_set.items():
             low, high = metrics.ci95["miou_present"]
             rows.append(
@@ -101,6 +144,33 @@ def _figures(facts: ModelFacts) -> str:
                 f"{low:.3f}–{high:.3f} | {metrics.pixel_accuracy:.3f} | {metrics.ece or 0:.3f} |"
             )
     return "\n".join(rows)
+
+
+def _int8(facts: ModelFacts) -> str:
+    allowed = f"{facts.miou_loss_max:g} of day mIoU that int8 may lose"
+    if facts.cpu.plain_loss is None:
+        cpu = f"All layers of the CPU graph that OpenVINO quantises are int8; that loses less than the {allowed}."
+    else:
+        cpu = (
+            f"Layers of the CPU graph that stay float, since without them int8 would lose {facts.cpu.plain_loss:.4f}, "
+            f"more than the {allowed}: {_listed(facts.cpu.float_layers)}. With them it takes {facts.cpu.slowdown:.2f} "
+            "times as long, measured at export."
+        )
+    if facts.tensorrt is None:
+        tensorrt = (
+            f"The bundle holds no int8 graph for TensorRT: every one that was tried loses more than the {allowed}. "
+            "Build its plans with --precision fp16."
+        )
+    else:
+        tensorrt = (
+            "TensorRT's int8 graph keeps depthwise convolutions in float, and of the dense ones "
+            f"{_listed(facts.tensorrt.float_layers)}; its figures are those of ONNX Runtime, which runs the same graph."
+        )
+    return f"{cpu}\n{tensorrt}"
+
+
+def _listed(layers: tuple[str, ...]) -> str:
+    return ", ".join(f"`{layer}`" for layer in layers) or "none"
 
 
 def _per_class(metrics_by_set: dict[str, Metrics]) -> str:

@@ -29,22 +29,35 @@ _PIXELS_PER_IMAGE = 500
 
 @torch.no_grad()
 def collect_logits(
-    network: nn.Module, pairs: list[LabelledImage], night_images: list[Path], *, input_px: int, seed: int = 0
+    network: nn.Module,
+    pairs: list[LabelledImage],
+    night_images: list[Path],
+    *,
+    network_hw: tuple[int, int],
+    seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Logits and train ids of random labelled pixels; every second image is darkened, so that both domains count.
+
+    Args:
+        network: to calibrate.
+        pairs: labelled day images.
+        night_images: that give the darkened ones their light.
+        network_hw: size that images are stretched to.
+        seed: of the choice of pixels and light.
 
     Returns:
         (P, 19) float and (P,) int64.
     """
+    height, width = network_hw
     rng = np.random.default_rng(seed)
     logits, labels = [], []
     for index, pair in enumerate(tqdm(pairs, desc="temperature", unit="image", mininterval=10)):
         bgr, label_map = read_labelled(pair)
         if index % 2:
             bgr = darken(bgr, read_image(night_images[rng.integers(len(night_images))]), CheapNight(), rng)
-        squeezed = cv2.resize(bgr, (input_px, input_px), interpolation=cv2.INTER_LINEAR)
-        side = input_px // OUTPUT_STRIDE
-        truth = cv2.resize(label_map, (side, side), interpolation=cv2.INTER_NEAREST_EXACT).ravel()
+        squeezed = cv2.resize(bgr, (width, height), interpolation=cv2.INTER_LINEAR)
+        logits_wh = (width // OUTPUT_STRIDE, height // OUTPUT_STRIDE)
+        truth = cv2.resize(label_map, logits_wh, interpolation=cv2.INTER_NEAREST_EXACT).ravel()
         chosen = rng.permutation(np.flatnonzero(truth != IGNORE_INDEX))[:_PIXELS_PER_IMAGE]
         answer = network(network_input(squeezed)[None])[0].flatten(1)
         logits.append(answer[:, chosen].T)
@@ -54,7 +67,7 @@ def collect_logits(
 
 @torch.no_grad()
 def collect_agreement(
-    network: nn.Module, reference: nn.Module, images: list[Path], *, input_px: int, seed: int = 0
+    network: nn.Module, reference: nn.Module, images: list[Path], *, network_hw: tuple[int, int], seed: int = 0
 ) -> tuple[Tensor, float]:
     """Logits of random pixels of unlabelled images, and how often another network gives all their pixels its class.
 
@@ -66,7 +79,7 @@ def collect_agreement(
         reference: trained without images of this domain; where the one has taught the other they share their errors,
             and the agreement says too much.
         images: of the domain.
-        input_px: of both networks.
+        network_hw: size that images are stretched to, for both networks.
         seed: of the choice of pixels.
 
     Returns:
@@ -75,10 +88,11 @@ def collect_agreement(
     Source: Jiang et al., "Assessing Generalization of SGD via Disagreement", ICLR 2022 (arXiv 2106.13799), theorem 4.1.
     Differs: one pair of networks that share their initial weights; the theorem has the mean over independent runs.
     """
+    height, width = network_hw
     rng = np.random.default_rng(seed)
     logits, agreement = [], []
     for path in tqdm(images, desc="agreement", unit="image", mininterval=10):
-        squeezed = cv2.resize(read_image(path), (input_px, input_px), interpolation=cv2.INTER_LINEAR)
+        squeezed = cv2.resize(read_image(path), (width, height), interpolation=cv2.INTER_LINEAR)
         frames = network_input(squeezed)[None]
         answer, other = network(frames)[0].flatten(1), reference(frames)[0].flatten(1)
         agreement.append(float((answer.argmax(0) == other.argmax(0)).float().mean()))

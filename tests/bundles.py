@@ -40,6 +40,16 @@ def write_tiny_bundle(directory: Path, network_hw: tuple[int, int] = (64, 128)) 
         ),
         fused_onnx,
     )
+    int8_onnx = directory / "int8.onnx"
+    onnx.save(
+        _model(
+            [*_int8_logits_nodes(), *_finish_nodes()],
+            [*_int8_logits_weights(), *_finish_weights()],
+            maps,
+            network_hw,
+        ),
+        int8_onnx,
+    )
     graph = openvino.convert_model(str(logits_onnx))
     openvino.save_model(graph, str(directory / "cpu.xml"), compress_to_fp16=False)
     rng = np.random.default_rng(0)
@@ -56,6 +66,8 @@ def write_tiny_bundle(directory: Path, network_hw: tuple[int, int] = (64, 128)) 
             fused_agreement_min=0.999,
             cpu_agreement_min=0.99,
             model_card="# tiny\n\nMade by the tests.\n",
+            int8_onnx=int8_onnx,
+            int8_agreement_min=0.95,
         ),
     )
 
@@ -93,6 +105,35 @@ def _logits_weights() -> list:
     bias = np.full(NUM_CLASSES, -4.0, np.float32)
     bias[0] = 3.0  # dark → road
     return [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(bias, "bias")]
+
+
+def _int8_logits_nodes() -> list:
+    cast, transpose, pool, convolution = _logits_nodes()
+    convolution.input[:2] = ["pooled_dequantised", "weight_dequantised"]
+    pooled = ["pooled_scale", "zero"]
+    return [
+        cast,
+        transpose,
+        pool,
+        helper.make_node("QuantizeLinear", ["pooled", *pooled], ["pooled_quantised"], name="quantise"),
+        helper.make_node("DequantizeLinear", ["pooled_quantised", *pooled], ["pooled_dequantised"]),
+        helper.make_node(
+            "DequantizeLinear", ["weight_int8", "weight_scale", "weight_zeros"], ["weight_dequantised"], axis=0
+        ),
+        convolution,
+    ]
+
+
+def _int8_logits_weights() -> list:
+    weight, bias = _logits_weights()
+    return [
+        bias,
+        numpy_helper.from_array(np.array(2, np.float32), "pooled_scale"),  # ±254
+        numpy_helper.from_array(np.array(0, np.int8), "zero"),
+        numpy_helper.from_array((numpy_helper.to_array(weight) * 2500).astype(np.int8), "weight_int8"),  # 0.05 → 125
+        numpy_helper.from_array(np.full(NUM_CLASSES, 1 / 2500, np.float32), "weight_scale"),
+        numpy_helper.from_array(np.zeros(NUM_CLASSES, np.int8), "weight_zeros"),
+    ]
 
 
 def _finish_nodes() -> list:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,14 @@ from darkseg_ros.synthetic_drive import SyntheticDrive
 os.environ.setdefault("ROS_PYTHON_CHECK_FIELDS", "1")
 # Nodes of other machines must not answer; tests in tests/ros choose their own domain beside this.
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def caches_of_the_tests_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Plans and settings that tests keep, or find, are not the user's; the processes they start inherit it."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

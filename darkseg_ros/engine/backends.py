@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from importlib.util import find_spec
 
 import numpy as np
@@ -11,7 +12,7 @@ from darkseg_ros.bundle import ModelBundle, load_golden
 from darkseg_ros.engine.fake import FakeEngine
 from darkseg_ros.engine.onnxruntime import OnnxRuntimeEngine
 from darkseg_ros.engine.openvino import OpenVinoEngine
-from darkseg_ros.engine.plan_cache import PlanCache, cache_folder
+from darkseg_ros.engine.plan_cache import PlanCache
 from darkseg_ros.engine.protocol import Engine
 from darkseg_ros.engine.tensorrt import Gpu, open_tensorrt
 from darkseg_ros.engine.tensorrt_library import LIBRARIES
@@ -33,7 +34,8 @@ def open_engine(bundle: ModelBundle, *, backend: str = "auto", threads: int = 0)
     Args:
         bundle: a checked bundle.
         backend: one of `BACKENDS`.
-        threads: of the inference on the CPU; 0 leaves the choice to the library.
+        threads: of the inference on the CPU; with 0, OpenVINO runs with the fastest number, measured once
+            (`darkseg_ros.engine.cpu_settings`), ONNX Runtime with its own choice.
 
     Raises:
         EngineError: if the backend is unknown, not installed, or cannot load the graph.
@@ -93,12 +95,13 @@ def _find_gpu(*, required: bool) -> Gpu | None:
 
 
 def _open_tensorrt(bundle: ModelBundle, gpu: Gpu) -> Engine:
-    cache = PlanCache(cache_folder())
+    cache = PlanCache()
     engine = open_tensorrt(bundle, gpu, cache, progress=_LOG.info)
     try:
-        return _checked(engine, bundle, bundle.fused_agreement_min)
+        return _checked(engine, bundle, engine.golden_agreement_min)
     except BundleError:
-        cache.discard(engine.plan_key)  # it would fail at every start
+        with suppress(EngineError):  # a cache that cannot be written must not hide what is wrong
+            cache.discard(engine.plan_key)  # it would fail at every start
         raise
 
 

@@ -20,6 +20,10 @@ _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAP
 _STREAM_NON_BLOCKING = 1
 _CAPTURE_THREAD_LOCAL = 1  # other threads may call CUDA meanwhile
 _NAME_BYTES = 256
+_NO_GPU_CURE = (
+    "check nvidia-smi and CUDA_VISIBLE_DEVICES, start a container with its GPU, "
+    "or choose backend openvino or onnxruntime"
+)
 
 
 def load_driver() -> Any:
@@ -51,16 +55,15 @@ class CudaDevice:
 
     def __init__(self, driver: Any) -> None:
         self._driver = driver
-        self._call("cuInit", ctypes.c_uint(0))
+        failure = self._failure("cuInit", ctypes.c_uint(0))
+        if failure:  # where CUDA_VISIBLE_DEVICES or the container hides every GPU, it ends here
+            raise EngineError(f"TensorRT needs an NVIDIA GPU, the driver offers none ({failure}): {_NO_GPU_CURE}")
         version, count, device = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
         self._call("cuDriverGetVersion", ctypes.byref(version))
         self.driver_cuda = f"{version.value // 1000}.{version.value % 1000 // 10}"
         self._call("cuDeviceGetCount", ctypes.byref(count))
         if not count.value:
-            raise EngineError(
-                "TensorRT needs an NVIDIA GPU, the driver shows none: check nvidia-smi and CUDA_VISIBLE_DEVICES, "
-                "or choose backend openvino or onnxruntime"
-            )
+            raise EngineError(f"TensorRT needs an NVIDIA GPU, the driver shows none: {_NO_GPU_CURE}")
         self._call("cuDeviceGet", ctypes.byref(device), ctypes.c_int(0))
         self._device = device
         name = ctypes.create_string_buffer(_NAME_BYTES)
@@ -159,17 +162,31 @@ class CudaDevice:
         self._call("cuGraphExecDestroy", ctypes.c_void_p(executable))
 
     def release(self) -> None:
-        """Give stream and context back; nothing else of this object can be used afterwards."""
+        """Give stream and context back; nothing else of this object can be used until the next `open_stream`."""
         if not self._released:
             self._released = True
             if self._stream.value:
                 self._call("cuStreamDestroy_v2", self._stream)
+                self._stream = ctypes.c_void_p()  # a plan that does not load is followed by another one
             self._call("cuDevicePrimaryCtxRelease_v2", self._device)
 
     def _call(self, function: str, *arguments: Any) -> None:
-        status = getattr(self._driver, function)(*arguments)
-        if status:
-            text = ctypes.c_char_p()
-            self._driver.cuGetErrorString(ctypes.c_int(status), ctypes.byref(text))
-            reason = (text.value or b"unknown error").decode("utf-8", "replace")
-            raise EngineError(f"CUDA's {function} failed with error {status}, {reason}: check nvidia-smi and dmesg")
+        failure = self._failure(function, *arguments)
+        if failure:
+            raise EngineError(f"CUDA's {failure}: check nvidia-smi and dmesg")
+
+    def _failure(self, function: str, *arguments: Any) -> str:
+        """Call the driver; empty where that went well."""
+        call = getattr(self._driver, function, None)
+        if call is None:
+            raise EngineError(
+                f"the NVIDIA driver has no {function}, so it is older than CUDA 11.4; update the driver, "
+                "or choose backend openvino or onnxruntime"
+            )
+        status = call(*arguments)
+        if not status:
+            return ""
+        text = ctypes.c_char_p()
+        self._driver.cuGetErrorString(ctypes.c_int(status), ctypes.byref(text))
+        reason = (text.value or b"unknown error").decode("utf-8", "replace")
+        return f"{function} failed with error {status}, {reason}"

@@ -3,13 +3,14 @@
 Bilinear ×4, then argmax; ties go to the lowest train id. Confidence is the maximum softmax probability at quarter
 resolution, upsampled the same way: a full-size softmax would cost several times the network's share.
 
-A Numba kernel does it where Numba is installed; numpy gives the same class map, bit for bit, and a confidence that
-differs by at most 1 of 255. torch, OpenCV and ONNX Runtime each round their interpolation a little differently, so
-the class map is theirs except where the two best classes lie within that rounding of each other.
+A kernel does it where Numba is installed, which compiles it; numpy gives the same class map, bit for bit, and a
+confidence that differs by at most 1 of 255. torch, OpenCV and ONNX Runtime each round their interpolation a little
+differently, so the class map is theirs except where the two best classes lie within that rounding of each other.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +19,8 @@ import numpy as np
 
 from darkseg_ros.bundle import LOGITS_STRIDE
 from darkseg_ros.errors import EngineError
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ def finish_logits(
     """Class map and confidence of one frame.
 
     Args:
-        logits: (K, h, w) with 1 ≤ K ≤ 256 and h, w ≥ 1, of any memory order; taken as float32.
+        logits: (K, h, w) with 1 ≤ K ≤ 256 and h, w ≥ 1, of any memory order; taken as float32. Class by class and
+            pixel by pixel (channels last) cost the same.
         temperature: divides the logits in the softmax; the class map does not depend on it.
         align_corners: where the network was trained with it: the corner pixels' centres stay where they are. Else
             half-pixel centres (ONNX ``half_pixel``, torch ``align_corners=False``), as `engines.export` writes them.
@@ -59,10 +63,10 @@ def finish_logits(
     """
     if logits.ndim != 3 or 0 in logits.shape or len(logits) > 256:
         raise ValueError(f"logits have shape {logits.shape}; expected (classes ≤ 256, h, w), none of them 0")
-    logits = np.ascontiguousarray(logits, np.float32)
+    logits = np.require(logits, np.float32, "A")  # aligned: the kernel counts strides in whole floats
     if not np.isfinite(logits).all():
         raise EngineError("the network's logits hold NaN or infinity; the frame gets no class map: check the model")
-    return _fastest_finish()(logits, temperature=temperature, align_corners=align_corners)
+    return fastest_finish()(logits, temperature=temperature, align_corners=align_corners)
 
 
 @lru_cache(maxsize=16)
@@ -80,18 +84,26 @@ def axis_blend(size: int, *, align_corners: bool) -> AxisBlend:
 
 
 @lru_cache(maxsize=1)
-def _fastest_finish() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+def fastest_finish() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """What `finish_logits` runs on this machine, ready to run.
+
+    The first call takes 0.1 s, or some four where the kernel is compiled, which happens once per machine: engines make
+    it while they open, so that no frame waits. It logs a warning where only the slow fallback is left.
+    """
+    from darkseg_ros.engine.compiled_finish import CompiledFinish
+    from darkseg_ros.engine.finish_code import load_kernel
+
     try:
-        from darkseg_ros.engine.numba_finish import finish_logits_numba
-    except ImportError:
+        return CompiledFinish(load_kernel())
+    except EngineError as error:
+        _LOG.warning("class maps are finished by numpy, which takes some 24 times as long: %s", error)
         return finish_logits_numpy
-    return finish_logits_numba
 
 
 def finish_logits_numpy(
     logits: np.ndarray, *, temperature: float, align_corners: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`finish_logits` without Numba, on contiguous finite float32 logits."""
+    """`finish_logits` without Numba, on finite float32 logits."""
     _, height, width = logits.shape
     rows, columns = axis_blend(height, align_corners=align_corners), axis_blend(width, align_corners=align_corners)
     best = _upsample(logits[0], rows, columns)

@@ -18,7 +18,7 @@ from typing import Any
 import darkseg_ros
 from darkseg_ros.engine.plan_cache import writing_in
 from darkseg_ros.engine.tensorrt_library import LibraryLog, import_library
-from darkseg_ros.errors import BundleError, DarksegError, EngineError
+from darkseg_ros.errors import BundleError, DarksegError, EngineError, one_line
 
 PLAN_RECIPE = 1
 """Part of every plan's key; to be raised when this module or `plan_graph` builds other plans of the same order."""
@@ -110,7 +110,7 @@ def main(arguments: list[str]) -> int:
     try:
         _build(order)
     except DarksegError as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
+        print(one_line(error), file=sys.stderr)
         return _Status.REFUSED_BUNDLE if isinstance(error, BundleError) else _Status.REFUSED
     return 0
 
@@ -177,7 +177,10 @@ def _set_targets(library: Any, settings: Any, order: PlanOrder) -> None:
     settings.num_compute_capabilities = len(order.capabilities)
     for index, capability in enumerate(order.capabilities):
         if not settings.set_compute_capability(getattr(library.ComputeCapability, capability), index):
-            raise EngineError(f"{order.library} {library.__version__} refuses to build for {capability}")
+            raise EngineError(
+                f"{order.library} {library.__version__} refuses to build for {capability}; "
+                "build for other GPUs with --for, or choose another backend"
+            )
 
 
 def _progress_monitor(library: Any) -> Any:

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from darkseg_ros.cache_folder import cache_folder
 from darkseg_ros.errors import EngineError
 from darkseg_ros.whole_files import whole_file, write_whole
 
@@ -79,26 +80,18 @@ class StoredPlan:
     built_now: bool
 
 
-def cache_folder() -> Path:
-    """``$XDG_CACHE_HOME/darkseg_ros/plans``, by default under ``~/.cache``.
-
-    Source: XDG Base Directory Specification, 0.8.
-    """
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    # relative paths are to be ignored, says the specification
-    root = Path(named) if Path(named).is_absolute() else Path.home() / ".cache"
-    return root / "darkseg_ros" / "plans"
-
-
 class PlanCache:
     """The plans of one folder.
 
     Args:
-        folder: made when the first plan is built.
+        folder: made when the first plan is built; default: ``plans`` in the user's `cache_folder`.
+
+    Raises:
+        EngineError: if no folder is named and the user has none.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or cache_folder("plans")
 
     def newest_keys(self) -> list[PlanKey]:
         """Keys of the plans that lie here, the last built or preferred first; the plans themselves are not checked."""
@@ -226,7 +219,7 @@ def _read_manifest(path: Path) -> _Manifest | None:
         for name in ("capabilities", "network_hw"):
             key[name] = tuple(key[name])
         return _Manifest(key=PlanKey(**key), **values)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 

@@ -3,6 +3,10 @@
 TensorRT builds networks as they are typed and knows no precision switches any more, so precision and batch must stand
 in the graph. fp16 covers everything between the first and the last convolution; the normalisation of the frame, the
 upsampling of the logits, argmax and softmax stay float32: they cost little, and half precision moves class borders.
+
+int8 starts from a graph that the export has quantised. What lies between its convolutions and is not int8, such as
+additions and resizing, is fp16 as well: float32 would double what these read and write, and next to the steps of int8
+its digits are lost anyway.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ def graph_for_plan(path: Path, *, precision: str, batch: int) -> onnx.ModelProto
     """The graph of a plan.
 
     Args:
-        path: the bundle's fused ONNX file.
+        path: the bundle's fused ONNX file; for int8 its quantised form.
         precision: one of `plan_cache.PRECISIONS`.
         batch: with 1 the graph keeps its static shapes; else the first dimension becomes symbolic.
 
@@ -55,7 +59,7 @@ def graph_for_plan(path: Path, *, precision: str, batch: int) -> onnx.ModelProto
         _check_symmetric(model, path)
     elif quantised:
         raise EngineError(f"{path} is a quantised graph; build it with --precision int8, not {precision}")
-    elif precision == "fp16":
+    if precision != "fp32":
         model = convert_to_half(model)
     return with_dynamic_batch(model) if batch > 1 else model
 
@@ -89,12 +93,13 @@ def convert_to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     """Everything between the first and the last weighted layer in float16; inputs and outputs keep their types.
 
     Raises:
-        EngineError: if a weight is too large for float16.
+        EngineError: if a weight is too large for float16, or a scale of int8 is no number of it.
     """
     graph = model.graph
     kinds = _element_types(model)
     weights = {weight.name: weight for weight in graph.initializer}
     half_nodes = _between_weighted(graph)
+    half_nodes |= _dequantisers_of(graph, half_nodes)
     made_half = {
         name for index in half_nodes for name in graph.node[index].output if kinds.get(name) == TensorProto.FLOAT
     }
@@ -116,7 +121,9 @@ def convert_to_half(model: onnx.ModelProto) -> onnx.ModelProto:
             if name in made_half or name in cast:
                 continue
             cast.add(name)
-            if name in weights:
+            if name in weights and node.op_type in _QUANTISERS:
+                half_weights.append(_half_scale(weights[name]))
+            elif name in weights:
                 half_weights.append(_half_weight(weights[name]))
             else:
                 nodes.append(_cast(name, f"{name}_half", TensorProto.FLOAT16))
@@ -146,6 +153,30 @@ def _between_weighted(graph: onnx.GraphProto) -> set[int]:
             before.add(index)
             needed.update(name for name in node.input if name)
     return behind & before
+
+
+def _dequantisers_of(graph: onnx.GraphProto, nodes: set[int]) -> set[int]:
+    """Indices of the dequantisers of what these nodes read: of their weights, and of the first layer's input.
+
+    Their output must have the layer's type; a cast between the two would part what TensorRT joins.
+    """
+    read = {name for index in nodes for name in graph.node[index].input}
+    return {
+        index
+        for index, node in enumerate(graph.node)
+        if node.op_type == "DequantizeLinear" and read.intersection(node.output)
+    }
+
+
+def _half_scale(scale: onnx.TensorProto) -> onnx.TensorProto:
+    values = numpy_helper.to_array(scale)
+    half = values.astype(np.float16)
+    if not np.allclose(half, values, rtol=2**-10, atol=0):
+        raise EngineError(
+            f"the int8 scale {scale.name!r} reaches from {values.min():.3g} to {values.max():.3g}, which float16 does "
+            "not hold; export the model again"
+        )
+    return numpy_helper.from_array(half, f"{scale.name}_half")
 
 
 def _half_weight(weight: onnx.TensorProto) -> onnx.TensorProto:

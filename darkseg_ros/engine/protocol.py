@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class EngineOutput:
-    """Answer to a batch.
+    """Answer to a batch, in arrays of its own: callers keep them while the engine runs again.
 
     Attributes:
         class_map: (N, H, W) uint8 train ids.
@@ -27,6 +27,10 @@ class Engine(Protocol):
     @property
     def name(self) -> str:
         """Backend, precision and library version, for logs and diagnostics."""
+
+    @property
+    def batch_max(self) -> int:
+        """Frames that it computes together, ≥ 1; of more it computes some after the others."""
 
     def __call__(self, frames: np.ndarray) -> EngineOutput:
         """Run on (N, H, W, 3) uint8 BGR frames of the bundle's network_hw.

@@ -1,4 +1,4 @@
-"""TensorRT on an NVIDIA GPU, from the bundle's fused graph: only uint8 crosses between CPU and GPU."""
+"""TensorRT on an NVIDIA GPU, from the bundle's fused graph or its int8 form: only uint8 crosses between CPU and GPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from darkseg_ros.bundle import ModelBundle
+from darkseg_ros.bundle import BundleFile, ModelBundle
 from darkseg_ros.engine.cuda import CudaDevice, load_driver
 from darkseg_ros.engine.plan_builder import PLAN_RECIPE, PlanOrder, build_plan
 from darkseg_ros.engine.plan_cache import PlanCache, PlanKey, StoredPlan
@@ -20,6 +20,10 @@ from darkseg_ros.errors import EngineError
 
 _DEFAULT_PRECISION = "fp16"
 _OUTPUTS = ("class_map", "confidence")
+
+
+class _PlanError(EngineError):
+    """The plan is what does not fit, not driver or GPU: to build it again may help."""
 
 
 @dataclass(frozen=True)
@@ -74,23 +78,38 @@ def open_tensorrt(
             batch=1,
         ),
     )
-    plan = stored_plan(bundle, key, cache, progress=progress)
+    return open_plan(bundle, stored_plan(bundle, key, cache, progress=progress), gpu, cache, progress=progress)
+
+
+def open_plan(
+    bundle: ModelBundle, plan: StoredPlan, gpu: Gpu, cache: PlanCache, *, progress: Callable[[str], None]
+) -> TensorRtEngine:
+    """An engine of a plan; one from the cache that does not load is built again. Arguments as for `open_tensorrt`.
+
+    Raises:
+        EngineError: if driver or GPU fail, whatever the plan; if a new plan does not load, or cannot be built.
+    """
     try:
         return TensorRtEngine(bundle, plan, gpu)
-    except EngineError:
+    except _PlanError as error:
         if plan.built_now:
             raise
-    # its bytes are those that were built, yet it does not load: a driver update may do that
-    cache.discard(key)
-    return TensorRtEngine(bundle, stored_plan(bundle, key, cache, progress=progress), gpu)
+        # its bytes are those that were built: a driver update may do that
+        progress(f"the plan from the cache does not load, it is built again: {error}")
+    cache.discard(plan.key)
+    return TensorRtEngine(bundle, stored_plan(bundle, plan.key, cache, progress=progress), gpu)
 
 
 def plan_key(
     bundle: ModelBundle, library: Any, *, gpu: str, capabilities: tuple[str, ...], precision: str, batch: int
 ) -> PlanKey:
-    """Key of a bundle's plan; see `PlanKey` for the arguments."""
+    """Key of a bundle's plan; see `PlanKey` for the arguments.
+
+    Raises:
+        EngineError: if the bundle has no graph for that precision.
+    """
     return PlanKey(
-        onnx_sha256=bundle.fused_onnx.sha256,
+        onnx_sha256=_graph_of(bundle, precision).sha256,
         recipe=PLAN_RECIPE,
         library=library.__name__,
         library_version=library.__version__,
@@ -102,13 +121,25 @@ def plan_key(
     )
 
 
+def _graph_of(bundle: ModelBundle, precision: str) -> BundleFile:
+    """The file that a plan of that precision is built from."""
+    if precision != "int8":
+        return bundle.fused_onnx
+    if bundle.int8_onnx is None:
+        raise EngineError(
+            f"{bundle.directory} holds no int8 graph for TensorRT, which does not calibrate any more; export the model "
+            "again (its model card says whether one was left out and why), or build with --precision fp16"
+        )
+    return bundle.int8_onnx
+
+
 def stored_plan(bundle: ModelBundle, key: PlanKey, cache: PlanCache, *, progress: Callable[[str], None]) -> StoredPlan:
     """The plan of a key, built if need be; raises as `PlanCache.plan` and `build_plan`."""
 
     def build(path: Path) -> None:
         order = PlanOrder(
             library=key.library,
-            onnx=str(bundle.fused_onnx.path.resolve()),
+            onnx=str(_graph_of(bundle, key.precision).path.resolve()),
             precision=key.precision,
             batch=key.batch,
             capabilities=key.capabilities,
@@ -120,6 +151,8 @@ def stored_plan(bundle: ModelBundle, key: PlanKey, cache: PlanCache, *, progress
 
 
 def _runs_on(key: PlanKey, bundle: ModelBundle, gpu: Gpu) -> bool:
+    if key.precision == "int8" and bundle.int8_onnx is None:
+        return False
     own = plan_key(
         bundle,
         gpu.library,
@@ -143,6 +176,10 @@ class TensorRtEngine:
         plan: checked bytes.
         gpu: what it was built for.
 
+    Attributes:
+        plan_key: what the plan was built for.
+        golden_agreement_min: share of golden pixels on which such a plan must give the recorded class.
+
     Raises:
         EngineError: if the plan does not load, or has other inputs and outputs than the bundle's graph.
     """
@@ -150,14 +187,17 @@ class TensorRtEngine:
     def __init__(self, bundle: ModelBundle, plan: StoredPlan, gpu: Gpu) -> None:
         library, self._device = gpu.library, gpu.device
         self._library = library
-        self._log = LibraryLog(library)
+        self._log = LibraryLog(library, driver_cuda=self._device.driver_cuda)
         self._pinned: dict[str, np.ndarray] = {}
         self._addresses: dict[str, int] = {}
         self._runs: dict[int, _Run] = {}
         self._engine: Any = None
         self._runtime: Any = None
         self.plan_key = plan.key
-        self._batch_max = plan.key.batch
+        self.golden_agreement_min = (
+            bundle.int8_agreement_min if plan.key.precision == "int8" else bundle.fused_agreement_min
+        )
+        self.batch_max = plan.key.batch
         height, width = bundle.network_hw
         self._frame_shape = (height, width, 3)
         self.name = (
@@ -167,20 +207,27 @@ class TensorRtEngine:
         try:
             self._device.open_stream()
             self._runtime = self._log.created(lambda: library.Runtime(self._log.logger), "its runtime")
-            self._engine = self._log.created(
-                lambda: self._runtime.deserialize_cuda_engine(plan.content), f"an engine of the plan {plan.key.digest}"
-            )
-            self._check_ports(height, width)
+            self._load(plan)
             shapes = {"frame": self._frame_shape} | dict.fromkeys(_OUTPUTS, (height, width))
             for port, shape in shapes.items():
-                self._pinned[port] = self._device.pinned_array((self._batch_max, *shape))
+                self._pinned[port] = self._device.pinned_array((self.batch_max, *shape))
                 self._addresses[port] = self._device.allocate(self._pinned[port].nbytes)
         except BaseException:
             self.close()
             raise
 
-    def _check_ports(self, height: int, width: int) -> None:
+    def _load(self, plan: StoredPlan) -> None:
+        try:
+            self._engine = self._log.created(
+                lambda: self._runtime.deserialize_cuda_engine(plan.content), f"an engine of the plan {plan.key.digest}"
+            )
+            self._check_ports()
+        except EngineError as error:
+            raise _PlanError(str(error)) from error
+
+    def _check_ports(self) -> None:
         engine = self._engine
+        height, width, _ = self._frame_shape
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         found = {name: tuple(engine.get_tensor_shape(name))[1:] for name in names}
         expected = {"frame": self._frame_shape} | dict.fromkeys(_OUTPUTS, (height, width))
@@ -193,7 +240,7 @@ class TensorRtEngine:
                 f"TensorRT failed on frames of {frames.dtype} {frames.shape}; expected uint8 (N, *{self._frame_shape})"
             )
         self._device.enter_thread()
-        goes = [self._run(frames[start : start + self._batch_max]) for start in range(0, len(frames), self._batch_max)]
+        goes = [self._run(frames[start : start + self.batch_max]) for start in range(0, len(frames), self.batch_max)]
         class_maps, confidences = zip(*goes, strict=True)
         return EngineOutput(np.concatenate(class_maps), np.concatenate(confidences))
 

@@ -45,7 +45,7 @@ def import_library(name: str) -> Any:
     """The module.
 
     Raises:
-        EngineError: if it does not import, or is older than version 10.
+        EngineError: if it does not import, is only a folder of that name, or is older than version 10.
     """
     try:
         library = importlib.import_module(name)
@@ -53,6 +53,11 @@ def import_library(name: str) -> Any:
         raise EngineError(
             f"{name} does not import ({error}); install it again, or choose backend openvino or onnxruntime"
         ) from error
+    if not hasattr(library, "__version__"):  # Python imports any folder, such as /usr/src/tensorrt from /usr/src
+        raise EngineError(
+            f"{name} is no library but the folder {', '.join(library.__path__)}; start from another working folder, "
+            f"or run `pip install {name}`"
+        )
     # TensorRT for RTX counts from 1
     if name == "tensorrt" and int(library.__version__.split(".")[0]) < 10:
         raise EngineError(f"tensorrt is version {library.__version__}, expected 10 or newer; update it")
@@ -77,11 +82,15 @@ def check_supported(name: str, library: Any, capability: str) -> None:
 class LibraryLog:
     """Keeps what the library logs as an error: its functions then only return None.
 
+    Args:
+        library: the module.
+        driver_cuda: newest CUDA that the driver runs, for the error line; None where that is not known.
+
     Attributes:
         logger: to give to the library; it must live as long as what it was given to.
     """
 
-    def __init__(self, library: Any) -> None:
+    def __init__(self, library: Any, *, driver_cuda: str | None = None) -> None:
         errors: list[str] = []
 
         class Logger(library.ILogger):
@@ -93,6 +102,7 @@ class LibraryLog:
                     errors.append(msg)
 
         self._name = f"{library.__name__} {library.__version__}"
+        self._driver = f": it runs CUDA up to {driver_cuda}" if driver_cuda else " (or there is none)"
         self._errors = errors
         self.logger = Logger()
 
@@ -119,8 +129,12 @@ class LibraryLog:
         if made is None:
             if any(_DRIVER_TOO_OLD.search(error) for error in self._errors):
                 raise EngineError(
-                    f"the NVIDIA driver is older than {self._name} needs (or there is none); "
+                    f"the NVIDIA driver is older than {self._name} needs{self._driver}; "
                     "update the driver, install a TensorRT for an older CUDA, or choose backend openvino or onnxruntime"
                 )
-            raise EngineError(f"{self._name} cannot make {what}: {'; '.join(self._errors) or 'it gives no reason'}")
+            reasons = "; ".join(self._errors) or "it gives no reason"
+            raise EngineError(
+                f"{self._name} cannot make {what}: {reasons}; update library and driver, "
+                "or choose backend openvino or onnxruntime"
+            )
         return made

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 
-from darkseg_ros.bundle import load_bundle, load_golden
+from darkseg_ros.bundle import load_bundle, load_golden, load_translator_bundle
 from darkseg_ros.engine import open_engine
 from darkseg_ros.errors import BundleError
 from engines.bundle_writer import sha256_of
@@ -46,14 +46,33 @@ def test_a_whole_bundle_loads_with_its_facts(bundle_folder: Path) -> None:
     assert bundle.fused_onnx.path == bundle_folder / "model.onnx"
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "cpu_int8.xml", "cpu_int8.bin", "golden.npz", "model.json"])
+def test_a_bundle_from_before_there_was_a_symmetric_int8_graph_loads(bundle_folder: Path) -> None:
+    (bundle_folder / "int8.onnx").unlink()
+    change_manifest(bundle_folder, lambda m: (m["files"].pop("int8_onnx"), m["golden_agreement_min"].pop("int8")))
+    assert load_bundle(bundle_folder).int8_onnx is None
+
+
+@pytest.mark.parametrize(
+    ("load", "writer"),
+    [(load_bundle, r"engines\.export wrote"), (load_translator_bundle, r"engines\.export_translator wrote")],
+)
+def test_a_folder_without_a_bundle_is_told_what_writes_one(
+    tmp_path: Path, load: Callable[[Path], object], writer: str
+) -> None:
+    with pytest.raises(BundleError, match=rf"no model bundle: it has no model\.json; name a folder that {writer}"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["model.onnx", "int8.onnx", "cpu_int8.xml", "cpu_int8.bin", "golden.npz", "model.json"]
+)
 def test_a_missing_file_is_named(bundle_folder: Path, name: str) -> None:
     (bundle_folder / name).unlink()
     with pytest.raises(BundleError, match=name.replace(".", r"\.")):
         load_bundle(bundle_folder)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "cpu_int8.xml", "cpu_int8.bin", "golden.npz"])
+@pytest.mark.parametrize("name", ["model.onnx", "int8.onnx", "cpu_int8.xml", "cpu_int8.bin", "golden.npz"])
 def test_one_changed_byte_is_noticed(bundle_folder: Path, name: str) -> None:
     path = bundle_folder / name
     content = bytearray(path.read_bytes())
@@ -63,10 +82,11 @@ def test_one_changed_byte_is_noticed(bundle_folder: Path, name: str) -> None:
         load_bundle(bundle_folder)
 
 
-def test_a_truncated_file_is_noticed(bundle_folder: Path) -> None:
-    path = bundle_folder / "model.onnx"
+@pytest.mark.parametrize("name", ["model.onnx", "int8.onnx"])
+def test_a_truncated_file_is_noticed(bundle_folder: Path, name: str) -> None:
+    path = bundle_folder / name
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(BundleError, match=r"model\.onnx has \d+ bytes, model\.json says"):
+    with pytest.raises(BundleError, match=rf"{name} has \d+ bytes, model\.json says"):
         load_bundle(bundle_folder)
 
 
@@ -79,6 +99,9 @@ def test_a_truncated_file_is_noticed(bundle_folder: Path) -> None:
         (lambda m: m["class_names"].reverse(), "in their order"),
         (lambda m: m["files"]["fused_onnx"].update(path="../model.onnx"), "points outside the bundle"),
         (lambda m: m["files"]["fused_onnx"].update(path="/etc/hostname"), "points outside the bundle"),
+        (lambda m: m["files"]["int8_onnx"].update(path="../model.onnx"), "int8_onnx points outside the bundle"),
+        (lambda m: m["files"]["int8_onnx"].update(path="a\0b"), "int8_onnx names no file of the bundle"),
+        (lambda m: m["files"].update(int8_onnx=None), "int8_onnx is None"),
         (lambda m: m["files"].pop("cpu_graph"), "cpu_graph is None"),
         (lambda m: m["input"].update(height=-4), "input size -4"),
         (lambda m: m["input"].update(height=10**9), "up to 8192"),
@@ -87,6 +110,8 @@ def test_a_truncated_file_is_noticed(bundle_folder: Path) -> None:
         (lambda m: m.update(temperature=float("nan")), "temperature is nan"),
         (lambda m: m["golden_agreement_min"].update(fused=float("nan")), "fused is nan, expected 0…1"),
         (lambda m: m["golden_agreement_min"].update(cpu=-1), "cpu is -1"),
+        (lambda m: m["golden_agreement_min"].update(int8=2), "int8 is 2, expected 0…1"),
+        (lambda m: m["golden_agreement_min"].pop("int8"), "int8 is None"),
         (lambda m: m.update(name=None), "name is None"),
         (lambda m: m.update(name="tiny\n[ERROR] forged line"), "printable characters"),
         (lambda m: m.update(name="x" * 101), "up to 100"),
@@ -181,11 +206,12 @@ def test_a_manifest_as_large_as_a_disk_is_not_read(bundle_folder: Path) -> None:
     assert peak < 8 * 2**20
 
 
-def test_a_file_larger_than_any_model_is_refused_before_it_is_read(bundle_folder: Path) -> None:
-    os.truncate(bundle_folder / "model.onnx", 2**40)
-    change_manifest(bundle_folder, lambda manifest: manifest["files"]["fused_onnx"].update(size_bytes=2**40))
+@pytest.mark.parametrize(("role", "name"), [("fused_onnx", "model.onnx"), ("int8_onnx", "int8.onnx")])
+def test_a_file_larger_than_any_model_is_refused_before_it_is_read(bundle_folder: Path, role: str, name: str) -> None:
+    os.truncate(bundle_folder / name, 2**40)
+    change_manifest(bundle_folder, lambda manifest: manifest["files"][role].update(size_bytes=2**40))
     started = time.thread_time()
-    with pytest.raises(BundleError, match=r"model\.onnx has 1099511627776 bytes, expected at most 1073741824"):
+    with pytest.raises(BundleError, match=rf"{name} has 1099511627776 bytes, expected at most 1073741824"):
         load_bundle(bundle_folder)
     assert time.thread_time() - started < 1.0  # hashing a terabyte takes minutes
 
@@ -257,7 +283,9 @@ def test_what_is_no_archive_of_arrays_is_refused(bundle_folder: Path, members: d
 # --- paths
 
 
-@pytest.mark.parametrize("name", ["model.json", "model.onnx", "cpu_int8.xml", "cpu_int8.bin", "golden.npz"])
+@pytest.mark.parametrize(
+    "name", ["model.json", "model.onnx", "int8.onnx", "cpu_int8.xml", "cpu_int8.bin", "golden.npz"]
+)
 def test_a_link_to_a_file_outside_is_refused(bundle_folder: Path, tmp_path: Path, name: str) -> None:
     outside = tmp_path / "outside"
     (bundle_folder / name).rename(outside)
@@ -289,13 +317,16 @@ def test_a_link_to_the_whole_bundle_is_followed(bundle_folder: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("location", ["../../../etc/hostname", "weights.bin"])
-def test_a_graph_that_keeps_weights_in_another_file_is_refused(bundle_folder: Path, location: str) -> None:
-    path = bundle_folder / "model.onnx"
+@pytest.mark.parametrize(("role", "name"), [("fused_onnx", "model.onnx"), ("int8_onnx", "int8.onnx")])
+def test_a_graph_that_keeps_weights_in_another_file_is_refused(
+    bundle_folder: Path, role: str, name: str, location: str
+) -> None:
+    path = bundle_folder / name
     graph = onnx.load(path)
     weight = graph.graph.initializer[0]
     onnx.external_data_helper.set_external_data(weight, location)
     weight.ClearField("raw_data")
     path.write_bytes(graph.SerializeToString())
-    sign(bundle_folder, "fused_onnx", "model.onnx")
+    sign(bundle_folder, role, name)
     with pytest.raises(BundleError, match="keeps weights in other files"):
         load_bundle(bundle_folder)

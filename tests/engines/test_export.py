@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +11,20 @@ import pytest
 import torch
 
 from darkseg_ros.bundle import load_bundle
+from darkseg_ros.engine import open_engine
 from darkseg_ros.errors import InputError
+from darkseg_ros.labelled_images import LabelledImage
 from darkseg_ros.segmenter import Segmenter
+from darkseg_ros.synthetic_drive import SyntheticDrive
 from engines import export as export_module
-from engines.export import export
+from engines.export import export, export_onnx, in_onnx_runtime
+from engines.parity import ParityReport
 from training.checkpoints import save_checkpoint
 from training.slim_fpn import SlimFpn, upsample_bilinear
 
-NETWORK_PX = 64
+TRAINED_PX = 64
+NETWORK_HW = (64, 96)
+"""Another input size than the training's."""
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +33,9 @@ def checkpoint(generated_data: Path, tmp_path_factory: pytest.TempPathFactory) -
     network = SlimFpn(channels=8).train()
     with torch.no_grad():
         for _ in range(20):  # running statistics that fit the network: with the initial ones, answers are flat
-            network(torch.randn(4, 3, NETWORK_PX, NETWORK_PX))
+            network(torch.randn(4, 3, TRAINED_PX, TRAINED_PX))
     config = {
-        "network": {"encoder": "mobilenet_v2", "channels": 8, "input_px": NETWORK_PX},
+        "network": {"encoder": "mobilenet_v2", "channels": 8, "input_px": TRAINED_PX},
         "data": {
             "source": str(generated_data / "source"),
             "night": str(generated_data / "night"),
@@ -50,27 +58,84 @@ def reference(checkpoint: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def bundle_folder(checkpoint: Path, reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the float graphs of `bundle_folder`, by their outputs."""
+    return tmp_path_factory.mktemp("traced")
+
+
+@pytest.fixture(scope="module")
+def bundle_folder(checkpoint: Path, reference: Path, traced: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    def export_and_keep(module: torch.nn.Module, frames: np.ndarray, path: Path, output_names: list[str]) -> None:
+        export_onnx(module, frames, path, output_names)
+        shutil.copyfile(path, traced / f"{'_'.join(output_names)}.onnx")
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export_module, "MIOU_LOSS_MAX", 1.0)  # an untrained network's answers are noise
+        patch.setattr(ParityReport, "failures", lambda _: [])
         patch.setattr(export_module, "_CALIBRATION_IMAGES", 6)
-        return export(checkpoint, name="small", out=tmp_path_factory.mktemp("engines"), reference=reference)
+        patch.setattr(export_module, "export_onnx", export_and_keep)
+        out = tmp_path_factory.mktemp("engines")
+        return export(checkpoint, name="small", out=out, reference=reference, input_hw=NETWORK_HW)
+
+
+@pytest.fixture(scope="module")
+def take_graphs_at_hand(bundle_folder: Path, traced: Path) -> Callable[[pytest.MonkeyPatch], None]:
+    """Lets exports take the graphs of `bundle_folder`: to trace and quantise them again takes half a minute."""
+
+    def take_traced(module: object, frames: object, path: Path, output_names: list[str]) -> None:
+        shutil.copyfile(traced / f"{'_'.join(output_names)}.onnx", path)
+
+    def take_quantised(onnx: object, frames: object, path: Path) -> Path:
+        for suffix in (".xml", ".bin"):
+            shutil.copyfile((bundle_folder / "cpu_int8").with_suffix(suffix), path.with_suffix(suffix))
+        return path
+
+    def take_within(
+        onnx: object, frames: object, path: Path, *, validation: list[LabelledImage], miou_loss_max: float
+    ) -> Path:
+        assert miou_loss_max == export_module.MIOU_LOSS_MAX
+        assert {pair.image.parents[1].name for pair in validation} == {"validation"}
+        return take_quantised(onnx, frames, path)
+
+    def take(patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(export_module, "export_onnx", take_traced)
+        patch.setattr(export_module, "quantise", take_quantised)
+        patch.setattr(export_module, "quantise_within", take_within)
+        patch.setattr(export_module, "_CALIBRATION_IMAGES", 2)
+
+    return take
+
+
+@pytest.fixture(scope="module")
+def bundle_partly_float(
+    checkpoint: Path,
+    take_graphs_at_hand: Callable[[pytest.MonkeyPatch], None],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """int8 on the CPU loses too much until a layer stays float, every int8 for TensorRT does."""
+    losses = iter([0.02, 0.001, 0.03, 0.02, 0.01])
+    with pytest.MonkeyPatch.context() as patch:
+        take_graphs_at_hand(patch)
+        patch.setattr(export_module, "day_loss", lambda *_: next(losses))
+        patch.setattr(export_module, "float_layers", lambda path: ["head"] if path.stem == "cpu_within" else [])
+        patch.setattr(ParityReport, "failures", lambda _: [])
+        return export(checkpoint, name="partly", out=tmp_path_factory.mktemp("engines"), input_hw=NETWORK_HW)
 
 
 def test_the_fused_graph_answers_as_the_network_in_torch(bundle_folder: Path, checkpoint: Path) -> None:
     network = SlimFpn(channels=8)
     network.load_state_dict(torch.load(checkpoint, weights_only=True)["teacher"])
     network.eval()
-    bgr = np.random.default_rng(0).integers(0, 255, (NETWORK_PX, NETWORK_PX, 3)).astype(np.uint8)
+    bgr = np.random.default_rng(0).integers(0, 255, (*NETWORK_HW, 3)).astype(np.uint8)
     rgb = torch.from_numpy(bgr[:, :, ::-1].copy()).permute(2, 0, 1)[None] / 255
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     with torch.no_grad():
         logits = network((rgb - mean[:, None, None]) / std[:, None, None])
-    expected = upsample_bilinear(logits, (NETWORK_PX, NETWORK_PX)).argmax(1)[0].numpy()
+    expected = upsample_bilinear(logits, NETWORK_HW).argmax(1)[0].numpy()
     answer = Segmenter.open(bundle_folder, backend="onnxruntime")(bgr)
     assert (answer.class_map == expected).mean() > 0.999
     temperature = load_bundle(bundle_folder).temperature
-    probability = upsample_bilinear(torch.softmax(logits / temperature, 1).amax(1, keepdim=True), (NETWORK_PX,) * 2)
+    probability = upsample_bilinear(torch.softmax(logits / temperature, 1).amax(1, keepdim=True), NETWORK_HW)
     assert np.abs(answer.confidence - probability[0, 0].numpy() * 255).max() <= 1
 
 
@@ -83,8 +148,6 @@ def test_the_graphs_do_not_tell_where_they_were_made(bundle_folder: Path) -> Non
 
 
 def test_the_int8_graph_stays_close_to_the_float_graph(bundle_folder: Path, generated_data: Path) -> None:
-    from darkseg_ros.synthetic_drive import SyntheticDrive
-
     bgr = SyntheticDrive(seed=9, size_hw=(64, 128), night=True).frame(3).bgr
     first, second = (Segmenter.open(bundle_folder, backend=name)(bgr) for name in ("onnxruntime", "openvino"))
     assert (first.class_map == second.class_map).mean() > 0.8
@@ -93,29 +156,108 @@ def test_the_int8_graph_stays_close_to_the_float_graph(bundle_folder: Path, gene
 
 def test_the_model_card_states_data_terms_figures_and_recipe(bundle_folder: Path) -> None:
     card = (bundle_folder / "MODEL_CARD.md").read_text()
-    for text in ("non-commercial", "| day | int8 | 2 |", "| night | float | 2 |", "7 steps", "input_px: 64"):
+    for text in (
+        "non-commercial",
+        "| day | int8 | 2 |",
+        "| night | float | 2 |",
+        "| day | int8, TensorRT's | 2 |",
+        "7 steps",
+        "input_px: 64",
+        "TensorRT's int8 graph keeps depthwise convolutions in float, and of the dense ones none",
+        "\nSlim feature pyramid network on MobileNetV2; camera frames are stretched to 96×64 ",
+        "| ImageNet weights of torchvision's MobileNetV2 |",
+        "| torch |",
+        "not judged: the mIoU of int8 on fewer than 400 images",
+    ):
         assert text in card
+
+
+def test_layers_that_stay_float_and_a_left_out_graph_stand_in_the_model_card(
+    bundle_partly_float: Path,
+) -> None:
+    card = (bundle_partly_float / "MODEL_CARD.md").read_text()
+    assert "int8 would lose 0.0200, more than the 0.005 of day mIoU that int8 may lose: `head`" in card
+    assert "The bundle holds no int8 graph for TensorRT" in card
+    assert load_bundle(bundle_partly_float).int8_onnx is None
+
+
+def test_another_input_size_reaches_every_graph(bundle_folder: Path) -> None:
+    bundle = load_bundle(bundle_folder)
+    assert bundle.network_hw == NETWORK_HW
+    for each, backend in ((bundle, "openvino"), (bundle, "onnxruntime"), (in_onnx_runtime(bundle), "onnxruntime")):
+        engine = open_engine(each, backend=backend)
+        assert engine(np.zeros((1, *NETWORK_HW, 3), np.uint8)).class_map.shape == (1, *NETWORK_HW)
+        engine.close()
+
+
+def test_without_an_input_size_the_graphs_take_the_trainings_square(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def see(module: object, frames: np.ndarray, *_: object) -> None:
+        raise InputError(f"frames of {frames.shape}")
+
+    monkeypatch.setattr(export_module, "export_onnx", see)
+    with pytest.raises(InputError, match=r"frames of \(1, 64, 64, 3\)"):
+        export(checkpoint, name="small", out=tmp_path)
+
+
+@pytest.mark.parametrize("input_hw", [(512, 1000), (0, 64), (64, -32)])
+def test_an_input_size_that_the_network_cannot_halve_five_times_is_refused(
+    tmp_path: Path, input_hw: tuple[int, int]
+) -> None:
+    with pytest.raises(InputError, match=r"does not fit; expected multiples of 32, such as --input-hw 512 1024"):
+        export(tmp_path / "absent.pt", name="small", out=tmp_path, input_hw=input_hw)
+
+
+def test_the_int8_graph_for_tensorrt_is_small_and_answers_as_the_float_graph(bundle_folder: Path) -> None:
+    bundle = load_bundle(bundle_folder)
+    assert bundle.int8_onnx is not None
+    assert bundle.int8_onnx.size_bytes < 0.5 * bundle.fused_onnx.size_bytes
+    bgr = SyntheticDrive(seed=9, size_hw=(64, 128), night=True).frame(3).bgr
+    full, int8 = (
+        Segmenter(each, open_engine(each, backend="onnxruntime"))(bgr) for each in (bundle, in_onnx_runtime(bundle))
+    )
+    assert (int8.class_map == full.class_map).mean() > 0.8
+    assert 0 < bundle.int8_agreement_min <= 0.97
 
 
 def test_the_manifest_records_what_the_engines_need(bundle_folder: Path) -> None:
     manifest = json.loads((bundle_folder / "model.json").read_text())
     assert manifest["schema_version"] == 1
-    assert manifest["input"]["height"] == manifest["input"]["width"] == NETWORK_PX
-    assert set(manifest["files"]) == {"fused_onnx", "cpu_graph", "cpu_weights", "golden"}
+    assert (manifest["input"]["height"], manifest["input"]["width"]) == NETWORK_HW
+    assert set(manifest["files"]) == {"fused_onnx", "int8_onnx", "cpu_graph", "cpu_weights", "golden"}
 
 
 def test_an_int8_graph_that_loses_accuracy_is_not_written(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path,
+    take_graphs_at_hand: Callable[[pytest.MonkeyPatch], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    take_graphs_at_hand(monkeypatch)
     monkeypatch.setattr(export_module, "MIOU_LOSS_MAX", -2.0)
-    monkeypatch.setattr(export_module, "_CALIBRATION_IMAGES", 2)
     with pytest.raises(InputError, match="int8 loses"):
-        export(checkpoint, name="small", out=tmp_path)
+        export(checkpoint, name="small", out=tmp_path, input_hw=NETWORK_HW)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_reference_of_another_input_size_and_a_missing_recipe_are_named_before_any_work(
-    checkpoint: Path, tmp_path: Path
+def test_graphs_that_answer_otherwise_than_torch_are_not_written(
+    checkpoint: Path,
+    take_graphs_at_hand: Callable[[pytest.MonkeyPatch], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    take_graphs_at_hand(monkeypatch)
+    monkeypatch.setattr(export_module, "MIOU_LOSS_MAX", 1.0)
+    monkeypatch.setattr(export_module, "FLOAT_LAYERS_TRIED", ())  # saves time
+    monkeypatch.setattr(ParityReport, "failures", lambda _: ["onnxruntime sees sky where torch sees road"])
+    with pytest.raises(InputError, match=r"otherwise than the network; nothing was written: onnxruntime"):
+        export(checkpoint, name="small", out=tmp_path, input_hw=NETWORK_HW)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reference_of_another_input_size_and_missing_files_are_named_before_any_work(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = torch.load(checkpoint, weights_only=True)
     state["config"]["network"]["input_px"] = 96
@@ -124,6 +266,11 @@ def test_a_reference_of_another_input_size_and_a_missing_recipe_are_named_before
         export(checkpoint, name="small", out=tmp_path / "out", reference=tmp_path / "large.pt")
     with pytest.raises(InputError, match=r"recipe .*absent\.md cannot be read"):
         export(checkpoint, name="small", out=tmp_path / "out", recipe=tmp_path / "absent.md")
+    state["config"]["data"]["night_validation"] = str(tmp_path / "nowhere")
+    save_checkpoint(tmp_path / "blind.pt", state)
+    monkeypatch.setattr(export_module, "fit_temperature", lambda *_: pytest.fail("work began"))
+    with pytest.raises(InputError, match="nowhere"):
+        export(tmp_path / "blind.pt", name="small", out=tmp_path / "out")
 
 
 def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path: Path, bundle_folder: Path) -> None:
@@ -134,7 +281,7 @@ def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path: Path, bundle_folde
     (tmp_path / "small" / "thesis.txt").write_text("precious")
     content = BundleContent(
         name="small",
-        network_hw=(NETWORK_PX, NETWORK_PX),
+        network_hw=NETWORK_HW,
         temperature=1.0,
         fused_onnx=bundle_folder / "model.onnx",
         cpu_graph=bundle_folder / "cpu_int8.xml",

@@ -79,10 +79,10 @@ def pictures(tmp_path: Path) -> list[Path]:
 
 def test_agreement_is_the_share_of_pixels_with_the_same_class(pictures: list[Path]) -> None:
     """16 columns; the answers differ in columns 4 to 7, a quarter of them."""
-    logits, agreement = collect_agreement(Stripes(4), Stripes(8), pictures, input_px=64)
+    logits, agreement = collect_agreement(Stripes(4), Stripes(8), pictures, network_hw=(64, 64))
     assert agreement == 0.75
     assert logits.shape == (3 * 256, 19)
 
 
 def test_a_network_agrees_with_itself(pictures: list[Path]) -> None:
-    assert collect_agreement(Stripes(4), Stripes(4), pictures, input_px=64)[1] == 1.0
+    assert collect_agreement(Stripes(4), Stripes(4), pictures, network_hw=(64, 64))[1] == 1.0

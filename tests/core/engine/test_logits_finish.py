@@ -1,30 +1,41 @@
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
+import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from darkseg_ros.engine import logits_finish
-from darkseg_ros.engine.logits_finish import axis_blend, finish_logits, finish_logits_numpy
+from darkseg_ros.engine import compiled_finish, logits_finish
+from darkseg_ros.engine.compiled_finish import CompiledFinish
+from darkseg_ros.engine.finish_code import load_kernel
+from darkseg_ros.engine.logits_finish import axis_blend, fastest_finish, finish_logits, finish_logits_numpy
 from darkseg_ros.errors import EngineError
 
-numba = pytest.importorskip("numba")
-from darkseg_ros.engine.numba_finish import _compiled, finish_logits_numba  # noqa: E402
+pytest.importorskip("numba")
 
-ROOT = Path(__file__).resolve().parents[3]
 ROUNDING = 4e-6
 """Relative; float32 interpolation in any order stays within it, `align_corners` at these sizes included."""
 
 Finish = Callable[..., tuple[np.ndarray, np.ndarray]]
-both_finishes = pytest.mark.parametrize("finish", [finish_logits_numba, finish_logits_numpy])
+
+
+@lru_cache(maxsize=1)
+def kernel() -> CompiledFinish:
+    """Loaded when a test first asks, as the cache is then the tests' own."""
+    return CompiledFinish(load_kernel())
+
+
+def finish_logits_compiled(logits: np.ndarray, **options: float) -> tuple[np.ndarray, np.ndarray]:
+    return kernel()(logits, **options)
+
+
+both_finishes = pytest.mark.parametrize("finish", [finish_logits_compiled, finish_logits_numpy])
 both_alignments = pytest.mark.parametrize("align_corners", [False, True])
 sizes = {"classes": st.integers(1, 21), "height": st.integers(1, 9), "width": st.integers(1, 40)}
 
@@ -68,7 +79,7 @@ def test_the_finish_gives_the_definition(
     logits = np.random.default_rng(seed).normal(0, scale, (classes, height, width)).astype(np.float32)
     full = interpolate_with_torch(logits, align_corners=align_corners)
     expected = expected_confidence(logits, temperature=temperature, align_corners=align_corners)
-    for finish in (finish_logits_numba, finish_logits_numpy):
+    for finish in (finish_logits_compiled, finish_logits_numpy):
         class_map, confidence = finish(logits, temperature=temperature, align_corners=align_corners)
         assert class_map.shape == confidence.shape == (4 * height, 4 * width)
         assert_is_the_argmax(class_map, full)
@@ -103,7 +114,7 @@ def test_the_kernel_and_its_fallback_agree_on_ties_and_extremes(
     logits = (levels * step).astype(np.float32)
     compiled, plain = (
         finish(logits, temperature=1.3, align_corners=align_corners)
-        for finish in (finish_logits_numba, finish_logits_numpy)
+        for finish in (finish_logits_compiled, finish_logits_numpy)
     )
     np.testing.assert_array_equal(compiled[0], plain[0])
     assert np.abs(compiled[1].astype(int) - plain[1]).max() <= 1
@@ -114,7 +125,7 @@ def test_the_largest_floats_are_finished_like_any_other(align_corners: bool) -> 
     logits = np.random.default_rng(2).choice([-3e38, -1e-45, 0.0, 1e-45, 3e38], (19, 7, 9)).astype(np.float32)
     compiled, plain = (
         finish(logits, temperature=0.3, align_corners=align_corners)
-        for finish in (finish_logits_numba, finish_logits_numpy)
+        for finish in (finish_logits_compiled, finish_logits_numpy)
     )
     np.testing.assert_array_equal(compiled[0], plain[0])
     assert np.abs(compiled[1].astype(int) - plain[1]).max() <= 1
@@ -123,10 +134,11 @@ def test_the_largest_floats_are_finished_like_any_other(align_corners: bool) -> 
 def test_a_single_row_does_not_depend_on_what_memory_held_before() -> None:
     logits = np.random.default_rng(0).normal(0, 1, (5, 1, 13)).astype(np.float32)
     expected, _ = finish_logits_numpy(logits, temperature=1.0, align_corners=False)
+    frame = compiled_finish._frame_arguments(*logits.shape, align_corners=False)
     for _ in range(200):
-        dirt = [np.full((6, 52), np.nan, np.float32) for _ in range(4)]  # the size of the kernel's own scratch
+        dirt = [np.full(frame.scratch_bytes // 4, np.nan, np.float32) for _ in range(4)]
         del dirt
-        class_map, _ = finish_logits_numba(logits, temperature=1.0, align_corners=False)
+        class_map, _ = finish_logits_compiled(logits, temperature=1.0, align_corners=False)
         np.testing.assert_array_equal(class_map, expected)
 
 
@@ -178,7 +190,7 @@ def test_the_two_alignments_differ() -> None:
 
 @both_finishes
 def test_any_memory_order_and_float_gives_the_same_answer(finish: Finish, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logits_finish, "_fastest_finish", lambda: finish)
+    monkeypatch.setattr(logits_finish, "fastest_finish", lambda: finish)
     logits = np.random.default_rng(1).normal(0, 3, (19, 5, 7)).astype(np.float16)
     expected = finish_logits(logits.astype(np.float32), temperature=1.0)
     reversed_view = np.ascontiguousarray(logits[::-1, :, ::-1])[::-1, :, ::-1]
@@ -193,7 +205,7 @@ def test_any_memory_order_and_float_gives_the_same_answer(finish: Finish, monkey
 def test_logits_that_are_no_numbers_are_no_answer(
     finish: Finish, value: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logits_finish, "_fastest_finish", lambda: finish)
+    monkeypatch.setattr(logits_finish, "fastest_finish", lambda: finish)
     logits = np.zeros((19, 4, 4), np.float32)
     logits[7, 2, 3] = value
     with pytest.raises(EngineError, match="NaN or infinity"):
@@ -219,64 +231,36 @@ def test_256_classes_fit() -> None:
     assert (finish_logits(logits, temperature=1.0)[0] == 255).all()
 
 
-def test_without_numba_the_fallback_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "darkseg_ros.engine.numba_finish", None)
-    assert logits_finish._fastest_finish.__wrapped__() is finish_logits_numpy
+def test_views_whose_strides_are_odd_are_read_like_any_other() -> None:
+    logits = np.random.default_rng(3).normal(0, 3, (3, 4, 5)).astype(np.float32)
+    packed = np.zeros(logits.shape, [("flag", np.uint8), ("value", np.float32)])  # five bytes each
+    packed["value"] = logits
+    repeated = np.broadcast_to(logits[:, :1], logits.shape)
+    for view in (packed["value"], repeated, np.repeat(logits, 2, axis=2)[:, :, ::2], logits[::-1, ::-2, ::-1]):
+        plain = finish_logits(np.array(view, order="C"), temperature=1.0)
+        for answer, wanted in zip(finish_logits(view, temperature=1.0), plain, strict=True):
+            np.testing.assert_array_equal(answer, wanted)
 
 
-# Each case starts one Python, which would compile for seconds without the cache that the first import above filled.
-PROGRAM = """
-import numpy as np
-from darkseg_ros.engine import numba_finish
-class_map, _ = numba_finish.finish_logits_numba(np.zeros((19, 2, 2), np.float32), temperature=1.0, align_corners=False)
-statistics = numba_finish._finish.stats
-print(class_map.max(), sum(statistics.cache_hits.values()), sum(statistics.cache_misses.values()))
-"""
+def test_threads_that_share_the_kernel_do_not_share_its_scratch() -> None:
+    frames = np.random.default_rng(5).normal(0, 3, (4, 19, 40, 60)).astype(np.float32)
+    expected = [finish_logits_numpy(frame, temperature=1.0, align_corners=False)[0] for frame in frames]
+    with ThreadPoolExecutor(4) as threads:
+        answers = threads.map(lambda index: finish_logits(frames[index % 4], temperature=1.0)[0], range(100))
+        for index, class_map in enumerate(answers):
+            np.testing.assert_array_equal(class_map, expected[index % 4])
 
 
-def run_with_cache(cache: Path) -> list[int]:
-    """Largest class of an all-equal frame, kernels read from the cache, kernels compiled into it."""
-    answer = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        cwd=ROOT,
-        env={**os.environ, "NUMBA_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
-    assert answer.returncode == 0, answer.stderr
-    return [int(word) for word in answer.stdout.split()]
+def test_without_the_kernel_the_fallback_answers_and_a_warning_names_the_cure(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
+    assert fastest_finish.__wrapped__() is finish_logits_numpy
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert re.search(r"finished by numpy.*llvmlite.* does not import .*run `pip install numba`", record.message)
 
 
-@pytest.fixture(scope="module")
-def filled_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    cache = tmp_path_factory.mktemp("numba")
-    assert run_with_cache(cache) == [0, 0, 1]
-    return cache
-
-
-@pytest.mark.timeout(400)
-def test_the_second_start_compiles_nothing(filled_cache: Path) -> None:
-    assert run_with_cache(filled_cache) == [0, 1, 0]
-
-
-@pytest.mark.timeout(400)
-@pytest.mark.parametrize("kept", [0, 100])
-def test_a_truncated_cache_is_compiled_anew(filled_cache: Path, tmp_path: Path, kept: int) -> None:
-    cache = tmp_path / "cache"
-    shutil.copytree(filled_cache, cache)
-    files = [path for path in cache.rglob("*") if path.is_file()]
-    assert files
-    for path in files:
-        path.write_bytes(path.read_bytes()[:kept])
-    assert run_with_cache(cache)[0] == 0
-
-
-def test_where_no_cache_can_be_written_the_kernel_compiles_all_the_same() -> None:
-    """Numba finds no folder for a function whose file does not exist, as for one that nobody may write beside."""
-    names: dict[str, Callable[[int], int]] = {}
-    exec(compile("def successor(x):\n    return x + 1\n", "/no/such/folder/module.py", "exec"), names)  # noqa: S102
-    with pytest.raises(RuntimeError, match="cannot cache"):
-        numba.njit("int64(int64)", cache=True)(names["successor"])
-    assert _compiled("int64(int64)")(names["successor"])(2) == 3
+def test_with_the_kernel_there_is_nothing_to_warn_of(caplog: pytest.LogCaptureFixture) -> None:
+    assert isinstance(fastest_finish.__wrapped__(), CompiledFinish)
+    assert not caplog.records

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from darkseg_ros.engine.plan_cache import PLANS_KEPT, STALE_AFTER_S, PlanCache, PlanKey, cache_folder
+from darkseg_ros.engine.plan_cache import PLANS_KEPT, STALE_AFTER_S, PlanCache, PlanKey
 from darkseg_ros.errors import EngineError
 
 KEY = PlanKey(
@@ -223,12 +223,3 @@ def test_a_plan_in_a_folder_that_cannot_be_written_is_still_run(
 
     monkeypatch.setattr(os, "utime", refuse)
     assert get(cache, KEY, build) == b"plan 1" * 50
-
-
-def test_the_cache_lies_where_the_xdg_specification_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/a")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
-    assert cache_folder() == Path("/cache/darkseg_ros/plans")
-    for ignored in ("", "relative"):
-        monkeypatch.setenv("XDG_CACHE_HOME", ignored)
-        assert cache_folder() == Path("/home/a/.cache/darkseg_ros/plans")

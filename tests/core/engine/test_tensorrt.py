@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import logging
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from darkseg_ros.bundle import ModelBundle, load_bundle
 from darkseg_ros.engine import backends, cuda, open_engine, tensorrt, tensorrt_library
 from darkseg_ros.engine.cuda import CudaDevice
 from darkseg_ros.engine.plan_builder import PlanOrder
-from darkseg_ros.engine.plan_cache import PlanCache, StoredPlan, cache_folder
+from darkseg_ros.engine.plan_cache import PlanCache, StoredPlan
 from darkseg_ros.engine.plan_graph import graph_for_plan
 from darkseg_ros.engine.tensorrt import Gpu, TensorRtEngine, plan_key
 from darkseg_ros.errors import BundleError, EngineError
@@ -45,7 +47,8 @@ def use_fake_gpu(monkeypatch: pytest.MonkeyPatch, driver: FakeDriver, **settings
 
     def build_plan(order: PlanOrder, *, progress: Any) -> None:
         orders.append(order)
-        model = graph_for_plan(Path(order.onnx), precision="fp32", batch=order.batch)
+        precision = "int8" if order.precision == "int8" else "fp32"
+        model = graph_for_plan(Path(order.onnx), precision=precision, batch=order.batch)
         Path(order.plan).write_bytes(model.SerializeToString())
 
     monkeypatch.setattr(tensorrt_library, "find_spec", lambda name: name == "tensorrt" or None)
@@ -150,13 +153,46 @@ def test_the_plan_that_build_plan_named_last_is_run(
     for options, expected in (
         (["--precision", "fp32"], "fp32 batch 1"),
         (["--batch", "4"], "fp16 batch 4"),
+        (["--precision", "int8"], "int8 batch 1"),
         (["--precision", "fp32"], "fp32 batch 1"),
     ):
         assert build_plan_command.main(["--bundle", str(tiny.directory), *options]) == 0
-        assert "tested: agrees with the golden answer on 100.00%" in capsys.readouterr().out
+        agreement = "" if "int8" in options else " 100.00%"
+        assert f"tested: agrees with the golden answer on{agreement}" in capsys.readouterr().out
         engine = open_engine(tiny, backend="tensorrt")
         assert f" {expected} " in engine.name
         engine.close()
+
+
+def test_int8_plans_are_built_from_the_bundles_int8_graph(
+    tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    orders = use_fake_gpu(monkeypatch, FakeDriver())
+    assert tiny.int8_onnx is not None
+    assert build_plan_command.main(["--bundle", str(tiny.directory), "--precision", "int8"]) == 0
+    assert [Path(order.onnx).name for order in orders] == ["int8.onnx"]
+    (key,) = PlanCache().newest_keys()
+    assert key.onnx_sha256 == tiny.int8_onnx.sha256
+    assert key.precision == "int8"
+
+
+def test_a_bundle_without_an_int8_graph_is_told_how_to_get_one_and_runs_no_int8_plan(
+    tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    orders = use_fake_gpu(monkeypatch, FakeDriver())
+    assert build_plan_command.main(["--bundle", str(tiny.directory), "--precision", "int8"]) == 0
+    folder = shutil.copytree(tiny.directory, tmp_path / "old")
+    manifest = json.loads((folder / "model.json").read_text())
+    del manifest["files"]["int8_onnx"]
+    (folder / "model.json").write_text(json.dumps(manifest))
+    capsys.readouterr()
+    assert build_plan_command.main(["--bundle", str(folder), "--precision", "int8"]) == 1
+    error = capsys.readouterr().err
+    assert "holds no int8 graph for TensorRT" in error
+    assert "export the model again" in error
+    assert "--precision fp16" in error
+    open_engine(load_bundle(folder), backend="tensorrt").close()
+    assert orders[-1].precision == "fp16"
 
 
 def test_a_plan_that_fails_the_golden_frame_is_dropped(tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,17 +208,49 @@ def test_a_plan_that_fails_the_golden_frame_is_dropped(tiny: ModelBundle, monkey
     monkeypatch.setattr(tensorrt, "build_plan", build_blind)
     with pytest.raises(BundleError, match="agrees with the golden answer on"):
         open_engine(tiny)
-    assert not PlanCache(cache_folder()).newest_keys()
+    assert not PlanCache().newest_keys()
     assert not driver.memory
 
 
-def test_an_intact_plan_that_does_not_load_is_built_again(tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    orders = use_fake_gpu(monkeypatch, FakeDriver())
-    gpu, cache = Gpu.find(), PlanCache(cache_folder())
-    key = plan_key(tiny, gpu.library, gpu=gpu.device.name, capabilities=("SM86",), precision="fp16", batch=1)
-    cache.plan(key, lambda path: path.write_bytes(b"of another driver") and None, progress=print)
+def store_plan_of_another_driver(bundle: ModelBundle) -> None:
+    """What the fake library does not load, though the cache's hash of it is right."""
+    gpu = Gpu.find()
+    key = plan_key(bundle, gpu.library, gpu=gpu.device.name, capabilities=("SM86",), precision="fp16", batch=1)
+    PlanCache().plan(key, lambda path: path.write_bytes(b"of another driver") and None, progress=print)
+
+
+def test_an_intact_plan_that_does_not_load_is_built_again(
+    tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    driver = FakeDriver()
+    orders = use_fake_gpu(monkeypatch, driver)
+    store_plan_of_another_driver(tiny)
     open_engine(tiny).close()
     assert len(orders) == 1
+    PlanCache().discard(PlanCache().newest_keys()[0])
+    store_plan_of_another_driver(tiny)
+    for rebuilt in (True, False):
+        capsys.readouterr()
+        assert build_plan_command.main(["--bundle", str(tiny.directory)]) == 0
+        shown = capsys.readouterr().out
+        assert ("the plan from the cache does not load, it is built again: " in shown) == rebuilt
+        assert "tested: agrees with the golden answer on 100.00%" in shown
+        assert len(orders) == 2
+    assert driver.contexts == driver.streams == 0
+
+
+@pytest.mark.parametrize("complaint", ["CUDA driver version is insufficient", "CUDA error 46: all devices are busy"])
+def test_a_plan_outlives_a_driver_that_fails(
+    tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch, complaint: str
+) -> None:
+    use_fake_gpu(monkeypatch, FakeDriver())
+    open_engine(tiny).close()
+    (key,) = PlanCache().newest_keys()
+    orders = use_fake_gpu(monkeypatch, FakeDriver(), complaint=complaint)
+    with pytest.raises(EngineError, match=r"driver is older than|all devices are busy"):
+        open_engine(tiny, backend="tensorrt")
+    assert orders == []
+    assert PlanCache().newest_keys() == [key]
 
 
 def test_an_engine_opens_and_runs_in_a_thread_of_its_own(tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +271,7 @@ def test_an_engine_opens_and_runs_in_a_thread_of_its_own(tiny: ModelBundle, monk
 def test_a_driver_older_than_the_library_is_named(tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
     complaint = "CUDA initialization failure with error: 35 (cudaError 35: CUDA driver version is insufficient ...)"
     use_fake_gpu(monkeypatch, FakeDriver(), complaint=complaint)
-    with pytest.raises(EngineError, match=r"driver is older than tensorrt 11\.4\.1 needs.*update the driver"):
+    with pytest.raises(EngineError, match=r"older than tensorrt 11\.4\.1 needs: it runs CUDA up to 13\.2; update"):
         open_engine(tiny, backend="tensorrt")
 
 
