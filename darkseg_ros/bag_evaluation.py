@@ -12,12 +12,12 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from darkseg_ros.bags import COMPRESSED_IMAGE_TYPE, IMAGE_TYPE, LABEL_TOPIC, BagMessage, BagReader, BagTopic
+from darkseg_ros.bags import IMAGE_TYPE, LABEL_TOPIC, BagMessage, BagReader, BagTopic
 from darkseg_ros.drive_evaluation import DriveEvaluation, EvaluationResult, FrameJoin, Part
 from darkseg_ros.errors import ImageMessageError, InputError
 from darkseg_ros.evaluation import UIOU_MIN_CONFIDENCE
 from darkseg_ros.frame_gate import stamp_age_ms
-from darkseg_ros.image_messages import bgr_from_compressed_image, bgr_from_image, label_map_from_image
+from darkseg_ros.image_messages import bgr_from_message, label_map_from_image
 from darkseg_ros.segmenter import Segmenter
 from darkseg_ros.stamps import stamp_ns_of, stamp_text
 
@@ -268,9 +268,7 @@ def _read_parts(path: Path, topics: dict[Part, BagTopic]) -> Iterator[tuple[int,
             # recorded at the very stamp: written by a tool, which says nothing of the time it took
             arrived_ns = None if recorded.log_stamp_ns == stamp_ns else recorded.log_stamp_ns
             if part == "image":
-                compressed = topics["image"].message_type == COMPRESSED_IMAGE_TYPE
-                decode = partial(bgr_from_compressed_image if compressed else bgr_from_image, message)
-                yield stamp_ns, {"image": decode, "image_at_ns": arrived_ns}
+                yield stamp_ns, {"image": partial(bgr_from_message, message), "image_at_ns": arrived_ns}
                 continue
             try:
                 values = label_map_from_image(message)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from darkseg_ros.bags import COMPRESSED_IMAGE_TYPE, BagReader, BagWriter
+from darkseg_ros.bags import BagReader, BagWriter
 from darkseg_ros.day_to_night import NIGHT_TOPIC, DayToNight
 from darkseg_ros.errors import BagError, ImageMessageError
-from darkseg_ros.image_messages import bgr_from_compressed_image, bgr_from_image
+from darkseg_ros.image_messages import bgr_from_message
 from darkseg_ros.stamps import stamp_ns_of
 
 
@@ -49,7 +49,6 @@ def translate_bag(bag: Path, out: Path, *, day_to_night: DayToNight, topic: str 
         day_topic = reader.image_topic(topic)
         known = [name for name, found in reader.topics.items() if reader.knows(found.message_type)]
         skipped = tuple(sorted(set(reader.topics) - set(known)))
-        decode = bgr_from_compressed_image if day_topic.message_type == COMPRESSED_IMAGE_TYPE else bgr_from_image
         frames = 0
         # disable=None shows the bar on a terminal only
         with BagWriter(out) as writer, tqdm(total=day_topic.count, desc="frames", disable=None) as bar:
@@ -60,7 +59,7 @@ def translate_bag(bag: Path, out: Path, *, day_to_night: DayToNight, topic: str 
                 day = reader.deserialize(message)
                 stamp_ns = stamp_ns_of(day.header)
                 try:
-                    day_bgr = decode(day)
+                    day_bgr = bgr_from_message(day)
                 except ImageMessageError as error:
                     raise BagError(f"frame {frames} of {day_topic.name} in {bag} cannot be decoded: {error}") from error
                 writer.write_image(

@@ -8,7 +8,7 @@ import numpy as np
 
 from darkseg_ros.camera_health import CameraCondition, CameraFault, CameraHealth
 from darkseg_ros.classes import IGNORE_INDEX
-from darkseg_ros.segmenter import Segmentation, Segmenter
+from darkseg_ros.segmenter import Segmentation
 from darkseg_ros.stream_monitor import Health, HealthLevel
 from darkseg_ros.temporal_smoothing import TemporalSmoother
 
@@ -17,62 +17,66 @@ FLAG, UNLABEL, SILENCE = "flag", "unlabel", "silence"
 
 
 @dataclass(frozen=True)
-class GuardedAnswer:
-    """What came of one frame.
+class Sight:
+    """What one frame shows of its camera, and what becomes of the frame.
 
     Attributes:
         camera: the condition of the camera, this frame included.
-        segmentation: None where the policy is silence and the camera unhealthy.
-        segmented: whether the engine ran.
+        to_segment: whether the frame goes to the engine.
+        instead: what is published where it does not; None where the policy is silence.
     """
 
     camera: CameraCondition
-    segmentation: Segmentation | None
-    segmented: bool
+    to_segment: bool
+    instead: Segmentation | None
 
 
 class CameraGuard:
     """Keeps what must be remembered of one stream: the camera's condition and the frames to smooth with.
 
-    One thread gives it every frame; `forget_drive` may be called from another.
+    Not thread-safe: one thread gives it every frame.
     """
 
     def __init__(self) -> None:
         self._health = CameraHealth()
         self._smoother: TemporalSmoother | None = None
-        self._drive_is_over = False
+        self._drive = 0
 
-    def forget_drive(self) -> None:
-        """The next frame is no neighbour of the one before: nothing is smoothed across."""
-        self._drive_is_over = True
-
-    def __call__(
-        self, segmenter: Segmenter, bgr: np.ndarray, *, on_unhealthy_camera: str, smoothing_frames: int
-    ) -> GuardedAnswer:
-        """Judge and segment one frame.
+    def look(self, bgr: np.ndarray, *, drive: int, on_unhealthy_camera: str) -> Sight:
+        """Judge the camera by one frame.
 
         Args:
-            segmenter: raises what `Segmenter` raises.
             bgr: (H, W, 3) uint8.
+            drive: number of the drive that the frame is of; nothing is smoothed across two.
             on_unhealthy_camera: FLAG, UNLABEL or SILENCE.
+        """
+        if drive != self._drive:
+            self._drive, self._smoother = drive, None
+        camera = self._health.check(bgr)
+        if camera.healthy or on_unhealthy_camera == FLAG:
+            return Sight(camera, to_segment=True, instead=None)
+        self._smoother = None
+        return Sight(
+            camera,
+            to_segment=False,
+            instead=None if on_unhealthy_camera == SILENCE else _unlabelled(bgr.shape[:2]),
+        )
+
+    def steady(self, segmentation: Segmentation, *, smoothing_frames: int) -> Segmentation:
+        """Smooth the answer to the frame looked at last.
+
+        Args:
+            segmentation: kept, so its arrays must not be changed.
             smoothing_frames: frames that vote, this one included; 0 and 1 smooth nothing.
         """
-        camera = self._health.check(bgr)
-        if not camera.healthy and on_unhealthy_camera != FLAG:
-            self._smoother = None
-            withheld = None if on_unhealthy_camera == SILENCE else _unlabelled(bgr.shape[:2])
-            return GuardedAnswer(camera, withheld, segmented=False)
-        segmentation = segmenter(bgr)
-        if smoother := self._smoother_of(smoothing_frames):
-            segmentation = smoother(segmentation)
-        return GuardedAnswer(camera, segmentation, segmented=True)
+        smoother = self._smoother_of(smoothing_frames)
+        return segmentation if smoother is None else smoother(segmentation)
 
     def _smoother_of(self, frames: int) -> TemporalSmoother | None:
         if frames < 2:
             self._smoother = None
-        elif self._smoother is None or self._smoother.frames != frames or self._drive_is_over:
+        elif self._smoother is None or self._smoother.frames != frames:
             self._smoother = TemporalSmoother(frames)
-        self._drive_is_over = False
         return self._smoother
 
 
@@ -92,6 +96,6 @@ def camera_verdict(camera: CameraCondition, *, on_unhealthy_camera: str) -> Heal
 def _unlabelled(camera_hw: tuple[int, ...]) -> Segmentation:
     return Segmentation(
         class_map=np.full(camera_hw, IGNORE_INDEX, np.uint8),
-        confidence=np.zeros(camera_hw, np.uint8),
+        engine_confidence=np.zeros(camera_hw, np.uint8),
         inference_ms=0.0,
     )

@@ -1,18 +1,14 @@
-"""Which frame is served next: the newest, in the order of its stamps, never an old one."""
+"""Which frames are served: those in the order of their stamps, none from the past or the future."""
 
 from __future__ import annotations
 
 import enum
-import threading
-from typing import Generic, TypeVar
 
 REBASE_AFTER_NS = 1_000_000_000
 """A stamp this far behind its predecessor is no late frame but a clock that jumped: a bag that loops."""
 
 PLAUSIBLE_AGE_NS = 3600 * 1_000_000_000
 """Against the wall clock, an older stamp is a recorded one: it does not say how long the frame travelled."""
-
-_Item = TypeVar("_Item")
 
 
 class DropReason(enum.Enum):
@@ -106,44 +102,3 @@ def stamp_age_ms(stamp_ns: int, now_ns: int, *, simulated_clock: bool) -> float 
     if age_ns > PLAUSIBLE_AGE_NS and not simulated_clock:
         return None
     return age_ns / 1e6
-
-
-class LatestSlot(Generic[_Item]):
-    """Hands the newest item from one thread to another; it holds one and never grows."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._item: _Item | None = None
-        self._closed = False
-
-    def put(self, item: _Item) -> _Item | None:
-        """Offer an item.
-
-        Returns:
-            The item that will not be served: the one that waited here, or `item` itself once closed.
-        """
-        with self._changed:
-            if self._closed:
-                return item
-            replaced, self._item = self._item, item
-            self._changed.notify()
-            return replaced
-
-    def take(self) -> _Item | None:
-        """Wait for an item; None once the slot is closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._item is not None)
-            item, self._item = self._item, None
-            return item
-
-    def close(self) -> _Item | None:
-        """End every `take`, now and later.
-
-        Returns:
-            The item that still waited.
-        """
-        with self._changed:
-            self._closed = True
-            left, self._item = self._item, None
-            self._changed.notify_all()
-            return left

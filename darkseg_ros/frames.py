@@ -10,9 +10,9 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from darkseg_ros.bags import COMPRESSED_IMAGE_TYPE, FRAME_ID, BagReader, is_bag
+from darkseg_ros.bags import FRAME_ID, BagReader, is_bag
 from darkseg_ros.errors import BagError, ImageMessageError, InputError
-from darkseg_ros.image_messages import bgr_from_compressed_image, bgr_from_image, bgr_from_jpeg_or_png
+from darkseg_ros.image_messages import bgr_from_jpeg_or_png, bgr_from_message
 from darkseg_ros.stamps import stamp_ns_of
 from darkseg_ros.videos import frame_time_ns, open_video
 
@@ -160,14 +160,13 @@ def _open_bag(path: Path, topic_name: str | None) -> FrameSource:
     with BagReader(path) as bag:
         topic = bag.image_topic(topic_name)
         rate_hz = (topic.count - 1) * 1e9 / bag.duration_ns if bag.duration_ns and topic.count > 1 else None
-    decode = bgr_from_compressed_image if topic.message_type == COMPRESSED_IMAGE_TYPE else bgr_from_image
 
     def read() -> Iterator[Frame]:
         with BagReader(path) as bag:
             for index, recorded in enumerate(bag.messages([topic.name])):
                 message = bag.deserialize(recorded)
                 try:
-                    bgr = decode(message)
+                    bgr = bgr_from_message(message)
                 except ImageMessageError as error:
                     raise BagError(f"message {index} of topic {topic.name} in {path}: {error}") from error
                 yield Frame(

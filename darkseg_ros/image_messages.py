@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import cv2
 import numpy as np
 
-from darkseg_ros.errors import ImageMessageError
+from darkseg_ros.errors import ImageMessageError, one_line
 
 MAX_IMAGE_BYTES = 2**28
 """Largest decoded image, as BGR: 268 MB, 8192 × 10922 pixels. A larger declared size is taken for a fault."""
@@ -111,6 +111,21 @@ def bgr_from_image(message: Any) -> np.ndarray:
     return cv2.cvtColor(pixels, encoding.conversion)
 
 
+def bgr_from_message(message: Any) -> np.ndarray:
+    """Decode a sensor_msgs/Image or CompressedImage, whichever it is.
+
+    Args:
+        message: as for `bgr_from_image` or `bgr_from_compressed_image`.
+
+    Returns:
+        (H, W, 3) uint8 BGR, C-contiguous and writable.
+
+    Raises:
+        ImageMessageError: as these two.
+    """
+    return bgr_from_image(message) if hasattr(message, "encoding") else bgr_from_compressed_image(message)
+
+
 def label_map_from_image(message: Any) -> np.ndarray:
     """Decode a sensor_msgs/Image whose pixels are train ids.
 
@@ -200,7 +215,7 @@ def bgr_from_jpeg_or_png(content: bytes | memoryview, *, upright: bool = False) 
     try:
         bgr = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error as error:
-        raise ImageMessageError(f"{kind} of {width}×{height} cannot be decoded: {error}") from error
+        raise ImageMessageError(f"{kind} of {width}×{height} cannot be decoded: {one_line(error)}") from error
     if bgr is None:
         raise ImageMessageError(f"{kind} of {width}×{height} is corrupt; check the camera and its link")
     turned = upright and bgr.shape[:2] == (width, height)

@@ -1,36 +1,36 @@
-"""The thread that owns an engine: opens it, serves the newest frame with it, closes it, and can be given up."""
+"""The thread that owns an engine: opens it, serves the newest frames with it, closes it, and can be given up."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from darkseg_ros.batching import BatchRule, LatestFrames
 from darkseg_ros.errors import EngineError
-from darkseg_ros.frame_gate import LatestSlot
 from darkseg_ros.segmenter import Segmenter
 
 _Frame = TypeVar("_Frame")
 
 Delivery = Callable[[], None]
-"""Hands the outcome of one frame on: publishes it, or counts why there is none."""
+"""Hands the outcome of a batch on: publishes each class map, or counts why there is none."""
 
 
 @dataclass(frozen=True)
-class Stopped:
+class Stopped(Generic[_Frame]):
     """How the thread ended.
 
     Attributes:
         ended: whether it did; otherwise it is given up and delivers nothing any more.
-        frames_waiting: 1 if a frame still waited, else 0.
-        frames_stuck: 1 if it was given up with a frame in work, else 0.
+        waiting: frames that still waited.
+        stuck: frames that were in work when it was given up.
     """
 
     ended: bool
-    frames_waiting: int
-    frames_stuck: int
+    waiting: tuple[_Frame, ...]
+    stuck: tuple[_Frame, ...]
 
 
 class InferenceThread(Generic[_Frame]):
@@ -41,21 +41,27 @@ class InferenceThread(Generic[_Frame]):
 
     Args:
         open_segmenter: what it raises is raised again by `wait_until_open`.
-        serve: computes one frame and returns what hands the outcome on. It must not raise: errors are outcomes too.
+        serve: computes a batch and returns what hands the outcome on. It must not raise: errors are outcomes too.
+        batch_rule: the one in force.
     """
 
     def __init__(
-        self, *, open_segmenter: Callable[[], Segmenter], serve: Callable[[Segmenter, _Frame], Delivery]
+        self,
+        *,
+        open_segmenter: Callable[[], Segmenter],
+        serve: Callable[[Segmenter, Sequence[_Frame]], Delivery],
+        batch_rule: Callable[[], BatchRule],
     ) -> None:
         self._open_segmenter = open_segmenter
         self._serve = serve
-        self._slot: LatestSlot[_Frame] = LatestSlot()
+        self._frames: LatestFrames[_Frame] = LatestFrames(batch_rule)
         self._opening_over = threading.Event()
         self._opening_error: Exception | None = None
         self._segmenter: Segmenter | None = None
         # held during a delivery, so that none happens after `stop` has returned
         self._delivering = threading.Lock()
         self._given_up = False
+        self._in_work: tuple[_Frame, ...] = ()
         self._busy_since_s: float | None = None
         # a daemon: a thread stuck in a library must not keep the process
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
@@ -79,29 +85,33 @@ class InferenceThread(Generic[_Frame]):
             raise EngineError("the engine was stopped while it opened")
         return segmenter
 
-    def put(self, frame: _Frame) -> _Frame | None:
-        """Offer a frame; returns the one that will not be served instead: an older one, or itself after `stop`."""
-        return self._slot.put(frame)
+    def put(self, camera: str, frame: _Frame) -> _Frame | None:
+        """Offer a frame.
+
+        Returns:
+            The one that will not be served: an older one of this camera, or `frame` itself after `stop`.
+        """
+        return self._frames.put(camera, frame)
 
     def busy_ms(self) -> float:
-        """How long the frame in work has taken so far; 0 without one."""
+        """How long the batch in work has taken so far; 0 without one."""
         since_s = self._busy_since_s
         return 0.0 if since_s is None else (time.monotonic() - since_s) * 1000
 
-    def stop(self, *, within_s: float) -> Stopped:
-        """End after the frame in work, and close the engine.
+    def stop(self, *, within_s: float) -> Stopped[_Frame]:
+        """End after the batch in work, and close the engine.
 
         Args:
             within_s: ≥ 0; what takes longer is given up.
         """
-        waiting = self._slot.close()
+        waiting = tuple(self._frames.close())
         self._thread.join(within_s)
         ended = not self._thread.is_alive()
         with self._delivering:
             self._given_up = not ended
-            stuck = 0 if ended or self._busy_since_s is None else 1
+            stuck = () if ended else self._in_work
         self._opening_over.set()
-        return Stopped(ended=ended, frames_waiting=int(waiting is not None), frames_stuck=stuck)
+        return Stopped(ended=ended, waiting=waiting, stuck=stuck)
 
     def _run(self) -> None:
         try:
@@ -119,12 +129,13 @@ class InferenceThread(Generic[_Frame]):
             segmenter.close()
 
     def _serve_frames(self, segmenter: Segmenter) -> None:
-        while (frame := self._slot.take()) is not None:
+        while batch := self._frames.take(segmenter.engine.batch_max):
+            self._in_work = tuple(batch)
             self._busy_since_s = time.monotonic()
-            deliver = self._serve(segmenter, frame)
+            deliver = self._serve(segmenter, batch)
             with self._delivering:
                 if self._given_up:
                     return
                 deliver()
-                self._busy_since_s = None
-            del frame, deliver  # nothing of a frame stays while the thread waits for the next
+                self._in_work, self._busy_since_s = (), None
+            del batch, deliver  # nothing of a frame stays while the thread waits for the next

@@ -25,17 +25,19 @@ from typing import Any
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
 
+from darkseg_ros.batching import BatchRule, LatestFrames
 from darkseg_ros.day_to_night import NightSettings, open_day_to_night
-from darkseg_ros.errors import DarksegError, ImageMessageError
-from darkseg_ros.frame_gate import DropReason, LatestSlot, StampOrder, StampVerdict, stamp_age_ms
-from darkseg_ros.image_messages import bgr_from_compressed_image, bgr_from_image, fill_image
-from darkseg_ros.nodes.diagnostics import DiagnosticsReporter, stream_values
+from darkseg_ros.errors import DarksegError, ImageMessageError, one_line
+from darkseg_ros.frame_gate import DropReason, StampOrder, StampVerdict, stamp_age_ms
+from darkseg_ros.image_messages import bgr_from_message, fill_image
+from darkseg_ros.nodes.diagnostics import DiagnosticsReporter, Subject, stream_values
+from darkseg_ros.nodes.image_subscription import TRANSPORT_CHOICES, TRANSPORT_PARAMETER, subscribe_to_images
 from darkseg_ros.nodes.middleware import run_node
+from darkseg_ros.nodes.package_log import PackageLog
 from darkseg_ros.nodes.parameters import check_choices, fixed, fixed_integer, fixed_number, live_integer
-from darkseg_ros.nodes.qos import OVERRIDABLE, newest_frame, publisher_events, result, subscription_events
+from darkseg_ros.nodes.qos import advertise, newest_frame, result, subscribe
 from darkseg_ros.stamp_matcher import StampMatcher
 from darkseg_ros.stamps import stamp_ns_of
 from darkseg_ros.stream_monitor import Health, StreamMonitor
@@ -47,13 +49,15 @@ _LABEL_DEPTH = 10
 _WAITING_LABELS = 32
 """Labels that wait for their night frame, and night frames for their label."""
 
-_CHOICES = {"transport": ("raw", "compressed"), "backend": TRANSLATOR_BACKENDS}
+_AT_ONCE = BatchRule(window_s=0.0, silent_after_s=0.0)
+
+_CHOICES = {**TRANSPORT_CHOICES, "backend": TRANSLATOR_BACKENDS}
 
 _PARAMETERS: tuple[tuple[str, Any, ParameterDescriptor], ...] = (
     ("bundle", "", fixed("Folder of a translator's bundle; empty darkens without a model.")),
     ("backend", "auto", fixed(f"Inference library of the bundle: {', '.join(TRANSLATOR_BACKENDS)}.")),
     ("threads", 0, fixed_integer("CPU threads of the bundle; 0 leaves it to the library.", low=0, high=256)),
-    ("transport", "raw", fixed("raw subscribes to image, compressed to image/compressed.")),
+    TRANSPORT_PARAMETER,
     ("pass_labels", False, fixed("Publish the label of each night frame, taken from the topic label.")),
     (
         "seed",
@@ -103,12 +107,13 @@ class Day2NightNode(Node):
 
     def __init__(self) -> None:
         super().__init__("day2night_node")
+        self._package_log = PackageLog(self)
         for name, default, descriptor in _PARAMETERS:
             self.declare_parameter(name, default, descriptor)
         check_choices(self, _CHOICES)
-        self._slot: LatestSlot[_Arrival] = LatestSlot()
+        self._frames: LatestFrames[_Arrival] = LatestFrames(lambda: _AT_ONCE)
         self._stamps = StampOrder()
-        self._night_publisher = self._create_image_publisher("~/night")
+        self._night_publisher = advertise(self, Image, "~/night", result())
 
         settings = self._settings()
         started_s = time.monotonic()
@@ -117,24 +122,22 @@ class Day2NightNode(Node):
 
         self._monitor = StreamMonitor(now_s=time.monotonic(), answer="night frame")
         self._diagnostics = DiagnosticsReporter(
-            self, task="day to night", topic="image", assess=self._health, values=self._values
+            self, [Subject(task="day to night", topic="image", assess=self._health, values=self._values)]
         )
         self._worker = threading.Thread(target=self._serve_frames, name="day_to_night", daemon=True)
         self._worker.start()
         self._labels: _LabelsOfNightFrames | None = None
         if self.get_parameter("pass_labels").value:
-            self._labels = _LabelsOfNightFrames(self._create_image_publisher("~/label"))
-            self._subscribe(Image, "label", self._labels.put_label, depth=_LABEL_DEPTH)
-        compressed = self.get_parameter("transport").value == "compressed"
-        self._subscribe(
-            CompressedImage if compressed else Image, "image/compressed" if compressed else "image", self._on_image
-        )
+            self._labels = _LabelsOfNightFrames(advertise(self, Image, "~/label", result()))
+            subscribe(self, Image, "label", self._labels.put_label, newest_frame(_LABEL_DEPTH))
+        subscribe_to_images(self, self._on_image)
 
     def destroy_node(self) -> None:
         """End the thread, then the node."""
-        self._slot.close()
+        self._frames.close()
         self._worker.join(_STOP_WITHIN_S)
         self._day_to_night.close()
+        self._package_log.close()
         super().destroy_node()
 
     def _settings(self) -> NightSettings:
@@ -149,28 +152,6 @@ class Day2NightNode(Node):
             threads=value["threads"],
         )
 
-    def _create_image_publisher(self, topic: str) -> Publisher:
-        qos = result()
-        return self.create_publisher(
-            Image,
-            topic,
-            qos,
-            event_callbacks=publisher_events(self, topic),
-            qos_overriding_options=OVERRIDABLE(),
-        )
-
-    def _subscribe(self, message_type: Any, topic: str, callback: Any, *, depth: int = 1) -> None:
-        qos: QoSProfile = newest_frame()
-        qos.depth = depth
-        self.create_subscription(
-            message_type,
-            topic,
-            callback,
-            qos,
-            event_callbacks=subscription_events(self, topic),
-            qos_overriding_options=OVERRIDABLE(),
-        )
-
     def _on_image(self, message: Image | CompressedImage) -> None:
         now_s = time.monotonic()
         self._monitor.count_arrival(now_s=now_s, silence_ms=self.get_parameter("stale_after_ms").value)
@@ -183,11 +164,12 @@ class Day2NightNode(Node):
             return
         if verdict is StampVerdict.REBASED:
             self._monitor.count_rebase()
-        if self._slot.put(_Arrival(message, now_s)) is not None:
+        if self._frames.put("image", _Arrival(message, now_s)) is not None:
             self._monitor.count_drop(DropReason.REPLACED, now_s=now_s)
 
     def _serve_frames(self) -> None:
-        while (arrival := self._slot.take()) is not None:
+        while batch := self._frames.take(1):
+            (arrival,) = batch
             try:
                 self._serve(arrival)
             except ImageMessageError as error:
@@ -195,13 +177,11 @@ class Day2NightNode(Node):
             except Exception as error:  # whatever one frame does to the engine, the next one may be served
                 if not self.context.ok():
                     return  # the middleware is gone: the process ends
-                self._drop(DropReason.ENGINE_ERROR, f"{type(error).__name__}: {error}")
+                self._drop(DropReason.ENGINE_ERROR, f"{type(error).__name__}: {one_line(error)}")
 
     def _serve(self, arrival: _Arrival) -> None:
         message = arrival.message
-        day_bgr = (
-            bgr_from_compressed_image(message) if isinstance(message, CompressedImage) else bgr_from_image(message)
-        )
+        day_bgr = bgr_from_message(message)
         started_s = time.monotonic()
         night_bgr = self._day_to_night(day_bgr, stamp_ns=stamp_ns_of(message.header))
         inference_ms = (time.monotonic() - started_s) * 1000

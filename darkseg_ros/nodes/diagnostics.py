@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
@@ -18,33 +18,31 @@ _REPORT_PERIOD_S = 1.0
 _WATCH_PERIOD_S = 0.1
 
 
-class DiagnosticsReporter:
-    """Publishes what a node says of itself. `report` may be called from any thread.
+@dataclass(frozen=True)
+class Subject:
+    """What one status is about.
 
-    Args:
-        node: its name begins the status' name.
-        task: ends the status' name.
+    Attributes:
+        task: ends the status' name, which the node's begins.
         topic: of the hardware: its resolved name is the status' hardware_id.
         assess: the verdict.
         values: key and value of the figures.
     """
 
-    def __init__(
-        self,
-        node: Node,
-        *,
-        task: str,
-        topic: str,
-        assess: Callable[[], Health],
-        values: Callable[[], Mapping[str, str]],
-    ) -> None:
+    task: str
+    topic: str
+    assess: Callable[[], Health]
+    values: Callable[[], Mapping[str, str]]
+
+
+class DiagnosticsReporter:
+    """Publishes what a node says of itself, a status for each subject. `report` may be called from any thread."""
+
+    def __init__(self, node: Node, subjects: Sequence[Subject]) -> None:
         self._node = node
-        self._name = f"{node.get_fully_qualified_name().lstrip('/')}: {task}"
-        self._hardware_id = node.resolve_topic_name(topic)
-        self._assess = assess
-        self._values = values
+        self._subjects = tuple(subjects)
         self._lock = threading.Lock()
-        self._reported: tuple[float, Health] | None = None
+        self._reported: tuple[float, tuple[Health, ...]] | None = None
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # a steady clock: with use_sim_time a paused bag would silence the diagnostics
         node.create_timer(_WATCH_PERIOD_S, self.report_when_due, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -54,26 +52,34 @@ class DiagnosticsReporter:
         if not self._node.context.ok():
             return
         with self._lock:
-            health = self._assess()
-            self._reported = (time.monotonic(), health)
-            self._publisher.publish(self._array(health))
+            verdicts = self._verdicts()
+            self._reported = (time.monotonic(), verdicts)
+            self._publisher.publish(self._array(verdicts))
 
     def report_when_due(self) -> None:
-        """Publish if the verdict is another than the last one published, or a second has passed."""
+        """Publish if a verdict is another than the last one published, or a second has passed."""
         reported = self._reported
         due = reported is None or time.monotonic() - reported[0] >= _REPORT_PERIOD_S
-        if due or (reported is not None and self._assess() != reported[1]):
+        if due or (reported is not None and self._verdicts() != reported[1]):
             self.report()
 
-    def _array(self, health: Health) -> DiagnosticArray:
-        status = DiagnosticStatus(
-            level=bytes([health.level]),
-            name=self._name,
-            message=health.summary,
-            hardware_id=self._hardware_id,
-            values=[KeyValue(key=key, value=value) for key, value in self._values().items()],
+    def _verdicts(self) -> tuple[Health, ...]:
+        return tuple(subject.assess() for subject in self._subjects)
+
+    def _array(self, verdicts: tuple[Health, ...]) -> DiagnosticArray:
+        node_name = self._node.get_fully_qualified_name().lstrip("/")
+        array = DiagnosticArray(
+            status=[
+                DiagnosticStatus(
+                    level=bytes([health.level]),
+                    name=f"{node_name}: {subject.task}",
+                    message=health.summary,
+                    hardware_id=self._node.resolve_topic_name(subject.topic),
+                    values=[KeyValue(key=key, value=value) for key, value in subject.values().items()],
+                )
+                for subject, health in zip(self._subjects, verdicts, strict=True)
+            ]
         )
-        array = DiagnosticArray(status=[status])
         array.header.stamp = self._node.get_clock().now().to_msg()
         return array
 

@@ -26,7 +26,6 @@ from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -36,10 +35,11 @@ from darkseg_ros.errors import DarksegError, ImageMessageError, InputError
 from darkseg_ros.evaluation import UIOU_MIN_CONFIDENCE
 from darkseg_ros.evaluation_report import REPORT_FILE, check_output, write_report
 from darkseg_ros.frame_gate import stamp_age_ms
-from darkseg_ros.image_messages import bgr_from_compressed_image, bgr_from_image, label_map_from_image
+from darkseg_ros.image_messages import bgr_from_message, label_map_from_image
+from darkseg_ros.nodes.image_subscription import TRANSPORT_CHOICES, TRANSPORT_PARAMETER, subscribe_to_images
 from darkseg_ros.nodes.middleware import run_node
 from darkseg_ros.nodes.parameters import check_choices, fixed, fixed_integer, fixed_number
-from darkseg_ros.nodes.qos import OVERRIDABLE, newest_frame, publisher_events, result, subscription_events
+from darkseg_ros.nodes.qos import advertise, result, subscribe
 from darkseg_ros.stamps import stamp_ns_of
 from darkseg_ros.thresholds import figures_of
 
@@ -57,7 +57,7 @@ class EvaluationNode(Node):
 
     def __init__(self) -> None:
         super().__init__("evaluation_node")
-        self.declare_parameter("transport", "raw", fixed("raw subscribes to image, compressed to image/compressed."))
+        self.declare_parameter(*TRANSPORT_PARAMETER)
         self.declare_parameter("output", "", fixed("Folder for report.html and metrics.json; empty writes none."))
         self.declare_parameter(
             "with_confidence", True, fixed("Subscribe to confidence, for ECE and UIoU; false where there is none.")
@@ -72,7 +72,7 @@ class EvaluationNode(Node):
             30,
             fixed_integer("Frames that wait for their parts: rate × the slowest one's delay.", low=1, high=300),
         )
-        check_choices(self, {"transport": ("raw", "compressed")})
+        check_choices(self, TRANSPORT_CHOICES)
         if self.get_parameter("output").value:
             check_output(Path(self.get_parameter("output").value))
         self._unusable = 0
@@ -86,21 +86,9 @@ class EvaluationNode(Node):
             on_unusable=self._on_unusable,
             uiou_min_confidence=self.get_parameter("uiou_min_confidence").value,
         )
-        self._publisher = self.create_publisher(
-            String,
-            "~/metrics",
-            result(),
-            event_callbacks=publisher_events(self, "~/metrics"),
-            qos_overriding_options=OVERRIDABLE(),
-        )
+        self._publisher = advertise(self, String, "~/metrics", result())
         self.create_service(Trigger, "~/write_report", self._on_write_report)
-        compressed = self.get_parameter("transport").value == "compressed"
-        self._listen(
-            CompressedImage if compressed else Image,
-            "image/compressed" if compressed else "image",
-            self._on_image,
-            newest_frame(),
-        )
+        subscribe_to_images(self, self._on_image, depth=_INPUT_DEPTH)
         self._topic_of_part: dict[Part, str] = {
             "label_map": self.resolve_topic_name("label"),
             "class_map": self.resolve_topic_name("class_map"),
@@ -109,7 +97,7 @@ class EvaluationNode(Node):
             # one remapping moves both: segmentation_node publishes them side by side
             self._topic_of_part["confidence"] = f"{self._topic_of_part['class_map'].rpartition('/')[0]}/confidence"
         for part, topic in self._topic_of_part.items():
-            self._listen(Image, topic, partial(self._on_map, part), result())
+            subscribe(self, Image, topic, partial(self._on_map, part), result(_INPUT_DEPTH))
         # a steady clock: with use_sim_time a paused bag would silence the figures
         steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = self.create_timer(_METRICS_PERIOD_S, self._publish_metrics, clock=steady_clock)
@@ -122,21 +110,9 @@ class EvaluationNode(Node):
             print(f"evaluation_node: {self._try_to_write()[1]}", file=sys.stderr, flush=True)
         super().destroy_node()
 
-    def _listen(self, message_type: Any, topic: str, callback: Any, qos: QoSProfile) -> None:
-        qos.depth = _INPUT_DEPTH
-        self.create_subscription(
-            message_type,
-            topic,
-            callback,
-            qos,
-            event_callbacks=subscription_events(self, topic),
-            qos_overriding_options=OVERRIDABLE(),
-        )
-
     def _on_image(self, message: Image | CompressedImage) -> None:
-        decode = bgr_from_compressed_image if isinstance(message, CompressedImage) else bgr_from_image
         self._evaluation.put(
-            stamp_ns_of(message.header), image=partial(decode, message), image_at_ns=time.monotonic_ns()
+            stamp_ns_of(message.header), image=partial(bgr_from_message, message), image_at_ns=time.monotonic_ns()
         )
 
     def _on_map(self, part: Part, message: Image) -> None:

@@ -10,7 +10,7 @@ from rclpy.publisher import Publisher
 from std_msgs.msg import Header, String
 
 from darkseg_ros.classes import CLASSES, IGNORE_INDEX
-from darkseg_ros.nodes.qos import OVERRIDABLE, latched, publisher_events
+from darkseg_ros.nodes.qos import advertise, latched
 
 try:
     from vision_msgs.msg import LabelInfo, VisionClass
@@ -27,15 +27,8 @@ class LabelInfoPublisher:
 
     def __init__(self, node: Node, topic: str) -> None:
         message_type = String if LabelInfo is None else LabelInfo
-        qos = latched()
         self._node = node
-        self._publisher: Publisher = node.create_publisher(
-            message_type,
-            topic,
-            qos,
-            event_callbacks=publisher_events(node, topic),
-            qos_overriding_options=OVERRIDABLE(),
-        )
+        self._publisher: Publisher = advertise(node, message_type, topic, latched())
 
     def publish(self, *, bundle: str, min_confidence: float) -> None:
         """Announce the table.

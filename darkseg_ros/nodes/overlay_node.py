@@ -16,20 +16,15 @@ import sys
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
 from darkseg_ros.errors import DarksegError, ImageMessageError
-from darkseg_ros.image_messages import (
-    bgr_from_compressed_image,
-    bgr_from_image,
-    fill_image,
-    label_map_from_image,
-)
+from darkseg_ros.image_messages import bgr_from_message, fill_image, label_map_from_image
+from darkseg_ros.nodes.image_subscription import TRANSPORT_CHOICES, TRANSPORT_PARAMETER, subscribe_to_images
 from darkseg_ros.nodes.middleware import run_node
-from darkseg_ros.nodes.parameters import check_choices, fixed, fixed_integer, live_number
-from darkseg_ros.nodes.qos import OVERRIDABLE, newest_frame, publisher_events, result, subscription_events
+from darkseg_ros.nodes.parameters import check_choices, fixed_integer, live_number
+from darkseg_ros.nodes.qos import advertise, result, subscribe
 from darkseg_ros.overlay import draw_overlay
 from darkseg_ros.stamp_matcher import StampMatcher
 from darkseg_ros.stamps import stamp_ns_of
@@ -47,7 +42,7 @@ class OverlayNode(Node):
 
     def __init__(self) -> None:
         super().__init__("overlay_node")
-        self.declare_parameter("transport", "raw", fixed("raw subscribes to image, compressed to image/compressed."))
+        self.declare_parameter(*TRANSPORT_PARAMETER)
         self.declare_parameter(
             "opacity", 0.5, live_number("Share of the class colour in each pixel.", low=0.0, high=1.0)
         )
@@ -56,17 +51,10 @@ class OverlayNode(Node):
             16,
             fixed_integer("Images kept until their class map comes: rate × inference time.", low=1, high=300),
         )
-        check_choices(self, {"transport": ("raw", "compressed")})
+        check_choices(self, TRANSPORT_CHOICES)
         self._matcher = self._new_matcher()
         self._subscriptions_to_inputs: list[Subscription] = []
-        qos = result()
-        self._publisher = self.create_publisher(
-            Image,
-            "~/overlay",
-            qos,
-            event_callbacks=publisher_events(self, "~/overlay", matched=self._on_audience_changed),
-            qos_overriding_options=OVERRIDABLE(),
-        )
+        self._publisher = advertise(self, Image, "~/overlay", result(), matched=self._on_audience_changed)
 
     def _new_matcher(self) -> StampMatcher[Image | CompressedImage, Image]:
         return StampMatcher(self.get_parameter("buffered_images").value)
@@ -74,33 +62,15 @@ class OverlayNode(Node):
     def _on_audience_changed(self, _: Any) -> None:
         watched = self._publisher.get_subscription_count() > 0
         if watched and not self._subscriptions_to_inputs:
-            self._subscriptions_to_inputs = self._subscribe()
+            self._subscriptions_to_inputs = [
+                subscribe_to_images(self, self._on_image, depth=_INPUT_DEPTH),
+                subscribe(self, Image, "class_map", self._on_class_map, result(_INPUT_DEPTH)),
+            ]
         elif not watched:
             for subscription in self._subscriptions_to_inputs:
                 self.destroy_subscription(subscription)
             self._subscriptions_to_inputs = []
             self._matcher = self._new_matcher()
-
-    def _subscribe(self) -> list[Subscription]:
-        compressed = self.get_parameter("transport").value == "compressed"
-        image_topic = "image/compressed" if compressed else "image"
-        image_type = CompressedImage if compressed else Image
-        image_qos, class_map_qos = newest_frame(), result()
-        image_qos.depth = class_map_qos.depth = _INPUT_DEPTH
-        return [
-            self._subscribe_to(image_type, image_topic, self._on_image, image_qos),
-            self._subscribe_to(Image, "class_map", self._on_class_map, class_map_qos),
-        ]
-
-    def _subscribe_to(self, message_type: Any, topic: str, callback: Any, qos: QoSProfile) -> Subscription:
-        return self.create_subscription(
-            message_type,
-            topic,
-            callback,
-            qos,
-            event_callbacks=subscription_events(self, topic),
-            qos_overriding_options=OVERRIDABLE(),
-        )
 
     def _on_image(self, image: Image | CompressedImage) -> None:
         self._draw(self._matcher.put_left(stamp_ns_of(image.header), image))
@@ -114,7 +84,7 @@ class OverlayNode(Node):
         image, class_map = pair
         try:
             overlay_bgr = draw_overlay(
-                bgr_from_compressed_image(image) if isinstance(image, CompressedImage) else bgr_from_image(image),
+                bgr_from_message(image),
                 label_map_from_image(class_map),
                 opacity=self.get_parameter("opacity").value,
             )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Infinite
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import (
     QoSCompatibility,
     QoSDurabilityPolicy,
@@ -20,27 +20,22 @@ from rclpy.qos import (
     qos_check_compatible,
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 _NAMES_KNOWN_AFTER_S = 1.0
 
 _LOG_PERIOD_S = 5.0
 
-OVERRIDABLE = partial(
-    QoSOverridingOptions,
-    (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DEADLINE),
-)
-"""They can be set, as parameters ``qos_overrides.<topic>.publisher.depth``…; a deadline is in nanoseconds."""
+
+def newest_frame(depth: int = 1) -> QoSProfile:
+    """Best effort: what a camera sends, and nothing that waits longer than `depth` frames."""
+    return _profile(QoSReliabilityPolicy.BEST_EFFORT, depth=depth)
 
 
-def newest_frame() -> QoSProfile:
-    """Best effort, depth 1: what a camera sends, and nothing that waits."""
-    return _profile(QoSReliabilityPolicy.BEST_EFFORT, depth=1)
-
-
-def result() -> QoSProfile:
-    """Reliable, depth 1."""
-    return _profile(QoSReliabilityPolicy.RELIABLE, depth=1)
+def result(depth: int = 1) -> QoSProfile:
+    """Reliable."""
+    return _profile(QoSReliabilityPolicy.RELIABLE, depth=depth)
 
 
 def latched() -> QoSProfile:
@@ -58,25 +53,68 @@ def _profile(
     return QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=depth, reliability=reliability, durability=durability)
 
 
-def subscription_events(
-    node: Node, topic: str, *, matched: Callable[[Any], None] | None = None
-) -> SubscriptionEventCallbacks:
-    """Warn of publishers that this node will never hear, and of those that miss its deadline, by name."""
-    return SubscriptionEventCallbacks(
+def subscribe(
+    node: Node,
+    message_type: Any,
+    topic: str,
+    callback: Callable[[Any], None],
+    qos: QoSProfile,
+    *,
+    matched: Callable[[Any], None] | None = None,
+) -> Subscription:
+    """Subscribe; QoS can be overridden, and what does not fit is said.
+
+    Args:
+        node: warns, by name, of publishers it will never hear and of those that miss its deadline.
+        message_type: class of the messages.
+        topic: relative or absolute; remapped as ever.
+        callback: takes a message.
+        qos: a profile of its own: it may be changed.
+        matched: called when publishers come and go.
+    """
+    events = SubscriptionEventCallbacks(
         incompatible_qos=lambda _: _warn_soon(node, topic),
         matched=matched,
         deadline=lambda _: _warn_of_deadline(node, node.resolve_topic_name(topic)),
     )
+    return node.create_subscription(
+        message_type, topic, callback, qos, event_callbacks=events, qos_overriding_options=_overridable()
+    )
 
 
-def publisher_events(
-    node: Node, topic: str, *, matched: Callable[[Any], None] | None = None
-) -> PublisherEventCallbacks:
-    """Warn of subscribers that will never hear this node, and of those that miss its deadline, by name."""
-    return PublisherEventCallbacks(
+def advertise(
+    node: Node,
+    message_type: Any,
+    topic: str,
+    qos: QoSProfile,
+    *,
+    matched: Callable[[Any], None] | None = None,
+    create: Callable[..., Publisher] | None = None,
+) -> Publisher:
+    """Make a publisher; QoS can be overridden, and what does not fit is said.
+
+    Args:
+        node: warns, by name, of subscribers that will never hear it and of those whose deadline it misses.
+        message_type: class of the messages.
+        topic: relative or absolute; remapped as ever.
+        qos: a profile of its own: it may be changed.
+        matched: called when subscribers come and go.
+        create: the node's ``create_publisher`` unless given, such as its ``create_lifecycle_publisher``.
+    """
+    events = PublisherEventCallbacks(
         incompatible_qos=lambda _: _warn_soon(node, topic),
         deadline=lambda _: _warn_of_deadline(node, node.resolve_topic_name(topic)),
         matched=matched,
+    )
+    return (node.create_publisher if create is None else create)(
+        message_type, topic, qos, event_callbacks=events, qos_overriding_options=_overridable()
+    )
+
+
+def _overridable() -> QoSOverridingOptions:
+    """They can be set, as parameters ``qos_overrides.<topic>.publisher.depth``…; a deadline is in nanoseconds."""
+    return QoSOverridingOptions(
+        (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DEADLINE)
     )
 
 

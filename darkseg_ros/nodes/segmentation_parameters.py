@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ from rclpy.node import Node
 
 from darkseg_ros.camera_guard import FLAG, SILENCE, UNLABEL
 from darkseg_ros.engine import BACKENDS
+from darkseg_ros.errors import InputError
+from darkseg_ros.nodes.image_subscription import TRANSPORT_CHOICES, TRANSPORT_PARAMETER
 from darkseg_ros.nodes.parameters import (
     fixed,
     fixed_integer,
@@ -20,7 +23,7 @@ from darkseg_ros.nodes.parameters import (
 )
 
 CHOICES = {
-    "transport": ("raw", "compressed"),
+    **TRANSPORT_CHOICES,
     "on_unhealthy_camera": (FLAG, UNLABEL, SILENCE),
 }
 """The parameters that are one of some words."""
@@ -29,8 +32,32 @@ _PARAMETERS: tuple[tuple[str, Any, ParameterDescriptor], ...] = (
     ("autostart", True, fixed("Configure and activate at start; false leaves that to a lifecycle manager.")),
     ("bundle", "", fixed("Folder of the model bundle; empty means the one that is shipped.")),
     ("backend", "auto", fixed(f"Inference library: {', '.join(BACKENDS)}. auto says which one it took.")),
-    ("threads", 0, fixed_integer("CPU threads of the engine; 0 leaves it to the library.", low=0, high=256)),
-    ("transport", "raw", fixed("raw subscribes to image, compressed to image/compressed.")),
+    (
+        "threads",
+        0,
+        fixed_integer(
+            "CPU threads of the engine. 0: OpenVINO takes the fastest number, measured at the first start and kept; "
+            "ONNX Runtime its own choice.",
+            low=0,
+            high=256,
+        ),
+    ),
+    TRANSPORT_PARAMETER,
+    (
+        "cameras",
+        [""],  # an empty list has no type in ROS
+        fixed("Names of the cameras that share the engine, such as front and rear; one empty name: topics without."),
+    ),
+    (
+        "batch_window_ms",
+        0,
+        live_integer(
+            "So long a frame may wait for those of other cameras, where the engine computes several at once, as a plan "
+            "built with --batch does; 0 takes what is there.",
+            low=0,
+            high=100,
+        ),
+    ),
     (
         "min_confidence",
         0.0,
@@ -76,15 +103,21 @@ _PARAMETERS: tuple[tuple[str, Any, ParameterDescriptor], ...] = (
     (
         "engine_timeout_ms",
         1000,
-        live_integer("ERROR when one frame takes the engine longer; 0 = never.", low=0, high=600_000),
+        live_integer("ERROR when one batch takes the engine longer; 0 = never.", low=0, high=600_000),
     ),
 )
+
+_CAMERAS_MAX = 16
+
+_TOPIC_TOKEN = re.compile(r"[A-Za-z](_?[A-Za-z0-9])*_?")
+"""A part of a topic's name: letters, digits and single underscores, no digit first."""
 
 
 @dataclass(frozen=True)
 class LiveSettings:
     """The parameters that may change at run time; replaced as a whole, so that threads need no lock."""
 
+    batch_window_ms: int
     min_confidence: float
     smoothing_frames: int
     on_unhealthy_camera: str
@@ -97,6 +130,7 @@ class LiveSettings:
     def of(cls, node: Node) -> LiveSettings:
         """The values in force."""
         return cls(
+            batch_window_ms=node.get_parameter("batch_window_ms").value,
             min_confidence=node.get_parameter("min_confidence").value,
             smoothing_frames=node.get_parameter("smoothing_frames").value,
             on_unhealthy_camera=node.get_parameter("on_unhealthy_camera").value,
@@ -112,3 +146,25 @@ def declare_parameters(node: Node) -> None:
     for name, default, descriptor in _PARAMETERS:
         node.declare_parameter(name, default, descriptor)
     refuse_other_choices(node, CHOICES)
+
+
+def camera_names(node: Node) -> tuple[str, ...]:
+    """The names of the cameras; one empty name where the node has a single camera.
+
+    Raises:
+        InputError: if they cannot be parts of topics, are not distinct, or too many.
+    """
+    names = tuple(node.get_parameter("cameras").value)
+    if names == ("",):
+        return names
+    if not 1 <= len(names) <= _CAMERAS_MAX:
+        raise InputError(f"cameras has {len(names)} names, expected 1…{_CAMERAS_MAX}; start another node for more")
+    for name in names:
+        if not _TOPIC_TOKEN.fullmatch(name):
+            raise InputError(
+                f"cameras has the name {name!r}; expected letters, digits and single underscores, a letter first, as "
+                "in a topic's name"
+            )
+    if len(set(names)) < len(names):
+        raise InputError(f"cameras must be distinct, got {', '.join(names)}")
+    return names

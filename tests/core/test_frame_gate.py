@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import itertools
-import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from darkseg_ros.frame_gate import LatestSlot, StampOrder, StampVerdict, is_from_the_future, stamp_age_ms
+from darkseg_ros.frame_gate import StampOrder, StampVerdict, is_from_the_future, stamp_age_ms
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -101,58 +100,3 @@ def test_what_is_not_ahead_of_a_running_clock_is_not_from_the_future(
     stamp_ns: int, now_ns: int, max_future_ms: int
 ) -> None:
     assert not is_from_the_future(stamp_ns, now_ns, max_future_ms=max_future_ms)
-
-
-def test_the_slot_serves_the_newest_and_gives_back_what_it_replaced() -> None:
-    slot: LatestSlot[str] = LatestSlot()
-    assert slot.put("first") is None
-    assert slot.put("second") == "first"
-    assert slot.take() == "second"
-    assert slot.put("third") is None
-
-
-def test_closing_gives_back_what_waited_and_ends_every_take() -> None:
-    slot: LatestSlot[str] = LatestSlot()
-    slot.put("left")
-    assert slot.close() == "left"
-    assert slot.take() is None
-    assert slot.put("late") == "late"
-    assert slot.take() is None
-
-
-def test_take_waits_for_an_item() -> None:
-    slot: LatestSlot[int] = LatestSlot()
-    taken: list[int | None] = []
-    thread = threading.Thread(target=lambda: taken.append(slot.take()))
-    thread.start()
-    slot.put(7)
-    thread.join(timeout=10)
-    assert taken == [7]
-
-
-def test_closing_wakes_a_waiting_take() -> None:
-    slot: LatestSlot[int] = LatestSlot()
-    taken: list[int | None] = []
-    thread = threading.Thread(target=lambda: taken.append(slot.take()))
-    thread.start()
-    slot.close()
-    thread.join(timeout=10)
-    assert taken == [None]
-
-
-def test_between_threads_every_item_is_taken_or_given_back_once() -> None:
-    slot: LatestSlot[int] = LatestSlot()
-    taken: list[int] = []
-
-    def take_all() -> None:
-        while (item := slot.take()) is not None:
-            taken.append(item)
-
-    thread = threading.Thread(target=take_all)
-    thread.start()
-    given_back = [replaced for item in range(1, 5001) if (replaced := slot.put(item)) is not None]
-    left = slot.close()
-    thread.join(timeout=10)
-    given_back += [] if left is None else [left]
-    assert sorted(taken + given_back) == list(range(1, 5001))
-    assert taken == sorted(taken)

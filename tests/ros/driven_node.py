@@ -23,40 +23,41 @@ class DrivenNode:
 
     def __init__(self) -> None:
         self.node = SegmentationNode()
+        (self._stream,) = self.node._streams
         self._dealt_with = threading.Event()
-        for name in ("_publish", "_drop"):
+        for name in ("_publish", "drop"):
             self._notify_after(name)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._executor.spin)
         self._thread.start()
         deadline_s = time.monotonic() + WITHIN_S
-        while self.node._subscription is None:
+        while not self._stream.subscribed:
             assert time.monotonic() < deadline_s, self.node._idle_health
             time.sleep(0.01)
 
     def _notify_after(self, name: str) -> None:
-        method = getattr(self.node, name)
+        method = getattr(self._stream, name)
 
         def notifying(*args: Any, **keywords: Any) -> None:
             method(*args, **keywords)
             self._dealt_with.set()
 
-        setattr(self.node, name, notifying)
+        setattr(self._stream, name, notifying)
 
     def give(self, message: Any) -> None:
         """Hand in a message and wait until the node is done with it."""
         self._dealt_with.clear()
-        self.node._on_image(message)
+        self._stream._on_image(message)
         assert self._dealt_with.wait(WITHIN_S), "neither published nor dropped"
 
     def give_and_go_on(self, message: Any) -> None:
         """Hand in a message as the executor does."""
-        self.node._on_image(message)
+        self._stream._on_image(message)
 
     @property
     def figures(self) -> StreamFigures:
-        return self.node._monitor.figures(now_s=time.monotonic())
+        return self._stream._monitor.figures(now_s=time.monotonic())
 
     def close(self) -> None:
         self._executor.shutdown()

@@ -199,8 +199,18 @@ class Probe:
         eventually(answered, what="a first class map")
         return camera, class_maps
 
-    def status(self, condition: Callable[[Status], bool], *, within_s: float = WITHIN_S, fresh: bool = False) -> Status:
-        """The first status from now on, the latest included unless it has to be fresh, that meets a condition."""
+    def status(
+        self,
+        condition: Callable[[Status], bool],
+        *,
+        within_s: float = WITHIN_S,
+        fresh: bool = False,
+        name: str | None = None,
+    ) -> Status:
+        """The first status from now on, the latest included unless it has to be fresh, that meets a condition.
+
+        With a `name` only statuses of that name count.
+        """
         seen = max(len(self._diagnostics.messages) - (0 if fresh else 1), 0)
 
         def find() -> Status | None:
@@ -208,6 +218,8 @@ class Probe:
             for array in list(self._diagnostics.messages)[seen:]:
                 seen += 1
                 for status in array.status:
+                    if name not in (None, status.name):
+                        continue
                     values = {pair.key: pair.value for pair in status.values}
                     answer = Status(status.level[0], status.message, values)
                     if condition(answer):

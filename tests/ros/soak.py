@@ -1,4 +1,7 @@
-"""Many frames through the node's callback; figures and memory as JSON: ``python -m tests.ros.soak``."""
+"""Many frames through the node's callback; figures and memory as JSON: ``python -m tests.ros.soak``.
+
+The fake engine answers, or with ``--shipped-model`` the shipped bundle on frames of 1024×512.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,16 @@ import json
 import re
 import tempfile
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+import numpy as np
+
+from darkseg_ros.installed_files import default_bundle
 from darkseg_ros.nodes.middleware import prepare_middleware
+from darkseg_ros.stream_monitor import StreamFigures
 from tests.bundles import write_tiny_bundle
-from tests.ros.driven_node import driven_node
+from tests.ros.driven_node import DrivenNode, driven_node
 from tests.ros.probe import image, scene
 
 PICTURES = 50
@@ -23,25 +31,16 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--frames", type=int, required=True)
     parser.add_argument("--period-ms", type=float, default=0.0, help="0: each frame when the one before is served")
+    parser.add_argument("--shipped-model", action="store_true")
     options = parser.parse_args()
     prepare_middleware()
-    pictures = [scene((number % 19, 200), seed=number) for number in range(PICTURES)]
+    hw = (512, 1024) if options.shipped_model else (96, 128)
+    pictures = [scene((number % 19, 200), hw, seed=number) for number in range(PICTURES)]
     started_s = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, driven_node(write_tiny_bundle(Path(folder))) as driven:
-        warm_mb = 0.0
-        due_s = time.monotonic()
-        for number in range(options.frames):
-            if number == int(options.frames * WARM_UP_SHARE):
-                warm_mb = _own_memory_mb()
-            message = image(pictures[number % PICTURES], time.time_ns())
-            if options.period_ms:
-                driven.give_and_go_on(message)
-                due_s += options.period_ms / 1000
-                time.sleep(max(0.0, due_s - time.monotonic()))
-            else:
-                driven.give(message)
-        grown_mb = _own_memory_mb() - warm_mb
-        figures = driven.figures
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = default_bundle() if options.shipped_model else write_tiny_bundle(Path(folder))
+        backend = "auto" if options.shipped_model else "fake"
+        figures, grown_mb = _soak(driven_node(bundle, backend=backend), pictures, options)
     print(
         json.dumps(
             {
@@ -55,6 +54,26 @@ def main() -> None:
             }
         )
     )
+
+
+def _soak(
+    node: AbstractContextManager[DrivenNode], pictures: list[np.ndarray], options: argparse.Namespace
+) -> tuple[StreamFigures, float]:
+    """The node's own figures, and by how many MB it grew after the warm-up."""
+    with node as driven:
+        warm_mb = 0.0
+        due_s = time.monotonic()
+        for number in range(options.frames):
+            if number == int(options.frames * WARM_UP_SHARE):
+                warm_mb = _own_memory_mb()
+            message = image(pictures[number % PICTURES], time.time_ns())
+            if options.period_ms:
+                driven.give_and_go_on(message)
+                due_s += options.period_ms / 1000
+                time.sleep(max(0.0, due_s - time.monotonic()))
+            else:
+                driven.give(message)
+        return driven.figures, _own_memory_mb() - warm_mb
 
 
 def _own_memory_mb() -> float:

@@ -261,6 +261,59 @@ def test_cameras_have_no_overlay_unless_asked_and_any_topic_pattern() -> None:
     assert nodes[1]["remappings"][1] == ("image/compressed", "/rig/b/image/compressed")
 
 
+def test_one_engine_serves_all_cameras_on_the_topics_that_many_would_have() -> None:
+    given = {"cameras": "front,rear", "overlay": "true", "bundle": "/my/bundle", "transport": "compressed"}
+    segmentation, *overlays = run_launch_file(MULTI_CAMERA, one_engine="true", **given)
+    each = run_launch_file(MULTI_CAMERA, **given)
+    assert (segmentation["executable"], segmentation["name"]) == ("segmentation_node", "segmentation_node")
+    assert segmentation.get("namespace", "") == ""
+    assert Path(segmentation["parameters"][0]) == PARAMETERS
+    assert parameters(segmentation) == {
+        "use_sim_time": False,
+        "bundle": "/my/bundle",
+        "transport": "compressed",
+        "cameras": ["front", "rear"],
+    }
+    assert segmentation["remappings"] == [
+        (topic.format(camera), to.format(camera))
+        for camera in ("front", "rear")
+        for topic, to in (
+            ("{0}/image", "/{0}/image_raw"),
+            ("{0}/image/compressed", "/{0}/image_raw/compressed"),
+            ("~/{0}/class_map", "{0}/segmentation_node/class_map"),
+            ("~/{0}/confidence", "{0}/segmentation_node/confidence"),
+            ("~/{0}/label_info", "{0}/segmentation_node/label_info"),
+        )
+    ]
+    assert overlays == [node for node in each if node["executable"] == "overlay_node"]
+    assert segmentation["respawn"] is True
+
+
+@pytest.mark.usefixtures("ros_domain")
+def test_the_remappings_of_one_engine_move_the_topics_of_the_node(
+    probe: Probe, start_node: Any, tiny_bundle: Path
+) -> None:
+    from tests.ros.probe import eventually
+
+    (segmentation,) = run_launch_file(MULTI_CAMERA, one_engine="true", cameras="front,rear")
+    start_node(
+        "segmentation_node",
+        parameters={"bundle": tiny_bundle, "backend": "fake", "cameras": parameters(segmentation)["cameras"]},
+        remappings=dict(segmentation["remappings"]),
+    )
+    node = probe.node
+
+    def topics(ask: Any) -> set[str]:
+        if ("segmentation_node", "/") not in node.get_node_names_and_namespaces():
+            return set()
+        return {name for name, _ in ask("segmentation_node", "/")}
+
+    published = {f"/{camera}/segmentation_node/class_map" for camera in ("front", "rear")}
+    eventually(lambda: published <= topics(node.get_publisher_names_and_types_by_node))
+    eventually(lambda: {"/front/image_raw", "/rear/image_raw"} <= topics(node.get_subscriber_names_and_types_by_node))
+    assert not {name for name in topics(node.get_publisher_names_and_types_by_node) if "_node/front" in name}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -287,6 +340,7 @@ def test_cameras_that_cannot_be_told_apart_are_refused(arguments: dict[str, str]
         (EVALUATE_BAG, "use_sim_time", "1"),
         (EVALUATE_BAG, "transport", ""),
         (MULTI_CAMERA, "overlay", "yes"),
+        (MULTI_CAMERA, "one_engine", "1"),
     ],
 )
 def test_a_value_that_would_be_taken_for_something_else_is_refused(file: Path, argument: str, value: str) -> None:

@@ -95,6 +95,44 @@ def test_the_policy_allows_exactly_what_a_node_uses(
         assert used() == permissions  # says which name is too many or missing
 
 
+def test_with_cameras_each_name_has_the_topics_of_the_policy_and_nothing_else_is_used(
+    probe: Probe, start_node: StartNode, tiny_bundle: Path
+) -> None:
+    cameras = ("front", "rear")
+    for index, variant in enumerate(VARIANTS["segmentation_node"]):
+        start_node(
+            "segmentation_node",
+            parameters={"bundle": tiny_bundle, "backend": "fake", "cameras": list(cameras)} | variant,
+            remappings={"__ns": f"/variant_{index}"},
+        )
+    single = allowed("segmentation_node")
+
+    def with_cameras(topics: frozenset[str]) -> frozenset[str]:
+        expected = set()
+        for topic in topics:
+            if topic in ("/image", "/image/compressed"):
+                expected |= {f"/{camera}{topic}" for camera in cameras}
+            elif topic.rpartition("/")[2] in ("class_map", "confidence", "label_info"):
+                expected |= {f"/segmentation_node/{camera}/{topic.rpartition('/')[2]}" for camera in cameras}
+            else:
+                expected.add(topic)
+        return frozenset(expected)
+
+    expected = Endpoints(with_cameras(single.published), with_cameras(single.subscribed), single.served)
+
+    def used() -> Endpoints:
+        found = Endpoints(frozenset(), frozenset(), frozenset())
+        for namespace in ("/variant_0", "/variant_1"):
+            if ("segmentation_node", namespace) in probe.node.get_node_names_and_namespaces():
+                found |= endpoints(probe, "segmentation_node", namespace)
+        return found
+
+    try:
+        eventually(lambda: used() == expected, within_s=40)
+    except AssertionError:
+        assert used() == expected  # says which name is too many or missing
+
+
 def test_every_enclave_is_of_a_node_and_grants_no_pattern() -> None:
     policy = ElementTree.parse(SECURITY / "policy.xml").getroot()
     assert {enclave.get("path") for enclave in policy.iter("enclave")} == {f"/darkseg/{node}" for node in VARIANTS}

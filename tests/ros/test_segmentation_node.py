@@ -228,6 +228,7 @@ def test_a_parameter_of_a_wrong_type_is_one_line(segmentation_node: StartNode) -
     ("parameters", "complaint"),
     [
         ({"bundle": "/nowhere/at/all"}, "/nowhere/at/all"),
+        ({"bundle": r'"/nowhere\n  at all"'}, "/nowhere at all"),
         ({"backend": "abacus"}, "abacus"),
         ({"transport": "pigeon"}, "transport must be one of raw, compressed, got 'pigeon'"),
     ],
@@ -239,6 +240,7 @@ def test_what_cannot_be_configured_is_said_on_diagnostics_and_the_process_stays(
     status = probe.status(lambda status: status.level == ERROR)
     assert status.message.startswith("cannot configure: ")
     assert complaint in status.message
+    assert "\n" not in status.message
     assert status.values["state"] == "unconfigured"
     probe.status(lambda status: status.level == ERROR)  # not only once
     assert process.alive

@@ -1,0 +1,279 @@
+"""One camera of segmentation_node: its topics, the order of its stamps, its condition and its figures.
+
+The executor's thread brings its images in, the engine's thread takes its class maps out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from rclpy.event_handler import QoSSubscriptionMatchedInfo
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from darkseg_ros.camera_guard import CameraGuard, camera_verdict
+from darkseg_ros.camera_health import CameraCondition
+from darkseg_ros.errors import ImageMessageError, one_line
+from darkseg_ros.frame_gate import DropReason, StampOrder, StampVerdict, is_from_the_future, stamp_age_ms
+from darkseg_ros.image_messages import bgr_from_message, fill_image
+from darkseg_ros.inference_thread import Delivery
+from darkseg_ros.nodes.diagnostics import camera_values, stream_values
+from darkseg_ros.nodes.image_subscription import subscribe_to_images
+from darkseg_ros.nodes.label_info import LabelInfoPublisher
+from darkseg_ros.nodes.qos import advertise, result
+from darkseg_ros.nodes.segmentation_parameters import LiveSettings
+from darkseg_ros.segmenter import Segmentation
+from darkseg_ros.stamps import stamp_ns_of
+from darkseg_ros.stream_monitor import Health, StreamMonitor
+
+_LOG_PERIOD_S = 5.0
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A message of a camera.
+
+    Attributes:
+        stream: of the camera.
+        message: as received.
+        arrived_s: seconds of the steady clock.
+        drive: how many times the camera's stamps had jumped back; frames of two drives are no neighbours.
+    """
+
+    stream: CameraStream
+    message: Image | CompressedImage
+    arrived_s: float
+    drive: int
+
+
+class CameraStream:
+    """What segmentation_node keeps of one camera.
+
+    Args:
+        node: has the parameters of `darkseg_ros.nodes.segmentation_parameters`.
+        name: begins the names of the topics; empty for the only camera of a node.
+        live: the settings in force.
+        offer: hands a frame to the engine's thread; returns the one that will not be served: an older one of this
+            camera, or the frame itself where no engine is.
+        report: tells the diagnostics to look at once.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        name: str,
+        *,
+        live: Callable[[], LiveSettings],
+        offer: Callable[[Arrival], Arrival | None],
+        report: Callable[[], None],
+    ) -> None:
+        self.name = name
+        self.topic = f"{name}/image" if name else "image"
+        self._node = node
+        self._live = live
+        self._offer = offer
+        self._report = report
+        # a logger of its own: each camera has its own throttle, and its name before the line
+        self._logger = node.get_logger().get_child(name) if name else node.get_logger()
+        answers = f"~/{name}" if name else "~"
+        create = node.create_lifecycle_publisher
+        self._class_map_publisher: LifecyclePublisher = advertise(
+            node, Image, f"{answers}/class_map", result(), create=create
+        )
+        self._confidence_publisher: LifecyclePublisher = advertise(
+            node, Image, f"{answers}/confidence", result(), create=create
+        )
+        self._label_info = LabelInfoPublisher(node, f"{answers}/label_info")
+        self._subscription: Subscription | None = None
+        self._monitor = StreamMonitor(now_s=time.monotonic())
+        self._camera: CameraCondition | None = None
+        self._guard = CameraGuard()
+        self._stamps = StampOrder()
+        self._drive = 0
+
+    # --- lifecycle
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether images are taken."""
+        return self._subscription is not None
+
+    def reset_figures(self) -> None:
+        """Count from zero."""
+        self._monitor = StreamMonitor(now_s=time.monotonic())
+
+    def announce(self, *, bundle: str) -> None:
+        """Say what the values of the class maps mean."""
+        self._label_info.publish(bundle=bundle, min_confidence=self._live().min_confidence)
+
+    def subscribe(self) -> None:
+        """Take images from now on, with no memory of those before: it may be another drive."""
+        self._camera, self._guard, self._stamps, self._drive = None, CameraGuard(), StampOrder(), 0
+        self._monitor.activate(now_s=time.monotonic())
+        self._subscription = subscribe_to_images(
+            self._node, self._on_image, topic=self.topic, matched=self._on_publishers_changed
+        )
+
+    def unsubscribe(self) -> None:
+        """Take no images any more."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            self._node.destroy_subscription(subscription)
+
+    def silence(self, state: LifecycleState) -> None:
+        """Publish nothing until the node's next activation."""
+        for publisher in (self._class_map_publisher, self._confidence_publisher):
+            publisher.on_deactivate(state)
+
+    def clock_jumped_back(self) -> None:
+        """A bag starts again: its clock and its frames come by different topics, in any order."""
+        self._stamps.clock_jumped_back()
+
+    # --- in the executor's thread
+
+    def _on_publishers_changed(self, matched: QoSSubscriptionMatchedInfo) -> None:
+        self._monitor.note_publishers(matched.current_count)
+        if matched.current_count > 1:
+            self._logger.warning(
+                f"{matched.current_count} publishers on the image topic: their frames mix in one stream; remap all "
+                "but one (one that was killed counts for up to 20 s)"
+            )
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        arrived_s = time.monotonic()
+        self._monitor.count_arrival(now_s=arrived_s, silence_ms=self._live().stale_after_ms)
+        if fault := self._judge_stamp(stamp_ns_of(message.header)):
+            self.drop(*fault)
+            return
+        arrival = Arrival(self, message, arrived_s, self._drive)
+        unserved = self._offer(arrival)
+        if unserved is not None:
+            reason = DropReason.DEACTIVATED if unserved is arrival else DropReason.REPLACED
+            self._monitor.count_drop(reason, now_s=arrived_s)
+
+    def _judge_stamp(self, stamp_ns: int) -> tuple[DropReason, str] | None:
+        now_ns = self._node.get_clock().now().nanoseconds
+        if is_from_the_future(stamp_ns, now_ns, max_future_ms=self._live().max_future_ms):
+            return DropReason.FUTURE_STAMP, (
+                f"its stamp is {(stamp_ns - now_ns) / 1e9:.1f} s ahead of this node's clock, more than max_future_ms; "
+                "synchronise the clocks, or set use_sim_time for a bag that brings its own"
+            )
+        verdict = self._stamps.judge(stamp_ns)
+        if verdict is StampVerdict.DUPLICATE:
+            return DropReason.DUPLICATE_STAMP, "it has the stamp of the frame before it"
+        if verdict is StampVerdict.BACKWARD:
+            return DropReason.BACKWARD_STAMP, "its stamp is before that of the frame before it"
+        if verdict is StampVerdict.REBASED:
+            self._monitor.count_rebase()
+            self._drive += 1
+            self._logger.info("the stamps jumped back: taken for a new drive", throttle_duration_sec=_LOG_PERIOD_S)
+        return None
+
+    # --- in the engine's thread
+
+    def prepare(self, arrival: Arrival) -> np.ndarray | Delivery:
+        """The frame to segment, (H, W, 3) uint8 BGR; or, where there is nothing to segment, the outcome."""
+        try:
+            return self._look(arrival)
+        except ImageMessageError as error:
+            return partial(self.drop, DropReason.UNDECODABLE, str(error))
+        except Exception as error:  # whatever one frame does, the next one may be served
+            return self._failed(error)
+
+    def _look(self, arrival: Arrival) -> np.ndarray | Delivery:
+        live = self._live()
+        age_ms = self._stamp_age_ms(arrival)
+        if live.max_age_ms and age_ms is not None and age_ms > live.max_age_ms:
+            return partial(self.drop, DropReason.TOO_OLD, "it was stamped longer ago than max_age_ms")
+        bgr = bgr_from_message(arrival.message)
+        sight = self._guard.look(bgr, drive=arrival.drive, on_unhealthy_camera=live.on_unhealthy_camera)
+        self._camera = sight.camera
+        self._monitor.note_camera(camera_verdict(sight.camera, on_unhealthy_camera=live.on_unhealthy_camera))
+        if sight.to_segment:
+            return bgr
+        if sight.instead is None:
+            return partial(self.drop, DropReason.UNHEALTHY_CAMERA, sight.camera.summary)
+        return partial(self._publish, arrival, sight.instead, segmented=False)
+
+    def answer(self, arrival: Arrival, segmentation: Segmentation | Exception) -> Delivery:
+        """The outcome of a frame that was segmented, or that the engine failed on."""
+        if isinstance(segmentation, Exception):
+            return self._failed(segmentation)
+        return partial(self._steady_and_publish, arrival, segmentation)
+
+    def _failed(self, error: Exception) -> Delivery:
+        return partial(self.drop, DropReason.ENGINE_ERROR, f"{type(error).__name__}: {one_line(error)}")
+
+    def _steady_and_publish(self, arrival: Arrival, segmentation: Segmentation) -> None:
+        # a part of the delivery: no camera waits for another's smoothing, and an engine that was given up and comes
+        # back does not reach the guard, which may be the next activation's by then
+        try:
+            steadied = self._guard.steady(segmentation, smoothing_frames=self._live().smoothing_frames)
+        except Exception as error:  # as above
+            self._failed(error)()
+            return
+        self._publish(arrival, steadied, segmented=True)
+
+    def _publish(self, arrival: Arrival, segmentation: Segmentation, *, segmented: bool) -> None:
+        header = arrival.message.header
+        if error := _send(self._class_map_publisher, segmentation.class_map, header):
+            self.drop(DropReason.NOT_SENT, error)
+            return
+        self._monitor.count_published(
+            now_s=time.monotonic(),
+            arrived_s=arrival.arrived_s,
+            inference_ms=segmentation.inference_ms if segmented else None,
+            stamp_age_ms=self._stamp_age_ms(arrival),
+        )
+        if self._confidence_publisher.get_subscription_count():
+            _send(self._confidence_publisher, segmentation.confidence, header)
+
+    def _stamp_age_ms(self, arrival: Arrival) -> float | None:
+        clock = self._node.get_clock()
+        return stamp_age_ms(
+            stamp_ns_of(arrival.message.header), clock.now().nanoseconds, simulated_clock=clock.ros_time_is_active
+        )
+
+    # --- in any
+
+    def drop(self, reason: DropReason, error: str = "") -> None:
+        """Count a frame that gets no class map, and say why if there is something to say."""
+        self._monitor.count_drop(reason, now_s=time.monotonic(), error=error)
+        if not error or not self._node.context.ok():
+            return
+        line = f"no class map for a frame ({reason.value}): {error}"
+        if reason is DropReason.ENGINE_ERROR:
+            self._logger.error(line, throttle_duration_sec=_LOG_PERIOD_S)
+            self._report()  # the next frame may clear it before the watch looks
+        else:
+            self._logger.warning(line, throttle_duration_sec=_LOG_PERIOD_S)
+
+    def health(self, *, engine_busy_ms: float) -> Health:
+        """The verdict on the running stream."""
+        live = self._live()
+        return self._monitor.assess(
+            now_s=time.monotonic(),
+            stale_after_ms=live.stale_after_ms,
+            max_age_ms=live.max_age_ms,
+            engine_timeout_ms=live.engine_timeout_ms,
+            engine_busy_ms=engine_busy_ms,
+        )
+
+    def values(self) -> dict[str, str]:
+        """Key and value of the figures."""
+        return {**camera_values(self._camera), **stream_values(self._monitor.figures(now_s=time.monotonic()))}
+
+
+def _send(publisher: LifecyclePublisher, pixels: np.ndarray, header: Header) -> str:
+    """Publish a map; what went wrong, or nothing."""
+    try:
+        publisher.publish(fill_image(Image(), pixels, encoding="mono8", header=header))
+    except Exception as error:  # the middleware refuses one message; the next frame may pass
+        return f"{type(error).__name__}: {one_line(error)}"
+    return ""

@@ -1,0 +1,47 @@
+"""Camera images as every node takes them: raw or compressed, as the parameter `transport` says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CompressedImage, Image
+
+from darkseg_ros.nodes.parameters import fixed
+from darkseg_ros.nodes.qos import newest_frame, subscribe
+
+TRANSPORT_PARAMETER = ("transport", "raw", fixed("raw subscribes to image, compressed to image/compressed."))
+"""Name, default and descriptor; a node that calls `subscribe_to_images` declares it."""
+
+TRANSPORT_CHOICES = {"transport": ("raw", "compressed")}
+"""For `darkseg_ros.nodes.parameters.check_choices`."""
+
+
+def subscribe_to_images(
+    node: Node,
+    callback: Callable[[Image | CompressedImage], None],
+    *,
+    topic: str = "image",
+    depth: int = 1,
+    matched: Callable[[Any], None] | None = None,
+) -> Subscription:
+    """Subscribe to a camera, best effort; `darkseg_ros.image_messages.bgr_from_message` decodes what comes.
+
+    Args:
+        node: has the parameter `transport`.
+        callback: takes a message.
+        topic: of the raw images; compressed ones come on ``<topic>/compressed``.
+        depth: frames that may wait for the callback.
+        matched: called when publishers come and go.
+    """
+    compressed = node.get_parameter("transport").value == "compressed"
+    return subscribe(
+        node,
+        CompressedImage if compressed else Image,
+        f"{topic}/compressed" if compressed else topic,
+        callback,
+        newest_frame(depth),
+        matched=matched,
+    )
