@@ -3,6 +3,7 @@
 PYTHON ?= python3
 OUT ?= out/demo
 INPUT ?=
+ARGS ?=
 
 VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
@@ -35,7 +36,7 @@ endif
 
 PIP_INSTALL := $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test soak check clean
+.PHONY: help demo test soak bench check clean
 
 help:
 	@sed -n -E 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 12
@@ -58,6 +59,9 @@ test: $(DEVELOP)  ## build the colcon workspace and run every test
 
 soak: $(DEVELOP)  ## hours of frames and minutes of overload through the node, about 15 minutes
 	@$(VENV_PYTHON) -m pytest -m soak tests/ros
+
+bench: $(DEVELOP)  ## the model beside named peers and through the node, 10 minutes, result in out/benchmark [ARGS=--help]
+	@exec $(VENV_PYTHON) -m engines.bench $(ARGS)
 
 check: $(DEVELOP)  ## lint, format and types: ruff and mypy
 	@$(VENV_PYTHON) -m ruff check .

@@ -1,14 +1,18 @@
-"""The `darkseg` command: work on files, without ROS but for `bag play`."""
+"""The `darkseg` command: work on files, without ROS but for `bag play` and a part of `bench`."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from darkseg_ros.bag_evaluation import (
     BagTopics,
@@ -20,6 +24,15 @@ from darkseg_ros.bag_evaluation import (
 )
 from darkseg_ros.bag_translation import translate_bag
 from darkseg_ros.bags import LABEL_TOPIC, write_bag_from_video
+from darkseg_ros.benchmark.benchmark_run import run_benchmark
+from darkseg_ros.benchmark.camera_frames import GENERATED_NAME, generated_frames, read_frames
+from darkseg_ros.benchmark.comparison import check_comparable, comparison_text
+from darkseg_ros.benchmark.contestants import own_engine, own_segmenter
+from darkseg_ros.benchmark.figures import ContestantFigures, Goal, RosFigures
+from darkseg_ros.benchmark.goals import GOALS_HW, own_goals
+from darkseg_ros.benchmark.machine import read_machine
+from darkseg_ros.benchmark.report import REPORT_JSON, REPORT_PAGE, describe_frames, read_report
+from darkseg_ros.benchmark.table import table_of as benchmark_table_of
 from darkseg_ros.day_to_night import NIGHT_TOPIC, NightSettings, open_day_to_night
 from darkseg_ros.drive_evaluation import EvaluatedInput, EvaluationResult
 from darkseg_ros.engine import BACKENDS
@@ -35,7 +48,11 @@ from darkseg_ros.thresholds import Threshold, judge
 from darkseg_ros.translator import TRANSLATOR_BACKENDS
 
 _THRESHOLD_MISSED = 3
+_REGRESSION = 3
 _WAIT_FOR_NODES_S = 120.0  # an engine may have to be built first
+_TURN_S = 2.0
+_ROS_RUN_S = 5.0
+_ROS_SEARCH_S = 30.0
 _TOPIC_OPTIONS = ("label", "class-map", "image", "invalid")
 
 
@@ -44,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, 1 for bad input, 2 for a bad command line, 3 when a figure of `evaluate` missed a
-        threshold, 130 after Ctrl-C.
+        threshold or `bench --compare` found a regression, 130 after Ctrl-C.
     """
     arguments = _parser().parse_args(argv)
     try:
@@ -115,6 +132,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_model_options(evaluate)
     evaluate.set_defaults(run=partial(_evaluate, evaluate))
 
+    _add_bench(commands)
+
     bag = commands.add_parser("bag", help="make and play rosbag2 bags")
     bag_commands = bag.add_subparsers(required=True, metavar="COMMAND")
 
@@ -161,6 +180,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    bench = commands.add_parser(
+        "bench",
+        help="latency, memory and CPU time of a model, alone and through ROS",
+        description="Time the engine alone, the whole way from camera frame to class map, and the segmentation node "
+        f"through ROS where ROS is installed. Writes {REPORT_JSON} and {REPORT_PAGE}.",
+        epilog="Exit status: 0, 1 for bad input, 2 for a bad command line, 3 for a regression against --compare.",
+    )
+    _add_model_options(bench)
+    bench.add_argument(
+        "--input", type=Path, help="image, folder of images, video or rosbag2 bag; default: a generated night drive"
+    )
+    bench.add_argument("--topic", help="image topic of a bag that has several")
+    bench.add_argument("--out", type=Path, default=Path("out/benchmark"), help="folder; default: %(default)s")
+    bench.add_argument("--rounds", type=_rounds, default=5, help=f"turns of {_TURN_S:g} s each; default: %(default)s")
+    bench.add_argument("--no-ros", action="store_true", help="leave the node out")
+    bench.add_argument("--compare", type=Path, metavar="OLD.json", help=f"an earlier {REPORT_JSON} of this machine")
+    bench.set_defaults(run=partial(_bench, bench))
+
+
 def _number(text: str) -> float:
     try:
         return float(text)
@@ -195,6 +234,12 @@ def _threshold(bound: Literal["at least", "at most"], text: str) -> Threshold:
 def _seed(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text!r}")
+    return int(text)
+
+
+def _rounds(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
     return int(text)
 
 
@@ -302,6 +347,68 @@ def _evaluate_bag(arguments: argparse.Namespace) -> tuple[EvaluationResult, Eval
         bundle=bundle,
         backend=backend,
     )
+
+
+def _bench(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    if arguments.topic is not None and arguments.input is None:
+        parser.error("--topic belongs to a bag; name it with --input")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the node ends with this process
+    check_output(arguments.out)
+    bundle = arguments.bundle or default_bundle()
+    contestants = (own_engine(bundle, arguments.backend), own_segmenter(bundle, arguments.backend))
+    earlier = None if arguments.compare is None else read_report(arguments.compare)
+    if arguments.input is None:
+        frames, input_name = generated_frames(), GENERATED_NAME
+    else:
+        frames, input_name = read_frames(arguments.input, topic=arguments.topic), arguments.input.resolve().name
+    machine = read_machine()
+    if earlier is not None:
+        check_comparable(earlier, machine, describe_frames(frames, name=input_name))
+    report = run_benchmark(
+        contestants,
+        frames,
+        machine=machine,
+        input_name=input_name,
+        ros=None if arguments.no_ros else _ros_benchmark(bundle, arguments.backend, frames),
+        goals=partial(_goals, frames.shape[1:3], machine.cores),
+        rounds=arguments.rounds,
+        turn_s=_TURN_S,
+        reference=None,
+        out=arguments.out,
+        progress=_say,
+    )
+    print("\n".join(benchmark_table_of(report)))
+    print(f"report: {arguments.out / REPORT_PAGE}")
+    if earlier is None:
+        return 0
+    text, has_regression = comparison_text(earlier, report)
+    print(f"\n{text}")
+    return _REGRESSION if has_regression else 0
+
+
+def _ros_benchmark(bundle: Path, backend: str, frames: np.ndarray) -> Callable[[], RosFigures] | None:
+    if find_spec("rclpy") is None:
+        _say(
+            "without ROS: rclpy is not installed; source a ROS 2 installation, or use the environment that "
+            "`make demo` sets up"
+        )
+        return None
+    from darkseg_ros.benchmark.ros_run import measure_ros
+
+    return partial(
+        measure_ros, bundle, backend, frames, seconds=_ROS_RUN_S, search_seconds=_ROS_SEARCH_S, progress=_say
+    )
+
+
+def _goals(
+    frame_hw: tuple[int, int], cores: int, figures: tuple[ContestantFigures, ...], ros: RosFigures | None
+) -> tuple[Goal, ...]:
+    engine, segmenter = figures
+    return own_goals(engine, segmenter, ros, cores=cores) if frame_hw == GOALS_HW else ()
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _bag_from_video(arguments: argparse.Namespace) -> None:

@@ -12,18 +12,16 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
 import signal
 import struct
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -49,6 +47,7 @@ from darkseg_ros.errors import DarksegError, ImageMessageError, InputError
 from darkseg_ros.evaluation import Evaluation
 from darkseg_ros.image_messages import bgr_from_compressed_image, bgr_from_image, label_map_from_image
 from darkseg_ros.installed_files import default_bundle
+from darkseg_ros.node_process import ClassMapRecord, NodeError, NodeProcess, Recorder, own_domain, record_class_maps
 from darkseg_ros.overlay import color_class_map, draw_overlay
 from darkseg_ros.stamps import stamp_ns_of
 from darkseg_ros.synthetic_drive import SyntheticDrive
@@ -58,13 +57,11 @@ from darkseg_ros.videos import frame_time_ns
 VIDEO_NAME, PAGE_VIDEO_NAME = "overlay.mp4", "overlay.webm"
 PAGE_NAME, METRICS_NAME = "index.html", "metrics.json"
 
-_CLASS_MAP_TOPIC = "/segmentation_node/class_map"
 _DRIVE_SEED = 7
 _DRIVE_HW = (512, 1024)
 _DRIVE_RATE_HZ = 30.0
 _MOMENTS = 8
 _PAGE_VIDEO_WIDTH_MAX = 768  # VP8 takes 50 ms a frame at this size, several times that at full HD
-_START_TIMEOUT_S = 120.0
 _DISCOVERY_TIMEOUT_S = 30.0
 _DRAIN_TIMEOUT_S = 30.0
 _QUIET_S = 1.5  # diagnostics come each second: after this the last report knows of the last frame
@@ -73,29 +70,7 @@ _PUBLISHED_AT = struct.Struct("<q")
 
 
 class DemoError(DarksegError):
-    """The node or the player did not do its part."""
-
-
-class ClassMapRecord(Protocol):
-    """What is read of nodes/class_map_recorder.py, which only a function may import: it needs ROS 2."""
-
-    @property
-    def stamp_ns(self) -> int: ...
-    @property
-    def frame_id(self) -> str: ...
-    @property
-    def received_ns(self) -> int: ...
-    @property
-    def path(self) -> Path | None: ...
-
-
-class Recorder(Protocol):
-    """The same for the recorder."""
-
-    @property
-    def records(self) -> Sequence[ClassMapRecord]: ...
-    @property
-    def diagnostics(self) -> dict[str, str]: ...
+    """The player did not do its part."""
 
 
 @dataclass(frozen=True)
@@ -267,25 +242,16 @@ def _open_drive(name: str, bag: Path, *, topic: str | None) -> Drive:
 
 
 def _play_through_node(drive: Drive, *, bundle: Path, backend: str, work: Path) -> Playback:
-    # other ROS 2 systems of this machine and network neither see nor disturb the demo
-    os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    try:
-        from darkseg_ros.nodes.class_map_recorder import ClassMapRecorder
-    except ImportError as error:
-        raise InputError(
-            f"the demo needs ROS 2 ({error}); use `make demo`, which brings it along, or source a ROS 2 installation"
-        ) from error
-    log = work / "segmentation_node.log"
     published_path = work / "published_ns"
     with ExitStack() as stack:
-        node = stack.enter_context(_running_node(drive, bundle=bundle, backend=backend, log=log))
-        recorder = stack.enter_context(ClassMapRecorder(_CLASS_MAP_TOPIC, work / "class_maps"))
+        stack.enter_context(own_domain())
+        recorder = stack.enter_context(record_class_maps(work / "class_maps", verb="demo"))
+        node = stack.enter_context(_segmentation_node(drive, bundle=bundle, backend=backend, work=work))
         _say("waiting for segmentation_node to become active")
-        _wait_until_active(node, recorder, log=log)
+        node.wait_until_active(lambda: recorder.diagnostics.get("state"))
         _say(f"playing {len(drive.frames)} frames through {recorder.diagnostics['engine']}")
         player = stack.enter_context(_running_player(drive, published_path))
-        reports = _watch(node, player, recorder, frames=len(drive.frames), log=log)
+        reports = _watch(node, player, recorder, frames=len(drive.frames))
     published = [ns for (ns,) in _PUBLISHED_AT.iter_unpack(published_path.read_bytes())]
     if len(published) != len(drive.frames):
         raise DemoError(
@@ -294,7 +260,7 @@ def _play_through_node(drive: Drive, *, bundle: Path, backend: str, work: Path) 
         )
     if not recorder.records:
         last = reports[-1]
-        raise DemoError(
+        raise NodeError(
             f"no class map came back for {len(drive.frames)} images; {last.get('frames_in', '0')} reached "
             f"the node, its last error: {last.get('last_error') or 'none'}"
         )
@@ -302,30 +268,17 @@ def _play_through_node(drive: Drive, *, bundle: Path, backend: str, work: Path) 
     return Playback(tuple(published), tuple(recorder.records), reports[-1], inference_ms)
 
 
-@contextmanager
-def _running_node(drive: Drive, *, bundle: Path, backend: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    input_name = "image/compressed" if drive.compressed else "image"
-    parameters = {
-        "transport": "compressed" if drive.compressed else "raw",
-        "bundle": json.dumps(str(bundle)),  # quoted, as the value is YAML
-        "backend": backend,
-    }
-    command = [sys.executable, "-m", "darkseg_ros.nodes.segmentation_node", "--ros-args"]
-    command += ["-r", f"{input_name}:={drive.topic}"]
-    for name, value in parameters.items():
-        command += ["-p", f"{name}:={value}"]
-    with log.open("wb") as log_file:
-        process = subprocess.Popen(command, stdout=log_file, stderr=subprocess.STDOUT)
-    try:
-        yield process
-    finally:
-        try:
-            process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=5)
-        finally:
-            process.kill()
-            process.wait()
+def _segmentation_node(drive: Drive, *, bundle: Path, backend: str, work: Path) -> NodeProcess:
+    return NodeProcess(
+        "segmentation_node",
+        parameters={
+            "transport": "compressed" if drive.compressed else "raw",
+            "bundle": str(bundle),
+            "backend": backend,
+        },
+        remappings={"image/compressed" if drive.compressed else "image": drive.topic},
+        log=work / "segmentation_node.log",
+    )
 
 
 @contextmanager
@@ -362,29 +315,8 @@ def _play(bag: Path, topic: str, published_path: Path) -> None:
             sys.exit(1)
 
 
-def _wait_until_active(node: subprocess.Popen[bytes], recorder: Recorder, *, log: Path) -> None:
-    deadline_s = time.monotonic() + _START_TIMEOUT_S
-    while recorder.diagnostics.get("state") != "active":
-        _check_alive(node, log)
-        for line in _lines_of(log):
-            if "cannot configure" in line:
-                raise DemoError(f"segmentation_node {line[line.index('cannot configure') :]}")
-        if time.monotonic() > deadline_s:
-            state = recorder.diagnostics.get("state", "unknown: no diagnostics came")
-            raise DemoError(
-                f"segmentation_node did not become active within {_START_TIMEOUT_S:g} s, its state is "
-                f"{state}; its last words: {_last_words(log)}"
-            )
-        time.sleep(_POLL_S)
-
-
 def _watch(
-    node: subprocess.Popen[bytes],
-    player: multiprocessing.process.BaseProcess,
-    recorder: Recorder,
-    *,
-    frames: int,
-    log: Path,
+    node: NodeProcess, player: multiprocessing.process.BaseProcess, recorder: Recorder, *, frames: int
 ) -> list[dict[str, str]]:
     """Follow the playback to its end and the node to its last class map; returns all its reports."""
     reports = [recorder.diagnostics]
@@ -392,7 +324,7 @@ def _watch(
     seen, seen_s = 0, time.monotonic()
     with tqdm(total=frames, desc="class maps", unit="frame", disable=None) as bar:
         while True:
-            _check_alive(node, log)
+            node.check_alive()
             if recorder.diagnostics is not reports[-1]:
                 reports.append(recorder.diagnostics)
             now_s, count = time.monotonic(), len(recorder.records)
@@ -406,26 +338,12 @@ def _watch(
                 if idle and now_s - max(seen_s, ended_s) > _QUIET_S:
                     return reports
                 if now_s - ended_s > _DRAIN_TIMEOUT_S:
-                    raise DemoError(
+                    raise NodeError(
                         f"segmentation_node has not answered {reports[-1].get('frames_in_progress', '?')} "
                         f"frames {_DRAIN_TIMEOUT_S:g} s after the last was played; "
-                        f"its last words: {_last_words(log)}"
+                        f"its last words: {node.last_words}"
                     )
             time.sleep(_POLL_S)
-
-
-def _check_alive(node: subprocess.Popen[bytes], log: Path) -> None:
-    status = node.poll()
-    if status is not None:
-        raise DemoError(f"segmentation_node ended with status {status}; its last words: {_last_words(log)}")
-
-
-def _lines_of(log: Path) -> list[str]:
-    return [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-
-
-def _last_words(log: Path) -> str:
-    return " | ".join(_lines_of(log)[-3:]) or "none"
 
 
 # --- what came of it

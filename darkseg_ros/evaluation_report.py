@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -20,7 +19,7 @@ from darkseg_ros.drive_evaluation import EvaluatedInput, EvaluationResult
 from darkseg_ros.errors import InputError
 from darkseg_ros.evaluation import ABSENT_CLASSES
 from darkseg_ros.evaluation_page import render_page
-from darkseg_ros.installed_files import share_directory
+from darkseg_ros.installed_files import package_version
 from darkseg_ros.page_parts import interval_text
 from darkseg_ros.thresholds import ThresholdResult
 from darkseg_ros.whole_files import whole_file
@@ -85,7 +84,7 @@ def metrics_json(
         "thresholds": [asdict(threshold) for threshold in thresholds],
         "passed": all(threshold.passed for threshold in thresholds) if thresholds else None,
         "versions": {
-            "darkseg_ros": _package_version(),
+            "darkseg_ros": package_version(),
             "python": platform.python_version(),
             "numpy": np.__version__,
             "opencv": cv2.__version__,
@@ -101,12 +100,6 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [without_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _package_version() -> str:
-    version = ElementTree.parse(share_directory() / "package.xml").findtext("version")
-    assert version is not None, "package.xml has no version"
-    return version
 
 
 def table_of(result: EvaluationResult, thresholds: Sequence[ThresholdResult] = ()) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 from darkseg_ros.errors import InputError
 
@@ -40,6 +41,17 @@ def default_bundle() -> Path:
             f"name another with --bundle, or build the package from a complete checkout"
         )
     return bundle
+
+
+def package_version() -> str:
+    """As package.xml says it.
+
+    Raises:
+        InputError: as `share_directory`.
+    """
+    version = ElementTree.parse(share_directory() / "package.xml").findtext("version")
+    assert version is not None, "package.xml has no version"
+    return version
 
 
 def _ament_share_directory(beside_package: Path) -> Path:

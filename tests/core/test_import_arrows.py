@@ -21,7 +21,12 @@ TRAINING_LIBRARIES = {
     "lightning_fabric",
 }
 ROS_LIBRARIES = {"rclpy", "launch", "launch_ros", "builtin_interfaces", "rcl_interfaces", "std_srvs"}
-MAY_START_NODES = {"darkseg_ros/cli.py", "darkseg_ros/demo.py"}
+MAY_START_NODES = {
+    "darkseg_ros/benchmark/ros_run.py",
+    "darkseg_ros/cli.py",
+    "darkseg_ros/demo.py",
+    "darkseg_ros/node_process.py",
+}
 
 
 @dataclass(frozen=True)

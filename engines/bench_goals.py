@@ -1,0 +1,204 @@
+"""The goals that the engines were built for, with what one benchmark measured of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from darkseg_ros.benchmark.figures import ContestantFigures, Goal, RosFigures
+from darkseg_ros.benchmark.goals import own_goals
+from engines.peers import RESNET101_INT8, RESNET101_ONNXRUNTIME, RESNET101_OPENVINO, SLIM_INT8, SLIM_TORCH
+from engines.plan_cost import PlanCost
+
+_DDRNET_INT8_MS = 44.0
+_DDRNET_NOTE = (
+    f"DDRNet-23-slim is not in this run: {_DDRNET_INT8_MS:g} ms is what its published design took in OpenVINO int8 at "
+    "512×1024, graph with finish, on an earlier machine of this kind (2 cores, 2026-11-22)"
+)
+_SLIM_COST_NOTE = (
+    "at 512×1024 the shipped network (MobileNetV2, a decoder of 96 channels) is 9.7 GMAC; the goal was set with one of "
+    "3.7 GMAC (MobileNetV4-small, 64 channels), which is not trained"
+)
+_GROWTH_MB = 5.0  # the bound of tests/ros/test_reliability_soak.py
+_GROWTH_NOTE = (
+    "takes longer than a benchmark should: `make soak` measures it in "
+    "test_50_000_frames_of_the_shipped_model_leave_no_memory_behind (tests/ros/test_reliability_soak.py) and writes "
+    "out/reliability/soak_shipped_model.json, of which docs/reliability.md is made: its row `1024×512 through the "
+    "shipped model`"
+)
+_NOT_MEASURED = "not part of this run"
+
+
+@dataclass(frozen=True)
+class FinishCost:
+    """From quarter-size logits to class map and confidence on one thread, medians of one interleaved run.
+
+    Attributes:
+        kernel_ms: of this package's kernel, wall time.
+        numpy_ratio: CPU time of its numpy twin over the kernel's, in the same round.
+        torch_ratio: of torch.
+        onnxruntime_ratio: of the finish inside a graph in ONNX Runtime.
+    """
+
+    kernel_ms: float
+    numpy_ratio: float
+    torch_ratio: float
+    onnxruntime_ratio: float
+
+
+def goals_of(
+    figures: Sequence[ContestantFigures],
+    ros: RosFigures | None,
+    *,
+    shipped: str,
+    shipped_hw: tuple[int, int],
+    finish: FinishCost | None,
+    plan: PlanCost | None,
+    cores: int,
+) -> tuple[Goal, ...]:
+    """All goals; those whose contestants did not take part are not measured.
+
+    Args:
+        figures: of the contestants, on camera frames of `darkseg_ros.benchmark.goals.GOALS_HW`.
+        ros: of the shipped bundle's node.
+        shipped: name of the shipped bundle's contestants.
+        shipped_hw: input size of its network.
+        finish: of 19×128×256 logits.
+        plan: of the shipped bundle.
+        cores: that all processes share.
+    """
+    found = {(row.name, row.kind): row for row in figures}
+    engine, segmenter = found.get((shipped, "engine")), found.get((shipped, "segmenter"))
+    own = own_goals(engine, segmenter, ros, cores=cores) if engine and segmenter else ()
+    as_shipped = f"as shipped, network at {'×'.join(map(str, shipped_hw))}"
+    return (
+        *(replace(goal, text=f"{as_shipped}: {goal.text}") for goal in own),
+        *_latency_goals(found.get((SLIM_INT8, "segmenter")), segmenter, as_shipped=as_shipped),
+        *_ratio_goals({row.name: row for row in figures if row.kind == "segmenter"}),
+        *_finish_goals(finish),
+        *_plan_goals(plan),
+        Goal(
+            text="as shipped: growth of the node's memory over 50,000 frames",
+            target=_GROWTH_MB,
+            measured=None,
+            unit="MB",
+            higher_is_better=False,
+            note=_GROWTH_NOTE,
+        ),
+    )
+
+
+def _latency_goals(
+    at_camera_size: ContestantFigures | None, shipped: ContestantFigures | None, *, as_shipped: str
+) -> tuple[Goal, ...]:
+    return (
+        Goal(
+            text="the same weights, network at 512×1024: camera frame to class map, frames per second",
+            target=60,
+            measured=at_camera_size.fps if at_camera_size else None,
+            unit="fps",
+            higher_is_better=True,
+            note=f"1000 / median latency; {_SLIM_COST_NOTE}",
+        ),
+        Goal(
+            text=f"{as_shipped}: camera frame of 512×1024 to class map, over DDRNet-23-slim at 512×1024",
+            target=0.4,
+            measured=shipped.latency_ms.p50 / _DDRNET_INT8_MS if shipped else None,
+            unit="×",
+            higher_is_better=False,
+            note=f"{_DDRNET_NOTE}; not the same input size: DDRNet sees more pixels",
+        ),
+        Goal(
+            text="the same weights, network at 512×1024: camera frame to class map, over DDRNet-23-slim at 512×1024",
+            target=0.4,
+            measured=at_camera_size.latency_ms.p50 / _DDRNET_INT8_MS if at_camera_size else None,
+            unit="×",
+            higher_is_better=False,
+            note=f"{_DDRNET_NOTE}; {_SLIM_COST_NOTE}",
+        ),
+    )
+
+
+def _ratio_goals(segmenters: dict[str, ContestantFigures]) -> tuple[Goal, ...]:
+    floats = [segmenters[name] for name in (RESNET101_OPENVINO, RESNET101_ONNXRUNTIME) if name in segmenters]
+    best_float = min(floats, key=lambda row: row.latency_ms.p50) if floats else None
+    return (
+        _ratio_goal(
+            "slim FPN at 512×1024, int8, over the same network in torch eager",
+            0.2,
+            segmenters.get(SLIM_INT8),
+            segmenters.get(SLIM_TORCH),
+        ),
+        _ratio_goal(
+            "FPN ResNet-101 at 512×1024, int8, over its best fp32",
+            0.3,
+            segmenters.get(RESNET101_INT8),
+            # the best of two; of one alone nobody knows whether it is
+            best_float if len(floats) == 2 else None,
+        ),
+    )
+
+
+def _ratio_goal(text: str, target: float, own: ContestantFigures | None, other: ContestantFigures | None) -> Goal:
+    return Goal(
+        text=text,
+        target=target,
+        measured=own.latency_ms.p50 / other.latency_ms.p50 if own and other else None,
+        unit="×",
+        higher_is_better=False,
+        note=(
+            f"median {own.latency_ms.p50:.1f} of {other.latency_ms.p50:.1f} ms ({other.name}) in the same run; "
+            f"{own.round_p50_ms[0] / other.round_p50_ms[1]:.2f}…{own.round_p50_ms[1] / other.round_p50_ms[0]:.2f} by "
+            "the rounds that differ most"
+            if own and other
+            else _NOT_MEASURED
+        ),
+    )
+
+
+def _finish_goals(finish: FinishCost | None) -> tuple[Goal, ...]:
+    ratios = (
+        f"CPU time in the same round; numpy takes {finish.numpy_ratio:.1f} ×, torch {finish.torch_ratio:.1f} ×"
+        if finish
+        else _NOT_MEASURED
+    )
+    return (
+        Goal(
+            text="finish (upsampling, argmax, confidence) of 19×128×256 logits on one thread",
+            target=1.5,
+            measured=finish.kernel_ms if finish else None,
+            unit="ms",
+            higher_is_better=False,
+            note="median wall time in `engines.bench_finish`" if finish else _NOT_MEASURED,
+        ),
+        Goal(
+            text="ONNX Runtime's in-graph finish over ours",
+            target=15,
+            measured=finish.onnxruntime_ratio if finish else None,
+            unit="×",
+            higher_is_better=True,
+            note=ratios,
+        ),
+    )
+
+
+def _plan_goals(plan: PlanCost | None) -> tuple[Goal, ...]:
+    note = plan.description if plan else f"{_NOT_MEASURED}; it takes TensorRT for RTX"
+    return (
+        Goal(
+            text="as shipped: build of the fp16 plan without a GPU, the whole command",
+            target=3,
+            measured=plan.seconds if plan else None,
+            unit="s",
+            higher_is_better=False,
+            note=note,
+        ),
+        Goal(
+            text="as shipped: peak memory of that build",
+            target=512,
+            measured=plan.peak_memory_mb if plan else None,
+            unit="MB",
+            higher_is_better=False,
+            note=note,
+        ),
+    )

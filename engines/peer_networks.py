@@ -1,0 +1,87 @@
+"""The networks of the benchmark as their users meet them in torch: normalised images in, full-size logits out.
+
+Weights are random, from one seed: the class maps mean nothing. The latency is that of trained weights as long as the
+activations stay in a common range, see `settle`.
+"""
+
+from __future__ import annotations
+
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor, nn
+from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+
+from darkseg_ros.classes import NUM_CLASSES
+from darkseg_ros.errors import InputError
+from training.slim_fpn import SlimFpn, upsample_bilinear
+
+SHIPPED_CHANNELS = 96
+"""Width of the shipped model's decoder (training/configs/segmenter_slim.yaml), on SlimFpn's own encoder."""
+
+_SEED = 0
+_SETTLING_SHAPE = (2, 3, 128, 256)
+
+
+class FullSize(nn.Module):
+    """A network with quarter-size logits and what its user writes after it: images → logits of the images' size."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return upsample_bilinear(self.network(images), images.shape[-2:])
+
+
+class LrAspp(nn.Module):
+    """torchvision's LR-ASPP on MobileNetV3-Large without the dictionary around its answer.
+
+    Source: Howard et al., "Searching for MobileNetV3", ICCV 2019 (arXiv 1905.02244), section 6.4.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=NUM_CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(images)["out"]
+        return logits
+
+
+def build_peer(name: str) -> nn.Module:
+    """A network in inference mode: (B, 3, H, W) float RGB, ImageNet-normalised → (B, 19, H, W) logits.
+
+    Args:
+        name: slim_fpn, lraspp, segformer_b0, or fpn_ and an encoder's name, such as fpn_resnet18.
+
+    Raises:
+        InputError: if there is no such network.
+    """
+    torch.manual_seed(_SEED)
+    network: nn.Module
+    if name == "slim_fpn":
+        network = FullSize(SlimFpn(channels=SHIPPED_CHANNELS))
+    elif name == "lraspp":
+        network = LrAspp()
+    elif name == "segformer_b0":
+        network = smp.Segformer("mit_b0", encoder_weights=None, classes=NUM_CLASSES)
+    elif name.startswith("fpn_"):
+        network = smp.FPN(name.removeprefix("fpn_"), encoder_weights=None, classes=NUM_CLASSES)
+    else:
+        raise InputError(f"there is no network {name}; expected slim_fpn, lraspp, segformer_b0 or fpn_<encoder>")
+    return settle(network)
+
+
+def settle(network: nn.Module) -> nn.Module:
+    """Give every BatchNorm of a network with random weights the statistics of its input; it ends in inference mode.
+
+    Without, activations shrink or grow from layer to layer, towards numbers that a CPU multiplies more slowly and a
+    class map of one class: 13 % slower was seen (LR-ASPP at 256×512, one thread, 2026-11-22).
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.reset_running_stats()
+            layer.momentum = None  # the mean of all batches seen: here of the one
+    with torch.inference_mode():
+        network.train()(torch.randn(_SETTLING_SHAPE, generator=torch.Generator().manual_seed(_SEED)))
+    return network.eval()
