@@ -23,6 +23,7 @@ from darkseg_ros.bundle import ModelBundle, load_bundle
 from darkseg_ros.classes import NUM_CLASSES
 from darkseg_ros.engine import Engine, EngineOutput, open_engine
 from darkseg_ros.engine.onnxruntime import OnnxRuntimeEngine
+from darkseg_ros.engine.openvino import openvino_core
 from darkseg_ros.engine.plan_cache import PlanCache
 from darkseg_ros.engine.tensorrt import Gpu, open_plan, plan_key, stored_plan
 from darkseg_ros.errors import EngineError, InputError
@@ -330,7 +331,7 @@ class _FusedOpenVino:
     def __init__(self, bundle: ModelBundle) -> None:
         # f32: else OpenVINO picks bf16 on some CPUs
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        core = openvino.Core()
+        core = openvino_core()
         try:
             compiled = core.compile_model(core.read_model(str(bundle.fused_onnx.path)), "CPU", settings)
         except RuntimeError as error:

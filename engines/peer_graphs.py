@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from darkseg_ros.bundle import load_bundle, sha256_of
+from darkseg_ros.engine.openvino import openvino_core
 from darkseg_ros.errors import InputError
 from darkseg_ros.installed_files import default_bundle
 from darkseg_ros.synthetic_drive import SyntheticDrive
@@ -117,7 +118,7 @@ def _resize_shipped(size_hw: tuple[int, int], folder: Path) -> None:
     import openvino
 
     bundle = load_bundle(default_bundle())
-    graph = openvino.Core().read_model(str(bundle.cpu_graph.path), str(bundle.cpu_weights.path))
+    graph = openvino_core().read_model(str(bundle.cpu_graph.path), str(bundle.cpu_weights.path))
     for layer in graph.get_ops():
         if layer.get_type_name() == "Interpolate":
             sizes = np.array(layer.input_value(1).get_node().data)  # N, C, h, w

@@ -17,6 +17,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
 from darkseg_ros.engine.logits_finish import finish_logits
+from darkseg_ros.engine.openvino import openvino_core
 from darkseg_ros.engine.protocol import EngineOutput
 from darkseg_ros.evaluation import confusion_matrix, mean_iou, mean_iou_of_present
 from darkseg_ros.labelled_images import LabelledImage, read_labelled
@@ -111,7 +112,7 @@ def float_layers(graph: Path) -> list[str]:
     Args:
         graph: .xml with its .bin beside it.
     """
-    model = openvino.Core().read_model(str(graph))
+    model = openvino_core().read_model(str(graph))
     weighted = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul")
     return [
         node.get_friendly_name().removesuffix("/WithoutBiases")  # as OpenVINO's reader names it
@@ -137,7 +138,7 @@ def relative_time(graph: Path, reference: Path, frame: np.ndarray) -> float:
         reference: another of the same input size.
         frame: (1, H, W, 3) uint8.
     """
-    core = openvino.Core()
+    core = openvino_core()
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     compiled = [core.compile_model(str(path), "CPU", settings) for path in (graph, reference)]
     ratios = []

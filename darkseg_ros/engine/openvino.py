@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ class OpenVinoGraph:
             # else the library would silently stop at one thread per core
             settings["ENABLE_HYPER_THREADING"] = threads > physical_cores(usable_cpus())
         try:
-            core = openvino.Core()
+            core = openvino_core()
             graph = core.read_model(str(path), str(weights) if weights else "")
             _check_ports(graph, path, output)
             self.shapes = [str(port.partial_shape) for port in (graph.inputs[0], graph.outputs[0])]
@@ -183,9 +183,22 @@ def _settings_key(bundle: ModelBundle) -> SettingsKey:
     return SettingsKey(
         graph_sha256=bundle.cpu_graph.sha256,
         library_version=openvino.__version__,
-        cpu=openvino.Core().get_property("CPU", "FULL_DEVICE_NAME"),
+        cpu=openvino_core().get_property("CPU", "FULL_DEVICE_NAME"),
         cpus=usable_cpus(),
     )
+
+
+@lru_cache(maxsize=1)
+def openvino_core() -> Any:
+    """OpenVINO's core, one for the life of the process.
+
+    Each core gives the thread that makes it another stack for signals, and frees that when it goes. Two that did not go
+    in the reverse order of their making left a freed one behind: the next signal ended the process (OpenVINO 2026.4).
+
+    Raises:
+        EngineError: if OpenVINO is not installed.
+    """
+    return _import_openvino().Core()
 
 
 def _import_openvino() -> Any:

@@ -344,3 +344,21 @@ def test_a_small_graph_is_measured_in_no_time(
     assert time.perf_counter() - started < 1.0  # 0.1 on an idle machine
     assert opened_with == [0, 2, 1]
     assert re.search(r"needs \d+\.\d\d of its time with 2, \d+\.\d\d of its time with 1: \d are used", caplog.text)
+
+
+def test_engines_closed_in_any_order_leave_a_process_that_survives_a_signal(tiny: ModelBundle) -> None:
+    process = """
+import signal, subprocess, sys
+import faulthandler
+from darkseg_ros.bundle import load_bundle
+from darkseg_ros.engine.openvino import OpenVinoEngine
+faulthandler.enable()
+first, second = (OpenVinoEngine(load_bundle(sys.argv[1])) for _ in range(2))
+first.close()
+second.close()
+del first, second
+signal.signal(signal.SIGCHLD, lambda *_: None)
+subprocess.run([sys.executable, "-c", ""], check=True)
+"""
+    ended = subprocess.run([sys.executable, "-c", process, str(tiny.directory)], capture_output=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
