@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,26 @@ def caches_of_the_tests_own(tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+class _SignalStack(ctypes.Structure):
+    """stack_t of Linux."""
+
+    _fields_ = (("at", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@pytest.fixture(scope="session")
+def first_signal_stack() -> _SignalStack:
+    stack = _SignalStack()
+    ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack))
+    return stack
+
+
+@pytest.fixture(autouse=True)
+def signal_stack_that_nobody_frees(first_signal_stack: _SignalStack) -> Iterator[None]:
+    """The quantiser and tests make OpenVINO cores of their own; see `darkseg_ros.engine.openvino.openvino_core`."""
+    yield
+    ctypes.CDLL(None).sigaltstack(ctypes.byref(first_signal_stack), None)
 
 
 @pytest.fixture(scope="session")
