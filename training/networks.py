@@ -21,8 +21,10 @@ class NetworkConfig:
     Attributes:
         architecture: slim_fpn, for real time on two CPU cores, or panoptic_fpn, the thesis's.
         encoder: segmentation_models_pytorch's name of it.
-        encoder_weights: torchvision state dict of the encoder; null for a random start.
+        encoder_weights: torchvision state dict of the encoder, or a checkpoint of training.train_segmenter, whose
+            averaged encoder is taken; null for a random start.
         channels: width of slim_fpn's decoder.
+        finest_stride: stride at which slim_fpn sums its levels, 4, or 8, which is faster.
         pyramid_channels: width of panoptic_fpn's pyramid.
         segmentation_channels: width of panoptic_fpn's branches, a multiple of 32.
         dropout: share of channels dropped before the head.
@@ -37,6 +39,7 @@ class NetworkConfig:
     encoder: str = "mobilenet_v2"
     encoder_weights: str | None = None
     channels: int = 64
+    finest_stride: int = 4
     pyramid_channels: int = 256
     segmentation_channels: int = 128
     dropout: float = 0.1
@@ -57,7 +60,14 @@ def build_network(config: NetworkConfig) -> nn.Module:
         )
     network: SlimFpn | PanopticFpn
     if config.architecture == "slim_fpn":
-        network = SlimFpn(encoder=config.encoder, channels=config.channels, dropout=config.dropout)
+        if config.finest_stride not in (4, 8):
+            raise InputError(f"network.finest_stride is {config.finest_stride}; expected 4 or 8")
+        network = SlimFpn(
+            encoder=config.encoder,
+            channels=config.channels,
+            finest_stride=config.finest_stride,
+            dropout=config.dropout,
+        )
     elif config.architecture == "panoptic_fpn":
         network = PanopticFpn(
             encoder=config.encoder,
@@ -68,7 +78,7 @@ def build_network(config: NetworkConfig) -> nn.Module:
     else:
         raise InputError(f"network.architecture is {config.architecture}; expected slim_fpn or panoptic_fpn")
     if config.encoder_weights:
-        load_imagenet_weights(network.encoder, Path(config.encoder_weights))
+        load_encoder_weights(network.encoder, Path(config.encoder_weights))
     if config.freeze_batch_norm:
         for layer in batch_norm_layers(network):
             layer.requires_grad_(False)
@@ -88,11 +98,11 @@ def batch_norm_layers(network: nn.Module) -> list[nn.Module]:
     return [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
 
 
-def load_imagenet_weights(encoder: nn.Module, weights: Path) -> None:
-    """Load a torchvision classification state dict into an encoder of the same architecture.
+def load_encoder_weights(encoder: nn.Module, weights: Path) -> None:
+    """Load a torchvision classification state dict, or a segmenter's checkpoint, into an encoder of the same kind.
 
     Raises:
-        InputError: if the file is missing, no state dict, or does not fit the encoder.
+        InputError: if the file is missing, neither of the two, or does not fit the encoder.
     """
     if not weights.is_file():
         raise InputError(f"there are no encoder weights {weights}; set DARKSEG_DATA or network.encoder_weights")
@@ -100,11 +110,13 @@ def load_imagenet_weights(encoder: nn.Module, weights: Path) -> None:
         state = torch.load(weights, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a handful of unrelated types for a damaged file
         raise InputError(f"{weights} is no whole state dict ({error}); fetch it again") from error
+    if "teacher" in state:
+        state = {name.removeprefix("encoder."): value for name, value in state["teacher"].items()}
     expected = encoder.state_dict()
     unfit = sorted(name for name in expected if name not in state or state[name].shape != expected[name].shape)
     if unfit:
         raise InputError(
             f"{weights} lacks {len(unfit)} parameters of the encoder, {unfit[0]} first; "
-            "name the torchvision file of the same architecture"
+            "name a torchvision file or a checkpoint of the same architecture"
         )
     nn.Module.load_state_dict(encoder, {name: state[name] for name in expected})

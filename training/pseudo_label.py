@@ -7,7 +7,8 @@ Without a reference the network's answers become the labels (thesis, section 3.3
 
 A network trained by day stops seeing some classes at night, the black sky above all, and its own pseudo-labels would
 make that permanent. With a reference, the same kind of camera by day tells how often each class stands at each place of
-the image: the night answers are aligned to these shares before the surest pixels of every class become labels.
+the image: the night answers, each averaged with that of the mirror image, are aligned to these shares before the surest
+pixels of every class become labels.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ def write_pseudo_labels(
     if reference:
         train_ids, confidence = _aligned_to_reference(network, images, reference, input_px)
     else:
-        surest = (answer.max(1) for answer in answers(network, images, input_px, "night"))
+        surest = (answer.max(1) for answer in answers(network, images, input_px, "night", mirror=False))
         small = [(one.indices.to(torch.uint8), one.values.half()) for one in surest]
         train_ids, confidence = (torch.cat(parts).numpy() for parts in zip(*small, strict=True))
     margin = round(confidence.shape[1] * (1 - choice.bottom_margin))
@@ -185,7 +186,7 @@ def _aligned_to_reference(
     """Train ids and confidence as `aligned_answers` gives them."""
     side = input_px // OUTPUT_STRIDE
     day_total = torch.zeros(NUM_CLASSES, side, side)
-    for answer in answers(network, reference, input_px, "reference"):
+    for answer in answers(network, reference, input_px, "reference", mirror=True):
         day_total += answer.sum(0)
     day_shares = smooth_shares(day_total / len(reference))
     shape = (len(images), NUM_CLASSES, side, side)
@@ -198,22 +199,39 @@ def _aligned_to_reference(
         # on disk, not in memory: 10,000 images are 3.5 GB
         stored = np.lib.format.open_memmap(Path(temporary) / "answers.npy", "w+", np.float16, shape)
         filled = 0
-        for answer in answers(network, images, input_px, "night"):
+        for answer in answers(network, images, input_px, "night", mirror=True):
             stored[filled : filled + len(answer)] = answer.numpy()
             filled += len(answer)
         return aligned_answers(stored, alignment_weights(stored, day_shares))
 
 
 @torch.no_grad()
-def answers(network: nn.Module, paths: list[Path], input_px: int, description: str) -> Iterator[Tensor]:
-    """Softmax probabilities of images in chunks, (n, 19, input_px/4, input_px/4) float on the CPU."""
+def answers(
+    network: nn.Module, paths: list[Path], input_px: int, description: str, *, mirror: bool
+) -> Iterator[Tensor]:
+    """Softmax probabilities of images in chunks, (n, 19, input_px/4, input_px/4) float on the CPU.
+
+    Args:
+        network: in evaluation mode.
+        paths: of the images.
+        input_px: side of the square that they are squeezed into.
+        description: of the progress bar.
+        mirror: give the mean of each image's answer and that of its mirror image.
+    """
     device = next(network.parameters()).device
     for start in tqdm(range(0, len(paths), _CHUNK), desc=description, unit="chunk", mininterval=10):
         squeezed = [
             cv2.resize(read_image(path), (input_px, input_px), interpolation=cv2.INTER_AREA)
             for path in paths[start : start + _CHUNK]
         ]
-        yield torch.cat([torch.softmax(network(network_input(bgr)[None].to(device)), 1).cpu() for bgr in squeezed])
+        yield torch.cat([_answer(network, network_input(bgr)[None].to(device), mirror=mirror) for bgr in squeezed])
+
+
+def _answer(network: nn.Module, image: Tensor, *, mirror: bool) -> Tensor:
+    probabilities = torch.softmax(network(image), 1)
+    if mirror:
+        probabilities = (probabilities + torch.softmax(network(image.flip(-1)), 1).flip(-1)) / 2
+    return probabilities.cpu()
 
 
 def smooth_shares(shares: Tensor) -> Tensor:

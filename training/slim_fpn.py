@@ -25,11 +25,17 @@ def conv_bn_relu(in_channels: int, out_channels: int, *, kernel_size: int) -> nn
 class SlimFpnDecoder(nn.Module):
     """Features c2…c5 of an encoder → one map at a quarter of the input's size.
 
-    1×1 laterals, nearest top-down path, one 3×3 convolution a level, all levels brought to c2's size and summed.
+    1×1 laterals, nearest top-down path, one 3×3 convolution a level, all levels brought to the finest one's size and
+    summed. The finest level is c2, or c3, whose sum then meets the lateral of c2 on its way to c2's size: of the two
+    3×3 convolutions that run at that size, on which most of the decoder's time goes, one is left, the head's.
 
     Args:
         encoder_channels: channels of (c2, c3, c4, c5), strides 4, 8, 16, 32.
         channels: width of the pyramid.
+        finest_stride: stride at which the levels are summed, 4 or 8.
+
+    Raises:
+        ValueError: if `finest_stride` is neither.
 
     Source: Lin et al., CVPR 2017 (arXiv 1612.03144); Kirillov et al., "Panoptic Feature Pyramid Networks", CVPR
         2019 (arXiv 1901.02446), section 3.1; global context: Liu et al., ParseNet (arXiv 1506.04579).
@@ -37,15 +43,19 @@ class SlimFpnDecoder(nn.Module):
         added to p5.
     """
 
-    def __init__(self, encoder_channels: tuple[int, int, int, int], *, channels: int) -> None:
+    def __init__(
+        self, encoder_channels: tuple[int, int, int, int], *, channels: int, finest_stride: int = OUTPUT_STRIDE
+    ) -> None:
         super().__init__()
+        if finest_stride not in (4, 8):
+            raise ValueError(f"finest_stride is {finest_stride}; expected 4 or 8")
         c2, c3, c4, c5 = encoder_channels
         self.lateral2 = nn.Conv2d(c2, channels, 1)
         self.lateral3 = nn.Conv2d(c3, channels, 1)
         self.lateral4 = nn.Conv2d(c4, channels, 1)
         self.lateral5 = nn.Conv2d(c5, channels, 1)
         self.context = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(c5, channels, 1), nn.ReLU(inplace=True))
-        self.smooth2 = conv_bn_relu(channels, channels, kernel_size=3)
+        self.smooth2 = conv_bn_relu(channels, channels, kernel_size=3) if finest_stride == 4 else None
         self.smooth3 = conv_bn_relu(channels, channels, kernel_size=3)
         self.smooth4 = conv_bn_relu(channels, channels, kernel_size=3)
         self.smooth5 = conv_bn_relu(channels, channels, kernel_size=3)
@@ -54,14 +64,23 @@ class SlimFpnDecoder(nn.Module):
         p5 = self.lateral5(c5) + self.context(c5)
         p4 = self.lateral4(c4) + functional.interpolate(p5, size=c4.shape[-2:], mode="nearest")
         p3 = self.lateral3(c3) + functional.interpolate(p4, size=c3.shape[-2:], mode="nearest")
-        p2 = self.lateral2(c2) + functional.interpolate(p3, size=c2.shape[-2:], mode="nearest")
-        quarter = c2.shape[-2:]
-        merged: Tensor = (
-            self.smooth2(p2)
-            + upsample_bilinear(self.smooth3(p3), quarter)
-            + upsample_bilinear(self.smooth4(p4), quarter)
-            + upsample_bilinear(self.smooth5(p5), quarter)
-        )
+        quarter, eighth = c2.shape[-2:], c3.shape[-2:]
+        merged: Tensor
+        if self.smooth2 is None:
+            coarse = (
+                self.smooth3(p3)
+                + upsample_bilinear(self.smooth4(p4), eighth)
+                + upsample_bilinear(self.smooth5(p5), eighth)
+            )
+            merged = self.lateral2(c2) + upsample_bilinear(coarse, quarter)
+        else:
+            p2 = self.lateral2(c2) + functional.interpolate(p3, size=quarter, mode="nearest")
+            merged = (
+                self.smooth2(p2)
+                + upsample_bilinear(self.smooth3(p3), quarter)
+                + upsample_bilinear(self.smooth4(p4), quarter)
+                + upsample_bilinear(self.smooth5(p5), quarter)
+            )
         return merged
 
 
@@ -71,14 +90,22 @@ class SlimFpn(nn.Module):
     Args:
         encoder: name of a segmentation_models_pytorch encoder with features at strides 4, 8, 16 and 32.
         channels: width of the decoder.
+        finest_stride: as in `SlimFpnDecoder`.
         dropout: share of channels dropped before the last convolution.
     """
 
-    def __init__(self, *, encoder: str = "mobilenet_v2", channels: int = 64, dropout: float = 0.1) -> None:
+    def __init__(
+        self,
+        *,
+        encoder: str = "mobilenet_v2",
+        channels: int = 64,
+        finest_stride: int = OUTPUT_STRIDE,
+        dropout: float = 0.1,
+    ) -> None:
         super().__init__()
         self.encoder = smp.encoders.get_encoder(encoder, weights=None)
         _, _, c2, c3, c4, c5 = self.encoder.out_channels
-        self.decoder = SlimFpnDecoder((c2, c3, c4, c5), channels=channels)
+        self.decoder = SlimFpnDecoder((c2, c3, c4, c5), channels=channels, finest_stride=finest_stride)
         self.head = nn.Sequential(
             conv_bn_relu(channels, channels, kernel_size=3),
             nn.Dropout2d(dropout),
