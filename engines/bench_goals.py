@@ -6,19 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from darkseg_ros.benchmark.figures import ContestantFigures, Goal, RosFigures
-from darkseg_ros.benchmark.goals import own_goals
-from engines.peers import RESNET101_INT8, RESNET101_ONNXRUNTIME, RESNET101_OPENVINO, SLIM_INT8, SLIM_TORCH
+from darkseg_ros.benchmark.goals import GOALS_HW, own_goals
+from engines.peers import (
+    DDRNET_INT8,
+    RESNET101_INT8,
+    RESNET101_ONNXRUNTIME,
+    RESNET101_OPENVINO,
+    SLIM_INT8,
+    SLIM_TORCH,
+)
 from engines.plan_cost import PlanCost
 
-_DDRNET_INT8_MS = 44.0
-_DDRNET_NOTE = (
-    f"DDRNet-23-slim is not in this run: {_DDRNET_INT8_MS:g} ms is what its published design took in OpenVINO int8 at "
-    "512×1024, graph with finish, on an earlier machine of this kind (2 cores, 2026-11-22)"
-)
-_SLIM_COST_NOTE = (
-    "at 512×1024 the shipped network (MobileNetV2, a decoder of 96 channels) is 9.7 GMAC; the goal was set with one of "
-    "3.7 GMAC (MobileNetV4-small, 64 channels), which is not trained"
-)
 _GROWTH_MB = 5.0  # the bound of tests/ros/test_reliability_soak.py
 _GROWTH_NOTE = (
     "takes longer than a benchmark should: `make soak` measures it in "
@@ -73,7 +71,13 @@ def goals_of(
     as_shipped = f"as shipped, network at {'×'.join(map(str, shipped_hw))}"
     return (
         *(replace(goal, text=f"{as_shipped}: {goal.text}") for goal in own),
-        *_latency_goals(found.get((SLIM_INT8, "segmenter")), segmenter, as_shipped=as_shipped),
+        *_latency_goals(
+            found.get((SLIM_INT8, "segmenter")),
+            segmenter,
+            found.get((DDRNET_INT8, "segmenter")),
+            as_shipped=as_shipped,
+            shipped_hw=shipped_hw,
+        ),
         *_ratio_goals({row.name: row for row in figures if row.kind == "segmenter"}),
         *_finish_goals(finish),
         *_plan_goals(plan),
@@ -89,32 +93,32 @@ def goals_of(
 
 
 def _latency_goals(
-    at_camera_size: ContestantFigures | None, shipped: ContestantFigures | None, *, as_shipped: str
+    at_camera_size: ContestantFigures | None,
+    shipped: ContestantFigures | None,
+    ddrnet: ContestantFigures | None,
+    *,
+    as_shipped: str,
+    shipped_hw: tuple[int, int],
 ) -> tuple[Goal, ...]:
+    same_weights = "the same weights, network at 512×1024"
     return (
         Goal(
-            text="the same weights, network at 512×1024: camera frame to class map, frames per second",
+            text=f"{same_weights}: camera frame to class map, frames per second",
             target=60,
             measured=at_camera_size.fps if at_camera_size else None,
             unit="fps",
             higher_is_better=True,
-            note=f"1000 / median latency; {_SLIM_COST_NOTE}",
+            note=f"1000 / median latency; {at_camera_size.description}" if at_camera_size else _NOT_MEASURED,
         ),
-        Goal(
-            text=f"{as_shipped}: camera frame of 512×1024 to class map, over DDRNet-23-slim at 512×1024",
-            target=0.4,
-            measured=shipped.latency_ms.p50 / _DDRNET_INT8_MS if shipped else None,
-            unit="×",
-            higher_is_better=False,
-            note=f"{_DDRNET_NOTE}; not the same input size: DDRNet sees more pixels",
+        _ratio_goal(
+            f"{as_shipped}: camera frame of 512×1024 to class map, over DDRNet-23-slim at 512×1024",
+            0.4,
+            shipped,
+            ddrnet,
+            remark="" if shipped_hw == GOALS_HW else "the networks see different numbers of pixels",
         ),
-        Goal(
-            text="the same weights, network at 512×1024: camera frame to class map, over DDRNet-23-slim at 512×1024",
-            target=0.4,
-            measured=at_camera_size.latency_ms.p50 / _DDRNET_INT8_MS if at_camera_size else None,
-            unit="×",
-            higher_is_better=False,
-            note=f"{_DDRNET_NOTE}; {_SLIM_COST_NOTE}",
+        _ratio_goal(
+            f"{same_weights}: camera frame to class map, over DDRNet-23-slim at 512×1024", 0.4, at_camera_size, ddrnet
         ),
     )
 
@@ -139,21 +143,20 @@ def _ratio_goals(segmenters: dict[str, ContestantFigures]) -> tuple[Goal, ...]:
     )
 
 
-def _ratio_goal(text: str, target: float, own: ContestantFigures | None, other: ContestantFigures | None) -> Goal:
-    return Goal(
-        text=text,
-        target=target,
-        measured=own.latency_ms.p50 / other.latency_ms.p50 if own and other else None,
-        unit="×",
-        higher_is_better=False,
-        note=(
+def _ratio_goal(
+    text: str, target: float, own: ContestantFigures | None, other: ContestantFigures | None, *, remark: str = ""
+) -> Goal:
+    measured, note = None, _NOT_MEASURED
+    if own and other:
+        measured = own.latency_ms.p50 / other.latency_ms.p50
+        least, most = own.round_p50_ms[0] / other.round_p50_ms[1], own.round_p50_ms[1] / other.round_p50_ms[0]
+        note = (
             f"median {own.latency_ms.p50:.1f} of {other.latency_ms.p50:.1f} ms ({other.name}) in the same run; "
-            f"{own.round_p50_ms[0] / other.round_p50_ms[1]:.2f}…{own.round_p50_ms[1] / other.round_p50_ms[0]:.2f} by "
-            "the rounds that differ most"
-            if own and other
-            else _NOT_MEASURED
-        ),
-    )
+            f"{least:.2f}…{most:.2f} by the rounds that differ most"
+        )
+        if remark:
+            note = f"{note}; {remark}"
+    return Goal(text=text, target=target, measured=measured, unit="×", higher_is_better=False, note=note)
 
 
 def _finish_goals(finish: FinishCost | None) -> tuple[Goal, ...]:

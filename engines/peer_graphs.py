@@ -30,8 +30,8 @@ INT8_GRAPH, FLOAT_GRAPH, LOGITS_ONNX, PIPELINE_ONNX = "int8.xml", "float.xml", "
 _CALIBRATION_FRAMES = 4  # of random weights: what they do to the accuracy is nobody's loss
 _LIBRARIES = ("torch", "segmentation-models-pytorch", "timm", "onnx", "onnxscript", "openvino", "nncf")
 _SOURCES = (
-    *("engines/peer_graphs.py", "engines/peer_networks.py", "engines/fused_graph.py", "engines/export.py"),
-    *("engines/quantisation.py", "training/panoptic_fpn.py", "training/slim_fpn.py"),
+    *("engines/peer_graphs.py", "engines/peer_networks.py", "engines/ddrnet.py", "engines/fused_graph.py"),
+    *("engines/export.py", "engines/quantisation.py", "training/panoptic_fpn.py", "training/slim_fpn.py"),
 )
 
 
@@ -41,10 +41,10 @@ class GraphSet:
 
     Attributes:
         form: "shipped": INT8_GRAPH, the shipped CPU graph at another input size, with its trained weights.
-            "quantised": LOGITS_ONNX, FLOAT_GRAPH and INT8_GRAPH of training.panoptic_fpn with random weights, all
-            from uint8 frames to quarter-size logits.
+            "quantised": LOGITS_ONNX, FLOAT_GRAPH and INT8_GRAPH of `peer_networks.build_quarter_peer`, all from uint8
+            frames to quarter-size logits.
             "pipeline": PIPELINE_ONNX of `peer_networks.build_peer`, from normalised float images to full-size logits.
-        network: the encoder of "quantised", the name for `build_peer` of "pipeline", empty for "shipped".
+        network: the name for `build_quarter_peer` or `build_peer`, empty for "shipped".
         size_hw: of the input; multiples of 32.
     """
 
@@ -131,16 +131,13 @@ def _resize_shipped(size_hw: tuple[int, int], folder: Path) -> None:
 
 def _quantise(graphs: GraphSet, folder: Path) -> None:
     import openvino
-    import torch
 
     from engines.export import export_onnx
     from engines.fused_graph import LogitsGraph
-    from engines.peer_networks import settle
+    from engines.peer_networks import build_quarter_peer
     from engines.quantisation import quantise
-    from training.panoptic_fpn import PanopticFpn
 
-    torch.manual_seed(0)
-    network = LogitsGraph(settle(PanopticFpn(encoder=graphs.network))).eval()
+    network = LogitsGraph(build_quarter_peer(graphs.network)).eval()
     drive = SyntheticDrive(seed=0, size_hw=graphs.size_hw, night=True)
     frames = [drive.frame(10 * index).bgr[None] for index in range(_CALIBRATION_FRAMES)]
     export_onnx(network, frames[0], folder / LOGITS_ONNX, ["logits"])

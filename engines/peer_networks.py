@@ -1,4 +1,5 @@
-"""The networks of the benchmark as their users meet them in torch: normalised images in, full-size logits out.
+"""The networks of the benchmark as their users meet them in torch: normalised images in, full-size logits out; those
+that our finish completes, as it meets them: quarter-size logits out.
 
 Weights are random, from one seed: the class maps mean nothing. The latency is that of trained weights as long as the
 activations stay in a common range, see `settle`.
@@ -11,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
+from darkseg_ros.bundle import LOGITS_STRIDE
 from darkseg_ros.classes import NUM_CLASSES
 from darkseg_ros.errors import InputError
+from engines.ddrnet import DdrNet23Slim
+from training.panoptic_fpn import PanopticFpn
 from training.slim_fpn import SlimFpn, upsample_bilinear
-
-SHIPPED_CHANNELS = 96
-"""Width of the shipped model's decoder (training/configs/segmenter_slim.yaml), on SlimFpn's own encoder."""
 
 _SEED = 0
 _SETTLING_SHAPE = (2, 3, 128, 256)
@@ -31,6 +32,23 @@ class FullSize(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return upsample_bilinear(self.network(images), images.shape[-2:])
+
+
+class QuarterSize(nn.Module):
+    """A network with logits at an eighth of the images' size, doubled for our finish, which takes quarter-size ones.
+
+    Differs: its authors go from an eighth to the whole in one bilinear step. Here are two, the first of them in the
+        graph. With the larger logits that then leave it, this adds up to 7 % to DDRNet's time (OpenVINO's profile of
+        int8 at 512×1024, two busy cores, 2026-11-26).
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        return upsample_bilinear(self.network(images), (height // LOGITS_STRIDE, width // LOGITS_STRIDE))
 
 
 class LrAspp(nn.Module):
@@ -48,6 +66,14 @@ class LrAspp(nn.Module):
         return logits
 
 
+def shipped_network() -> SlimFpn:
+    """The shipped bundle's network, with random weights.
+
+    The only place that says which one it is; a test holds its convolutions against the bundle's.
+    """
+    return SlimFpn(channels=96)
+
+
 def build_peer(name: str) -> nn.Module:
     """A network in inference mode: (B, 3, H, W) float RGB, ImageNet-normalised → (B, 19, H, W) logits.
 
@@ -60,7 +86,7 @@ def build_peer(name: str) -> nn.Module:
     torch.manual_seed(_SEED)
     network: nn.Module
     if name == "slim_fpn":
-        network = FullSize(SlimFpn(channels=SHIPPED_CHANNELS))
+        network = FullSize(shipped_network())
     elif name == "lraspp":
         network = LrAspp()
     elif name == "segformer_b0":
@@ -70,6 +96,16 @@ def build_peer(name: str) -> nn.Module:
     else:
         raise InputError(f"there is no network {name}; expected slim_fpn, lraspp, segformer_b0 or fpn_<encoder>")
     return settle(network)
+
+
+def build_quarter_peer(name: str) -> nn.Module:
+    """A network in inference mode: (B, 3, H, W) float RGB, ImageNet-normalised → (B, 19, H/4, W/4) logits.
+
+    Args:
+        name: ddrnet_23_slim, or an encoder's name for training.panoptic_fpn, such as resnet101.
+    """
+    torch.manual_seed(_SEED)
+    return settle(QuarterSize(DdrNet23Slim()) if name == "ddrnet_23_slim" else PanopticFpn(encoder=name))
 
 
 def settle(network: nn.Module) -> nn.Module:

@@ -23,6 +23,7 @@ from engines.peer_graphs import FLOAT_GRAPH, INT8_GRAPH, LOGITS_ONNX, PIPELINE_O
 
 SLIM_INT8 = "slim FPN int8"
 SLIM_TORCH, SLIM_PIPELINE = "slim FPN torch", "slim FPN onnxruntime numpy"
+DDRNET_INT8 = "DDRNet-23-slim int8"
 RESNET101_INT8 = "FPN ResNet-101 int8"
 RESNET101_OPENVINO, RESNET101_ONNXRUNTIME = "FPN ResNet-101 openvino fp32", "FPN ResNet-101 onnxruntime fp32"
 RESNET101_TORCH = "FPN ResNet-101 torch"
@@ -31,6 +32,7 @@ LRASPP_TORCH = "LR-ASPP MobileNetV3-Large torch"
 SEGFORMER_TORCH, SEGFORMER_PIPELINE = "Segformer-B0 torch", "Segformer-B0 onnxruntime numpy"
 
 PUBLISHED_MIOU = {
+    DDRNET_INT8: "77.8",
     RESNET101_OPENVINO: "75.8–77.7",
     RESNET101_ONNXRUNTIME: "75.8–77.7",
     RESNET101_TORCH: "75.8–77.7",
@@ -39,9 +41,9 @@ PUBLISHED_MIOU = {
 }
 """Cityscapes val mIoU in per cent of trained float weights, by contestant's name.
 
-Source: FPN: 75.8 MMSegmentation, configs/sem_fpn (512×1024, 80,000 steps); 77.7 Kirillov et al., "Panoptic Feature
-Pyramid Networks", CVPR 2019 (arXiv 1901.02446). Segformer-B0: Xie et al., "SegFormer", NeurIPS 2021
-(arXiv 2105.15203).
+Source: DDRNet-23-slim: Hong et al., "Deep Dual-resolution Networks", IEEE T-ITS 2023 (arXiv 2101.06085), at 1024×2048.
+FPN: 75.8 MMSegmentation, configs/sem_fpn (512×1024, 80,000 steps); 77.7 Kirillov et al., "Panoptic Feature Pyramid
+Networks", CVPR 2019 (arXiv 1901.02446). Segformer-B0: Xie et al., "SegFormer", NeurIPS 2021 (arXiv 2105.15203).
 """
 
 IMAGENET_MEAN_RGB, IMAGENET_STD_RGB = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -67,6 +69,7 @@ def peers_for(camera_hw: tuple[int, int], *, bundle: Path, cache: Path) -> tuple
         cache: folder of `peer_graphs`.
     """
     shipped = GraphSet("shipped", "", camera_hw)
+    ddrnet = GraphSet("quantised", "ddrnet_23_slim", camera_hw)
     resnet101 = GraphSet("quantised", "resnet101", camera_hw)
     graphs_101 = resnet101.folder(cache)
 
@@ -83,6 +86,10 @@ def peers_for(camera_hw: tuple[int, int], *, bundle: Path, cache: Path) -> tuple
         ),
         Peer(_segmenter(SLIM_TORCH, partial(open_torch, "slim_fpn", camera_hw))),
         pipeline(SLIM_PIPELINE, "slim_fpn"),
+        Peer(
+            _segmenter(DDRNET_INT8, partial(open_finished_openvino, ddrnet.folder(cache) / INT8_GRAPH, camera_hw)),
+            ddrnet,
+        ),
         Peer(
             _segmenter(RESNET101_INT8, partial(open_finished_openvino, graphs_101 / INT8_GRAPH, camera_hw)), resnet101
         ),
