@@ -29,6 +29,11 @@ from darkseg_ros.whole_files import write_whole
 SYMBOL = "darkseg_finish"
 """Name of the kernel's function in the code."""
 
+KERNEL_SOURCES = tuple(
+    Path(__file__).with_name(name) for name in ("numba_finish.py", "numba_vectors.py", "compiled_finish.py")
+)
+"""The kernel and the way to its code, what it is written in, and its caller: they must agree on the arguments."""
+
 _SEAL_BYTES = hashlib.sha256().digest_size
 _COMPILE_AT_MOST_S = 300.0
 _PROCESS = "import sys; from darkseg_ros.engine.numba_finish import main; main(sys.argv[1])"
@@ -43,7 +48,7 @@ class CodeKey:
     """All that the code depends on.
 
     Attributes:
-        kernel_sha256: of the source that has the kernel and the way to its code.
+        kernel_sha256: of `KERNEL_SOURCES`, one behind the other.
         numba_version: of the compiler.
         llvmlite_version: of its back end, which also loads the code.
         target: LLVM's name of processor family and system.
@@ -71,7 +76,7 @@ class CodeKey:
         except PackageNotFoundError as error:
             raise EngineError(f"{error.name} is not installed; run `pip install numba`") from error
         return CodeKey(
-            kernel_sha256=hashlib.sha256(Path(__file__).with_name("numba_finish.py").read_bytes()).hexdigest(),
+            kernel_sha256=hashlib.sha256(b"".join(path.read_bytes() for path in KERNEL_SOURCES)).hexdigest(),
             numba_version=numba_version,
             llvmlite_version=llvmlite_version,
             target=binding.get_process_triple(),

@@ -96,7 +96,7 @@ def fastest_finish() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
     try:
         return CompiledFinish(load_kernel())
     except EngineError as error:
-        _LOG.warning("class maps are finished by numpy, which takes some 24 times as long: %s", error)
+        _LOG.warning("class maps are finished by numpy, which takes some 30 times as long: %s", error)
         return finish_logits_numpy
 
 

@@ -1,9 +1,10 @@
 """The Numba kernel behind `darkseg_ros.engine.logits_finish`: one thread, the vector instructions of its machine.
 
-Every source row is gathered once, a run per class, from whatever memory order the logits have; then it is widened
-once, its four horizontal phases as separate contiguous runs; an output row is then a blend of two such rows and a
-running maximum over the classes. But for the gathering, inner loops run over contiguous memory only, which the compiler
-turns into vector instructions. It may not fuse a product with a sum: the class map is numpy's, bit for bit.
+Every source row is gathered once, a run per class, from whatever memory order the logits have. Then the columns are
+finished in blocks of one vector of source pixels, between one source row and the next: most classes lie too low in
+both rows to be the best one of any output pixel between them, and only the others are widened, blended and compared.
+Where one class is left, which is half of a real frame, the answer stands without any of this. The four horizontal
+phases of a block are vectors of their own. No product is fused with a sum: the class map is numpy's, bit for bit.
 
 Only the compiler's process imports this module, see `darkseg_ros.engine.finish_code`. The code must run in a process
 that knows neither Numba nor its runtime, so the kernel gets all memory by address: nothing in it allocates or raises.
@@ -21,15 +22,33 @@ from llvmlite import binding
 from numba import carray, types
 
 from darkseg_ros.bundle import LOGITS_STRIDE
-from darkseg_ros.engine.compiled_finish import CompiledFinish
+from darkseg_ros.engine.compiled_finish import LANES, CompiledFinish
 from darkseg_ros.engine.finish_code import SYMBOL, LoadedCode, host_features, sealed
 from darkseg_ros.engine.logits_finish import finish_logits_numpy
+from darkseg_ros.engine.numba_vectors import (
+    anywhere_at_least,
+    bytes_interleaved,
+    filled,
+    loader,
+    power_of_two,
+    repeater,
+    store,
+    transposer,
+    where_greater,
+)
 from darkseg_ros.errors import EngineError
 
-_FLOATS, _BYTES, _INTEGERS = (types.CPointer(each) for each in (types.float32, types.uint8, types.int64))
+_FLOATS, _WORDS, _INTEGERS = (types.CPointer(each) for each in (types.float32, types.uint32, types.int64))
 
 # Of the C library, which every process has: the compiler puts them in place of loops.
-_C_FUNCTIONS = {b"memset", b"memcpy", b"memmove", b"rintf"}
+_C_FUNCTIONS = {b"memset", b"memcpy", b"memmove"}
+
+_WIDE_LANES = LOGITS_STRIDE * LANES
+"""Of the output pixels above and below a vector of source pixels, phase by phase."""
+
+_load, _load_wide = loader(LANES), loader(_WIDE_LANES)
+_once_per_phase = repeater(LOGITS_STRIDE)
+_transpose = transposer(LANES)
 
 
 def main(digest: str) -> None:
@@ -44,8 +63,10 @@ def main(digest: str) -> None:
         raise EngineError(f"Numba {numba.__version__} made code that needs {sorted(strangers)}")
     finish = CompiledFinish(LoadedCode(code))
     rng = np.random.default_rng(0)
-    for shape in ((1, 1, 1), (19, 5, 67), (3, 4, 16)):
-        logits = rng.integers(-9, 9, shape).astype(np.float32)  # integers: many ties
+    for shape in ((1, 1, 1), (19, 5, 67), (67, 5, 19), (3, 4, 16)):
+        values = rng.integers(-9, 9, shape).astype(np.float32)  # integers: many ties
+        values[0, -1] += 20  # and one class that leads
+        logits = np.asfortranarray(values)  # class by class at each pixel
         class_map, confidence = finish(logits, temperature=1.3, align_corners=False)
         expected, expected_confidence = finish_logits_numpy(logits, temperature=1.3, align_corners=False)
         differs = np.abs(confidence.astype(int) - expected_confidence).max() > 1
@@ -90,84 +111,193 @@ def _target_machine() -> Any:
 
 @numba.njit(inline="always")
 def _gather(
-    logits: np.ndarray, class_stride: np.uint64, row_start: np.uint64, column_stride: np.uint64, padded: np.ndarray
+    logits: np.ndarray,
+    class_stride: np.uint64,
+    row_start: np.uint64,
+    column_stride: np.uint64,
+    width: int,
+    source: np.ndarray,
 ) -> None:
-    """padded[c] = source row of class c, its ends repeated.
+    """source[c, LANES + x] = pixel x of class c in a source row, its ends repeated.
 
     Unsigned strides count back by wrapping around; a negative index would count from the end in Numba.
     """
-    classes, padded_width = padded.shape
+    classes = source.shape[0]
+    if class_stride == 1 and classes >= LANES and width >= LANES:
+        _gather_tiles(logits, row_start, column_stride, width, source)
+    else:
+        for c in range(classes):
+            at = row_start + np.uint64(c) * class_stride
+            for x in range(width):
+                source[c, LANES + x] = logits[at]
+                at += column_stride
     for c in range(classes):
-        at = row_start + np.uint64(c) * class_stride
-        for x in range(1, padded_width - 1):
-            padded[c, x] = logits[at]
-            at += column_stride
-        _repeat_ends(padded[c])
+        _repeat_ends(source[c], width)
 
 
 @numba.njit(inline="always")
-def _repeat_ends(padded: np.ndarray) -> None:
-    padded[0], padded[-1] = padded[1], padded[-2]
+def _gather_tiles(
+    logits: np.ndarray, row_start: np.uint64, column_stride: np.uint64, width: int, source: np.ndarray
+) -> None:
+    """`_gather` of channels-last logits but for the ends. The last tile each way overlaps the one before."""
+    classes, step = source.shape
+    for first_x in range(0, width, LANES):
+        x = min(first_x, width - LANES)
+        for first_c in range(0, classes, LANES):
+            c = min(first_c, classes - LANES)
+            at = row_start + np.uint64(x) * column_stride + np.uint64(c)
+            _transpose(logits, np.int64(at), np.int64(column_stride), source[c], LANES + x, step)
 
 
 @numba.njit(inline="always")
-def _widen(padded: np.ndarray, taps: np.ndarray, wide: np.ndarray) -> None:
-    """wide[p · w + i] = output pixel 4·i + p of one source row of w pixels, padded to w + 2."""
-    width = padded.shape[0] - 2
-    for phase in range(LOGITS_STRIDE):
-        start = phase * width
-        for i in range(width):
-            wide[start + i] = (
-                taps[phase, 0, i] * padded[i] + taps[phase, 1, i] * padded[i + 1] + taps[phase, 2, i] * padded[i + 2]
-            )
+def _repeat_ends(row: np.ndarray, width: int) -> None:
+    """One pixel to the left, and to the right up to the one beyond the last block."""
+    row[LANES - 1] = row[LANES]
+    for x in range(LANES + width, row.shape[0] - LANES + 1):
+        row[x] = row[LANES + width - 1]
 
 
 @numba.njit(inline="always")
-def _interleave(phases: np.ndarray, out: np.ndarray) -> None:
-    """out[4·i + p] = phases[p · w + i]."""
-    width = phases.shape[0] // LOGITS_STRIDE
-    for i in range(width):
-        out[4 * i] = phases[i]
-        out[4 * i + 1] = phases[width + i]
-        out[4 * i + 2] = phases[2 * width + i]
-        out[4 * i + 3] = phases[3 * width + i]
+def _higher(left: Any, right: Any) -> Any:
+    return where_greater(left, right, left, right)
 
 
 @numba.njit(inline="always")
-def _exp2(x: np.float32) -> np.float32:
-    """2^x for x ≤ 0, 2^-126 below -126; relative error < 1e-6. A call of the C library's would not vectorise."""
-    x = max(x, np.float32(-126))
-    whole = np.rint(x)
-    r = x - whole
-    # Σ rⁿ (ln 2)ⁿ / n! for |r| ≤ 0.5
-    fraction = np.float32(0.00015403530) * r + np.float32(0.0013333558)
-    fraction = fraction * r + np.float32(0.0096181291)
-    fraction = fraction * r + np.float32(0.055504109)
-    fraction = fraction * r + np.float32(0.24022651)
-    fraction = fraction * r + np.float32(0.69314718)
-    fraction = fraction * r + np.float32(1)
-    exponent = np.int32((np.int32(whole) + np.int32(127)) << np.int32(23))
-    return fraction * exponent.view(np.float32)
+def _lower(left: Any, right: Any) -> Any:
+    return where_greater(left, right, right, left)
 
 
 @numba.njit(inline="always")
-def _max_probability(rows: np.ndarray, sharpness: np.float32, highest: np.ndarray, probability: np.ndarray) -> None:
-    """probability[x] = max softmax of the classes' rows at x; `highest` is scratch of the same size."""
-    classes, width = rows.shape
-    for x in range(width):  # not highest[:] = …, which could raise
-        highest[x] = rows[0, x]
+def _bound(source: np.ndarray, bounds: np.ndarray) -> None:
+    """bounds[b, c, 0 or 1, i] = lowest or highest of class c at pixel i of block b and its neighbours left and right.
+
+    Every output pixel lies between a source pixel and one of these neighbours.
+    """
+    blocks, classes = bounds.shape[:2]
+    for block in range(blocks):
+        x = LANES * (block + 1)
+        for c in range(classes):
+            left, here, right = _load(source[c], x - 1), _load(source[c], x), _load(source[c], x + 1)
+            store(_lower(_lower(left, here), right), bounds[block, c, 0], 0)
+            store(_higher(_higher(left, here), right), bounds[block, c, 1], 0)
+
+
+@numba.njit(inline="always")
+def _exp2(x: Any) -> Any:
+    """2^x for x ≤ 0, 2^-126 below -126; relative error < 3e-6. A call of the C library's takes one number at a time."""
+    x = _higher(x, filled(x, np.float32(-126)))
+    # as large as this, a float32 has no binary places, and the lowest bits are the integer's
+    shifted = x + np.float32(1.5 * 2**23)
+    r = x - (shifted - np.float32(1.5 * 2**23))
+    # 2^r for |r| ≤ 0.5, the largest relative error as small as it can be
+    fraction = np.float32(0.00957010) * r + np.float32(0.0559178613)
+    fraction = fraction * r + np.float32(0.240247449)
+    fraction = fraction * r + np.float32(0.693121813)
+    fraction = fraction * r + np.float32(0.999999257)
+    return power_of_two(shifted, fraction)
+
+
+@numba.njit(inline="always")
+def _max_probability(source: np.ndarray, sharpness: np.float32, probability: np.ndarray) -> None:
+    """probability[x] = 255 · max softmax of the classes at x, for all x of whole blocks."""
+    classes = source.shape[0]
+    for x in range(LANES, source.shape[1] - LANES, LANES):
+        highest = _load(source[0], x)
+        for c in range(1, classes):
+            highest = _higher(_load(source[c], x), highest)
+        total = filled(highest, np.float32(0))
+        for c in range(classes):
+            total += _exp2((_load(source[c], x) - highest) * sharpness)
+        store(np.float32(255) / total, probability, x)
+
+
+@numba.njit(inline="always")
+def _contenders(upper: np.ndarray, lower: np.ndarray, contenders: np.ndarray) -> int:
+    """Writes, in ascending order, the classes that may be the best one of an output pixel of a block; their number.
+
+    Let H be the highest of class c at the source pixels around an output pixel, L the lowest of class d. Blending is
+    a chain of products with weights ≥ 0, of sums and of roundings, none of which ever falls where its arguments rise.
+    So c there is at most what a constant H would be blended to, F(H), and d at least F(L). The weights of an axis sum
+    to 1 within 2⁻²⁵, and the chain rounds four times: |F(v) - v| ≤ 6 · 2⁻²⁴ |v| + 2⁻¹²³, the latter for products
+    below the normal numbers, even where the thread takes them for 0. F(H) < F(L) hence follows from
+    H < L - (2⁻²⁰ |L| + 2⁻¹²⁰), whose slack is 16 · 2⁻²⁴ |L| for the 12 that both sides need and for its own rounding;
+    beyond the largest float32 the threshold is -∞ and drops no class. A class lower than another one at every output
+    pixel of the block is the best of none, not even in a tie. The class that sets L is never dropped.
+
+    Args:
+        upper: of `_bound`, (K, 2, LANES), of the source row above.
+        lower: of the one below.
+        contenders: (K,), written.
+    """
+    classes = upper.shape[0]
+    floor = _lower(_load(upper[0, 0], 0), _load(lower[0, 0], 0))
     for c in range(1, classes):
-        row = rows[c]
-        for x in range(width):
-            highest[x] = row[x] if row[x] > highest[x] else highest[x]
-    for x in range(width):
-        probability[x] = np.float32(0)
+        floor = _higher(_lower(_load(upper[c, 0], 0), _load(lower[c, 0], 0)), floor)
+    size = _higher(floor, np.float32(-1) * floor)
+    threshold = floor - (np.float32(2**-20) * size + np.float32(2**-120))
+    count = 0
     for c in range(classes):
-        row = rows[c]
-        for x in range(width):
-            probability[x] += _exp2((row[x] - highest[x]) * sharpness)
-    for x in range(width):
-        probability[x] = np.float32(1) / probability[x]
+        contenders[count] = c  # counted or overwritten: a branch would be guessed wrong too often
+        count += anywhere_at_least(_higher(_load(upper[c, 1], 0), _load(lower[c, 1], 0)), threshold)
+    return count
+
+
+@numba.njit(inline="always")
+def _widened(row: np.ndarray, x: int, taps: np.ndarray) -> Any:
+    """Phase by phase, the output columns of the block at x of a source row."""
+    return (
+        _load_wide(taps[0], 0) * _once_per_phase(_load(row, x - 1))
+        + _load_wide(taps[1], 0) * _once_per_phase(_load(row, x))
+        + _load_wide(taps[2], 0) * _once_per_phase(_load(row, x + 1))
+    )
+
+
+@numba.njit(inline="always")
+def _widen_row(row: np.ndarray, taps: np.ndarray, wide: np.ndarray) -> None:
+    """wide[b] = the output columns of block b."""
+    for block in range(wide.shape[0]):
+        store(_widened(row, LANES * (block + 1), taps[block]), wide[block], 0)
+
+
+@numba.njit(inline="always")
+def _widen_contenders(
+    upper: np.ndarray, lower: np.ndarray, x: int, taps: np.ndarray, contenders: np.ndarray, count: int, wide: np.ndarray
+) -> None:
+    """wide[k] = the output columns of the block at x of contender k, in both source rows."""
+    for k in range(count):
+        store(_widened(upper[contenders[k]], x, taps), wide[k, 0], 0)
+        store(_widened(lower[contenders[k]], x, taps), wide[k, 1], 0)
+
+
+@numba.njit(inline="always")
+def _blended(upper: np.ndarray, upper_weight: np.float32, lower: np.ndarray, lower_weight: np.float32) -> Any:
+    return upper_weight * _load_wide(upper, 0) + lower_weight * _load_wide(lower, 0)
+
+
+@numba.njit(inline="always")
+def _best_class(
+    wide: np.ndarray, contenders: np.ndarray, count: int, upper_weight: np.float32, lower_weight: np.float32
+) -> Any:
+    """Argmax over the contenders in a block of one output row; ties go to the first."""
+    best = _blended(wide[0, 0], upper_weight, wide[0, 1], lower_weight)
+    index = filled(best, np.uint32(contenders[0]))
+    for k in range(1, count):
+        value = _blended(wide[k, 0], upper_weight, wide[k, 1], lower_weight)
+        index = where_greater(value, best, filled(best, np.uint32(contenders[k])), index)
+        best = _higher(value, best)
+    return index
+
+
+@numba.njit(inline="always")
+def _write(pixels: Any, row: np.ndarray, x: int, spare: np.ndarray) -> None:
+    """row[x:] = the pixels of one block, those beyond the row's end dropped; four bytes a number."""
+    width = row.shape[0]
+    if x + LANES <= width:
+        store(pixels, row, x)
+    else:
+        store(pixels, spare, 0)
+        for i in range(width - x):
+            row[x + i] = spare[i]
 
 
 _SIGNATURE = types.void(
@@ -177,8 +307,9 @@ _SIGNATURE = types.void(
     types.float32,
     _FLOATS,
     _INTEGERS,
-    *[_FLOATS] * 8,
-    *[_BYTES] * 3,
+    *[_FLOATS] * 7,
+    _INTEGERS,
+    *[_WORDS] * 3,
 )
 
 
@@ -195,17 +326,19 @@ def finish(
     row_first_at: Any,
     upper_weights_at: Any,
     lower_weights_at: Any,
-    upper_at: Any,
-    lower_at: Any,
-    best_at: Any,
-    padded_at: Any,
-    highest_at: Any,
+    sources_at: Any,
+    bounds_at: Any,
     probability_at: Any,
-    index_at: Any,
+    wide_probability_at: Any,
+    wide_at: Any,
+    contenders_at: Any,
+    spare_at: Any,
     class_map_at: Any,
     confidence_at: Any,
 ) -> None:
     """The kernel; `darkseg_ros.engine.compiled_finish` calls it.
+
+    Blocks are of LANES source pixels: ⌈width / LANES⌉ of them.
 
     Args:
         logits_at: float32, the first value; the strides count floats.
@@ -216,63 +349,59 @@ def finish(
         height: of the source.
         width: of the source.
         sharpness: log₂ e / temperature.
-        taps_at: (LOGITS_STRIDE, 3, width) float32 weights of the columns.
+        taps_at: (blocks, 3, LOGITS_STRIDE · LANES) float32 weights of the columns.
         row_first_at: (LOGITS_STRIDE · height,) int64, upper source row of each output row.
         upper_weights_at: float32, its weight.
         lower_weights_at: float32, the next row's.
-        upper_at: scratch, (K + 1, LOGITS_STRIDE · width) finite float32; a row per class, the probability's last.
-        lower_at: scratch of the same shape.
-        best_at: scratch, a float32 per output pixel of a row.
-        padded_at: scratch, (K, width + 2) float32.
-        highest_at: scratch, (width,) float32.
-        probability_at: scratch, (width + 2,) float32.
-        index_at: scratch, a uint8 per output pixel of a row.
-        class_map_at: (LOGITS_STRIDE · height, LOGITS_STRIDE · width) uint8, written.
+        sources_at: scratch, (2, K, (blocks + 2) · LANES) float32: a source row and the next, from LANES on.
+        bounds_at: scratch, (2, blocks, K, 2, LANES) float32, theirs.
+        probability_at: scratch, ((blocks + 2) · LANES,) float32, from LANES on.
+        wide_probability_at: scratch, (2, blocks, LOGITS_STRIDE · LANES) float32, of the two rows.
+        wide_at: scratch, (K, 2, LOGITS_STRIDE · LANES) float32: the contenders of a block in both rows.
+        contenders_at: scratch, (K,) int64.
+        spare_at: scratch, (LANES,) uint32.
+        class_map_at: (LOGITS_STRIDE · height, LOGITS_STRIDE · width) uint8, written; four of them a number.
         confidence_at: the same.
     """
-    wide_width, out_height = LOGITS_STRIDE * width, LOGITS_STRIDE * height
+    out_height, blocks = LOGITS_STRIDE * height, (width + LANES - 1) // LANES
     logits = carray(logits_at, (1,))  # its length is never asked for
-    taps = carray(taps_at, (LOGITS_STRIDE, 3, width))
+    taps = carray(taps_at, (blocks, 3, _WIDE_LANES))
     row_first = carray(row_first_at, (out_height,))
     upper_weights, lower_weights = carray(upper_weights_at, (out_height,)), carray(lower_weights_at, (out_height,))
-    upper, lower = carray(upper_at, (classes + 1, wide_width)), carray(lower_at, (classes + 1, wide_width))
-    best, index = carray(best_at, (wide_width,)), carray(index_at, (wide_width,))
-    padded = carray(padded_at, (classes, width + 2))
-    highest, probability = carray(highest_at, (width,)), carray(probability_at, (width + 2,))
-    class_map = carray(class_map_at, (out_height, wide_width))
-    confidence = carray(confidence_at, (out_height, wide_width))
+    sources = carray(sources_at, (2, classes, (blocks + 2) * LANES))
+    bounds = carray(bounds_at, (2, blocks, classes, 2, LANES))
+    probability = carray(probability_at, ((blocks + 2) * LANES,))
+    wide_probability = carray(wide_probability_at, (2, blocks, _WIDE_LANES))
+    wide = carray(wide_at, (classes, 2, _WIDE_LANES))
+    contenders, spare = carray(contenders_at, (classes,)), carray(spare_at, (LANES,))
+    class_map, confidence = carray(class_map_at, (out_height, width)), carray(confidence_at, (out_height, width))
 
-    y = 0
+    first_y = 0
     for source_y in range(-1, height):
-        # `lower` becomes the row below; the last row has none, and whatever finite row stands there has weight 0
-        if source_y + 1 < height:
-            _gather(logits, class_stride, np.uint64(source_y + 1) * row_stride, column_stride, padded)
-            for c in range(classes):
-                _widen(padded[c], taps, lower[c])
-            # without the ends: two pixels more than the vectors hold would cost as much as a vector each
-            _max_probability(padded[:, 1:-1], sharpness, highest, probability[1:-1])
-            _repeat_ends(probability)
-            _widen(probability, taps, lower[classes])
-        while source_y >= 0 and y < out_height and row_first[y] == source_y:
-            upper_weight, lower_weight = upper_weights[y], lower_weights[y]
-            above, below = upper[0], lower[0]
-            for i in range(wide_width):
-                best[i] = upper_weight * above[i] + lower_weight * below[i]
-                index[i] = 0
-            for c in range(1, classes):
-                above, below = upper[c], lower[c]
-                train_id = np.uint8(c)
-                for i in range(wide_width):
-                    value = upper_weight * above[i] + lower_weight * below[i]
-                    higher = value > best[i]
-                    best[i] = value if higher else best[i]
-                    index[i] = train_id if higher else index[i]
-            _interleave(index, class_map[y])
-
-            above, below = upper[classes], lower[classes]
-            for i in range(wide_width):
-                value = upper_weight * above[i] + lower_weight * below[i]
-                index[i] = np.uint8(np.rint(value * np.float32(255)))
-            _interleave(index, confidence[y])
-            y += 1
-        upper, lower = lower, upper
+        # the row below the last one is the last one again, at weight 0
+        next_y = min(source_y + 1, height - 1)
+        upper, lower = source_y & 1, next_y & 1  # rows take turns
+        if next_y > source_y:
+            _gather(logits, class_stride, np.uint64(next_y) * row_stride, column_stride, width, sources[lower])
+            _bound(sources[lower], bounds[lower])
+            _max_probability(sources[lower], sharpness, probability)
+            _repeat_ends(probability, width)
+            _widen_row(probability, taps, wide_probability[lower])
+        if source_y < 0:
+            continue  # above the first row lies none
+        end_y = first_y
+        while end_y < out_height and row_first[end_y] == source_y:
+            end_y += 1
+        for block in range(blocks):
+            count = _contenders(bounds[upper, block], bounds[lower, block], contenders)
+            if count > 1:  # one alone is the best whatever its values, and those in `wide` are another's
+                x = LANES * (block + 1)
+                _widen_contenders(sources[upper], sources[lower], x, taps[block], contenders, count, wide)
+            for y in range(first_y, end_y):
+                above, below = upper_weights[y], lower_weights[y]
+                index = _best_class(wide, contenders, count, above, below)
+                _write(bytes_interleaved(index), class_map[y], LANES * block, spare)
+                share = _blended(wide_probability[upper, block], above, wide_probability[lower, block], below)
+                # from 2^23 on a float32 is an integer, rounded to even, and its lowest bits are the integer's
+                _write(bytes_interleaved(share + np.float32(2**23)), confidence[y], LANES * block, spare)
+        first_y = end_y

@@ -16,7 +16,7 @@ numba = pytest.importorskip("numba")
 import llvmlite  # noqa: E402
 from llvmlite import binding  # noqa: E402
 
-from darkseg_ros.engine import finish_code, numba_finish  # noqa: E402
+from darkseg_ros.engine import compiled_finish, finish_code, numba_finish, numba_vectors  # noqa: E402
 from darkseg_ros.engine.compiled_finish import CompiledFinish  # noqa: E402
 from darkseg_ros.engine.finish_code import CodeKey, load_kernel, sealed, unsealed  # noqa: E402
 from darkseg_ros.errors import EngineError  # noqa: E402
@@ -79,8 +79,9 @@ def test_the_second_start_compiles_nothing(compiled: list[CodeKey], folder: Path
 
 def test_the_key_is_of_this_kernel_compiler_and_machine() -> None:
     key = CodeKey.of_this_machine()
-    source = Path(numba_finish.__file__).read_bytes()
-    assert key.kernel_sha256 == hashlib.sha256(source).hexdigest()
+    modules = (numba_finish, numba_vectors, compiled_finish)
+    sources = b"".join(Path(module.__file__).read_bytes() for module in modules)
+    assert key.kernel_sha256 == hashlib.sha256(sources).hexdigest()
     assert (key.numba_version, key.llvmlite_version) == (numba.__version__, llvmlite.__version__)
     assert key.target == binding.get_process_triple()
     assert key.cpu == binding.get_host_cpu_name()

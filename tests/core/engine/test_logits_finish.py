@@ -65,6 +65,20 @@ def assert_is_the_argmax(class_map: np.ndarray, full: np.ndarray) -> None:
     assert (full.max(0) - chosen)[differs].max(initial=0) <= ROUNDING * np.abs(full).max()
 
 
+def assert_the_kernel_gives_numpys_answer(logits: np.ndarray, *, align_corners: bool, temperature: float = 1.3) -> None:
+    compiled, plain = (
+        finish(logits, temperature=temperature, align_corners=align_corners)
+        for finish in (finish_logits_compiled, finish_logits_numpy)
+    )
+    np.testing.assert_array_equal(compiled[0], plain[0])
+    assert np.abs(compiled[1].astype(int) - plain[1]).max() <= 1
+
+
+def in_order(logits: np.ndarray, *, channels_last: bool) -> np.ndarray:
+    """The same logits, their classes or their columns side by side in memory."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(logits, 0, 2)), 2, 0) if channels_last else logits
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     **sizes,
@@ -104,31 +118,78 @@ def test_the_class_map_of_a_whole_frame_is_torchs(align_corners: bool) -> None:
     **sizes,
     seed=st.integers(0, 2**32 - 1),
     step=st.sampled_from([0.0, 1e-30, 1e-3, 0.1, 1.0, 1e30]),
+    channels_last=st.booleans(),
     align_corners=st.booleans(),
 )
 def test_the_kernel_and_its_fallback_agree_on_ties_and_extremes(
-    classes: int, height: int, width: int, seed: int, step: float, align_corners: bool
+    classes: int, height: int, width: int, seed: int, step: float, channels_last: bool, align_corners: bool
 ) -> None:
     """Few distinct values, so that most pixels tie before or after rounding; the class maps are equal to the bit."""
     levels = np.random.default_rng(seed).integers(-2, 3, (classes, height, width))
-    logits = (levels * step).astype(np.float32)
-    compiled, plain = (
-        finish(logits, temperature=1.3, align_corners=align_corners)
-        for finish in (finish_logits_compiled, finish_logits_numpy)
-    )
-    np.testing.assert_array_equal(compiled[0], plain[0])
-    assert np.abs(compiled[1].astype(int) - plain[1]).max() <= 1
+    logits = in_order((levels * step).astype(np.float32), channels_last=channels_last)
+    assert_the_kernel_gives_numpys_answer(logits, align_corners=align_corners)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    **sizes,
+    seed=st.integers(0, 2**32 - 1),
+    magnitude=st.sampled_from([1e-43, 1e-38, 1e-36, 1.0, 17.0, 1e30, 3e38]),
+    below_ulps=st.integers(0, 24),
+    wave=st.sampled_from([0.0, 0.0, 1e-6, 0.3]),
+    align_corners=st.booleans(),
+)
+def test_a_class_that_only_rounding_lifts_to_the_best_one_is_not_dropped(
+    classes: int,
+    height: int,
+    width: int,
+    seed: int,
+    magnitude: float,
+    below_ulps: int,
+    wave: float,
+    align_corners: bool,
+) -> None:
+    """All classes within a few roundings of a flat or wavy surface: there the slack of the threshold counts."""
+    rng = np.random.default_rng(seed)
+    surface = magnitude * rng.uniform(0.5, 1) * (1 - wave * rng.random((1, height, width))) * rng.choice([-1, 1])
+    ulps = rng.integers(-below_ulps, 1, (classes, 1, 1))
+    logits = (surface + ulps * np.spacing(np.float32(magnitude / 2)).astype(np.float64)).astype(np.float32)
+    assert_the_kernel_gives_numpys_answer(logits, align_corners=align_corners)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    **sizes,
+    seed=st.integers(0, 2**32 - 1),
+    rivals=st.integers(0, 4),
+    magnitude=st.sampled_from([1e-40, 1.0, 1e30, 1.5e38]),
+    channels_last=st.booleans(),
+    align_corners=st.booleans(),
+)
+def test_the_classes_that_win_may_change_from_pixel_to_pixel(
+    classes: int,
+    height: int,
+    width: int,
+    seed: int,
+    rivals: int,
+    magnitude: float,
+    channels_last: bool,
+    align_corners: bool,
+) -> None:
+    """One class leads everywhere, but for a few pixels of a few others, at any place of a block and of the frame."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 0.01, (classes, height, width))
+    logits[rng.integers(classes)] += 1
+    for _ in range(rivals):
+        logits[rng.integers(classes), rng.integers(height), rng.integers(width)] = rng.uniform(0.9, 2)
+    logits = in_order((logits * magnitude).astype(np.float32), channels_last=channels_last)
+    assert_the_kernel_gives_numpys_answer(logits, align_corners=align_corners)
 
 
 @both_alignments
 def test_the_largest_floats_are_finished_like_any_other(align_corners: bool) -> None:
     logits = np.random.default_rng(2).choice([-3e38, -1e-45, 0.0, 1e-45, 3e38], (19, 7, 9)).astype(np.float32)
-    compiled, plain = (
-        finish(logits, temperature=0.3, align_corners=align_corners)
-        for finish in (finish_logits_compiled, finish_logits_numpy)
-    )
-    np.testing.assert_array_equal(compiled[0], plain[0])
-    assert np.abs(compiled[1].astype(int) - plain[1]).max() <= 1
+    assert_the_kernel_gives_numpys_answer(logits, temperature=0.3, align_corners=align_corners)
 
 
 def test_a_single_row_does_not_depend_on_what_memory_held_before() -> None:
@@ -191,11 +252,21 @@ def test_the_two_alignments_differ() -> None:
 @both_finishes
 def test_any_memory_order_and_float_gives_the_same_answer(finish: Finish, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logits_finish, "fastest_finish", lambda: finish)
-    logits = np.random.default_rng(1).normal(0, 3, (19, 5, 7)).astype(np.float16)
+    logits = np.random.default_rng(1).normal(0, 3, (19, 5, 13)).astype(np.float16)
     expected = finish_logits(logits.astype(np.float32), temperature=1.0)
     reversed_view = np.ascontiguousarray(logits[::-1, :, ::-1])[::-1, :, ::-1]
-    channels_last = np.ascontiguousarray(logits.transpose(1, 2, 0)).transpose(2, 0, 1)
-    for same in (logits, reversed_view, channels_last, logits.astype(np.float64), np.asfortranarray(logits)):
+    wide = logits.astype(np.float32)
+    channels_last = in_order(wide, channels_last=True)
+    mirrored = in_order(wide[:, ::-1, ::-1], channels_last=True)[:, ::-1, ::-1]
+    for same in (
+        logits,
+        reversed_view,
+        wide,
+        channels_last,
+        mirrored,
+        logits.astype(np.float64),
+        np.asfortranarray(wide),
+    ):
         for answer, wanted in zip(finish_logits(same, temperature=1.0), expected, strict=True):
             np.testing.assert_array_equal(answer, wanted)
 
