@@ -71,7 +71,7 @@ def shipped_network() -> SlimFpn:
 
     The only place that says which one it is; a test holds its convolutions against the bundle's.
     """
-    return SlimFpn(channels=96)
+    return SlimFpn(channels=64, finest_stride=8)
 
 
 def build_peer(name: str) -> nn.Module:

@@ -1,7 +1,6 @@
 """Restore a checkpoint from a bundle, to train a shipped model further where its checkpoint is not at hand.
 
-    python -m engines.restore_checkpoint --bundle engines/darkseg_slim --out runs/restored/checkpoints/last.pt \\
-        --config training/configs/segmenter_slim_balanced.yaml [key=value …]
+    python -m engines.restore_checkpoint --config CONFIG.yaml --bundle FOLDER --out FILE.pt [key=value …]
 
 The config is that of the run the bundle was exported from (its model card holds it). The checkpoint answers as the
 bundle does; a training run starts from it by ``network.start_checkpoint`` or ``network.encoder_weights``. It holds the
@@ -12,6 +11,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx
@@ -27,7 +27,7 @@ from darkseg_ros.errors import InputError
 from engines.fused_graph import FusedGraph, LogitsGraph
 from training.checkpoints import save_checkpoint
 from training.datasets import LabelledSamples, draw_evenly, find_images, find_labelled_pool
-from training.networks import build_network
+from training.networks import NetworkConfig, build_network
 from training.segmenter_config import SegmenterConfig
 from training.stage_config import load_config
 from training.stage_run import one_line_errors
@@ -67,7 +67,8 @@ def restore(bundle_folder: Path, config: DictConfig, out: Path) -> None:
         InputError: if the bundle is of another network than the config's, images are missing, or the disk is full.
     """
     bundle = load_bundle(bundle_folder)
-    network = build_network(OmegaConf.merge(config.network, {"encoder_weights": None})).eval()
+    settings = OmegaConf.merge(config.network, {"encoder_weights": None})
+    network = build_network(cast(NetworkConfig, settings)).eval()
     norms = _norm_of_convolutions(network, config.network.input_px)
     _load_folded(network, norms, bundle)
     _unfold(network, norms, _training_images(config))
@@ -111,11 +112,9 @@ def _load_folded(network: nn.Module, norms: dict[str, _BatchNorm], bundle: Model
         for weight in graph.initializer
     }
     for name, norm in norms.items():
-        norm.running_mean.zero_()
-        norm.running_var.fill_(1 - norm.eps)
-        with torch.no_grad():
-            norm.weight.fill_(1)
-            norm.bias.copy_(_fitting(stored, f"{name}.weight_bias", norm.bias, bundle))
+        one = torch.ones(norm.num_features)
+        shift = _fitting(stored, f"{name}.weight_bias", norm.bias, bundle)
+        _set_norm(norm, mean=0 * one, variance=one - norm.eps, scale=one, shift=shift)
     in_norms = {id(parameter) for norm in norms.values() for parameter in norm.parameters()}
     for name, parameter in network.named_parameters():
         if id(parameter) not in in_norms:
@@ -162,14 +161,23 @@ def _unfold(network: nn.Module, norms: dict[str, _BatchNorm], samples: LabelledS
     for hook in hooks:
         hook.remove()
     for name, norm in norms.items():
-        weight = network.get_submodule(name).weight
+        weight = cast(nn.Conv2d, network.get_submodule(name)).weight
         mean, square = sums[norm] / counts[norm]
         length = weight.double().flatten(1).norm(dim=1).clamp(min=1e-12)  # a filter of zeros stays one
+        variance = (square - mean.square()).clamp(min=0) / length.square()
         weight.copy_(weight / length.view(-1, 1, 1, 1))
-        norm.running_mean.copy_(mean / length)
-        norm.running_var.copy_((square - mean.square()).clamp(min=0) / length.square())
-        norm.bias.add_(mean)
-        norm.weight.copy_(length * (norm.running_var.double() + norm.eps).sqrt())
+        _set_norm(
+            norm,
+            mean=mean / length,
+            variance=variance,
+            scale=length * (variance + norm.eps).sqrt(),
+            shift=norm.bias + mean,
+        )
+
+
+def _set_norm(norm: _BatchNorm, *, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor) -> None:
+    seen = {"num_batches_tracked": torch.tensor(0)}
+    norm.load_state_dict({"running_mean": mean, "running_var": variance, "weight": scale, "bias": shift, **seen})
 
 
 @torch.inference_mode()

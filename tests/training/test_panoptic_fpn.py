@@ -9,6 +9,7 @@ from torch import nn
 
 from darkseg_ros.classes import NUM_CLASSES
 from darkseg_ros.errors import InputError
+from training.checkpoints import save_checkpoint
 from training.networks import NetworkConfig, batch_norm_layers, build_network, set_to_training
 from training.panoptic_fpn import PanopticFpn
 from training.segmentation_losses import LossConfig, segmentation_loss
@@ -83,6 +84,15 @@ def test_encoder_weights_are_those_of_the_file(tmp_path: Path) -> None:
     torch.save({**state, "fc.weight": torch.zeros(1000, 512)}, tmp_path / "weights.pth")
     network = build_network(replace(SMALL, encoder_weights=str(tmp_path / "weights.pth")))
     assert all((value == 2).all() for value in network.encoder.state_dict().values())
+
+
+def test_a_segmenters_checkpoint_gives_its_averaged_encoder(tmp_path: Path) -> None:
+    other = build_network(replace(SMALL, segmentation_channels=64))
+    averaged = {name: torch.full_like(value, 3) for name, value in other.state_dict().items()}
+    save_checkpoint(tmp_path / "last.pt", {"step": 1, "teacher": averaged, "student": other.state_dict()})
+    network = build_network(replace(SMALL, encoder_weights=str(tmp_path / "last.pt")))
+    assert all((value == 3).all() for value in network.encoder.state_dict().values())
+    assert not any((value == 3).all() for value in network.head.state_dict().values())
 
 
 def test_what_cannot_be_built_is_named_with_its_cure(tmp_path: Path) -> None:

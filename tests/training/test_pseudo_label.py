@@ -17,6 +17,7 @@ from training.pseudo_label import (
     LabelChoice,
     aligned_answers,
     alignment_weights,
+    answers,
     keep_surest,
     main,
     smooth_shares,
@@ -140,6 +141,19 @@ def test_every_image_gets_a_label_map_of_its_size_with_nothing_in_the_bottom_mar
     assert label_map.shape == (64, 64)
     assert (label_map[:48] < 19).all()
     assert (label_map[48:] == 255).all()
+
+
+def test_mirrored_answers_are_the_mean_over_an_image_and_its_mirror_image(
+    checkpoint: Path, generated_data: Path
+) -> None:
+    network, _ = load_teacher(checkpoint)
+    path = generated_data / "night" / "2.png"
+    (alone,) = answers(network, [path], 64, "night", mirror=False)
+    (answer,) = answers(network, [path], 64, "night", mirror=True)
+    with torch.no_grad():
+        mirrored = torch.softmax(network(network_input(cv2.imread(str(path))[:, ::-1])[None]), 1)
+    torch.testing.assert_close(answer, (alone + mirrored.flip(-1)) / 2)
+    assert (answer - alone).abs().max() > 1e-3
 
 
 def test_label_maps_or_a_file_are_not_overwritten(checkpoint: Path, generated_data: Path, tmp_path: Path) -> None:

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import openvino
+import pytest
+import torch
+from torch import nn
+
+from darkseg_ros.bundle import load_bundle
+from darkseg_ros.frames import image_files, read_image
+from engines.bundle_writer import BundleContent, write_bundle
+from engines.export import export_onnx, golden_frames
+from engines.fused_graph import FusedGraph, LogitsGraph
+from engines.restore_checkpoint import main
+from tests.bundles import golden_answer
+from training.averaging import load_teacher
+from training.datasets import network_input
+from training.networks import NetworkConfig, build_network
+
+NETWORK_HW = (64, 64)
+SETTINGS = {"channels": 8, "finest_stride": 8}
+
+
+def trained(**settings: int) -> nn.Module:
+    """A network whose BatchNorm layers have statistics, scales and shifts of all sorts."""
+    torch.manual_seed(0)
+    network = build_network(NetworkConfig(**{**SETTINGS, **settings}))  # type: ignore[arg-type]
+    with torch.no_grad():
+        for _ in range(5):
+            network.train()(torch.randn(4, 3, *NETWORK_HW))
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.uniform_(0.5, 2)
+                module.bias.uniform_(-0.5, 0.5)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    work = tmp_path_factory.mktemp("bundle")
+    frames = golden_frames(NETWORK_HW)
+    logits_graph = LogitsGraph(trained()).eval()
+    export_onnx(logits_graph, frames, work / "logits.onnx", ["logits"])
+    export_onnx(FusedGraph(logits_graph, temperature=1.5), frames, work / "fused.onnx", ["class_map", "confidence"])
+    openvino.save_model(openvino.convert_model(str(work / "logits.onnx")), str(work / "cpu.xml"))
+    return write_bundle(
+        work,
+        BundleContent(
+            name="folded",
+            network_hw=NETWORK_HW,
+            temperature=1.5,
+            fused_onnx=work / "fused.onnx",
+            cpu_graph=work / "cpu.xml",
+            golden=golden_answer(work / "fused.onnx", frames),
+            fused_agreement_min=0.995,
+            cpu_agreement_min=0.9,
+            model_card="# folded\n\nMade by the tests.\n",
+        ),
+    )
+
+
+def command(bundle: Path, data: Path, out: Path, *overrides: str) -> list[str]:
+    repository = Path(__file__).parents[2]
+    return [
+        *("--bundle", str(bundle), "--config", str(repository / "training/configs/segmenter_slim_fast.yaml")),
+        *("--out", str(out), f"data.source=[{data / 'source'}]", f"data.night={data / 'night'}"),
+        *(
+            "augmentation.view_px=64",
+            "augmentation.crop_px=64",
+            "network.input_px=64",
+            "network.channels=8",
+            *overrides,
+        ),
+    ]
+
+
+def test_a_restored_network_answers_as_the_one_that_was_exported(
+    bundle: Path, generated_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "restored" / "last.pt"
+    main(command(bundle, generated_data, out))
+    assert capsys.readouterr().out == f"wrote {out}\n"
+    restored, state = load_teacher(out)
+    assert state["config"]["network"]["channels"] == 8
+    images = torch.randn(2, 3, *NETWORK_HW)
+    with torch.no_grad():
+        expected, answer = trained()(images), restored(images)
+    torch.testing.assert_close(answer, expected, rtol=1e-3, atol=1e-3)
+    assert expected.std() > 0.1
+
+
+def test_in_training_mode_too_it_answers_much_as_before(bundle: Path, generated_data: Path, tmp_path: Path) -> None:
+    """With BatchNorms that only add the folded bias, training mode would undo every scale of the network."""
+    out = tmp_path / "last.pt"
+    main(command(bundle, generated_data, out))
+    restored, _ = load_teacher(out)
+    images = torch.stack([network_input(read_image(path)) for path in image_files(generated_data / "source" / "image")])
+    with torch.no_grad():
+        evaluated = restored(images)
+        trained_mode = restored.train()(images)
+    correlation = np.corrcoef(evaluated.flatten().numpy(), trained_mode.flatten().numpy())[0, 1]
+    assert correlation > 0.8
+
+
+def test_filters_have_length_one(bundle: Path, generated_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "last.pt"
+    main(command(bundle, generated_data, out))
+    restored, _ = load_teacher(out)
+    head: nn.Module = restored.head[0][0]  # type: ignore[index, assignment]
+    torch.testing.assert_close(head.weight.flatten(1).norm(dim=1), torch.ones(8))
+
+
+def test_a_config_of_another_network_is_refused_with_the_parameter_and_nothing_is_written(
+    bundle: Path, generated_data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "last.pt"
+    for override, named in (
+        ("network.channels=16", r"model\.onnx has \(8, .* for decoder\.lateral2\.weight.*name the config of the run"),
+        ("network.finest_stride=4", r"model\.onnx lacks decoder\.smooth2\.0\.weight"),
+        ("network.encoder=resnet18", r"model\.onnx lacks encoder"),
+    ):
+        with pytest.raises(SystemExit, match=named):
+            main(command(bundle, generated_data, out, override))
+    assert not out.exists()
+    assert load_bundle(bundle).name == "folded"
