@@ -75,9 +75,9 @@ class Effort:
 FULL = Effort(rounds=5, turn_s=2.0, ros_s=10.0, search_s=45.0, finish_rounds=30)
 """Some 7.5 minutes on two quiet cores, below 10 on busy ones, by the times of its parts (2026-11-22).
 
-3 minutes of turns (15 contestants × 5 rounds × 2 s and a slow frame before and after), 1 to 2 to open the contestants,
+3 minutes of turns (16 contestants × 5 rounds × 2 s and a slow frame before and after), 1 to 2 to open the contestants,
 1.5 through ROS (30 s at fixed rates, the search, waits), 0.5 for finish and plan, and in the first run 1 to 2 for the
-graphs. DDRNet's share, half a minute, is estimated by its neighbours'.
+graphs. The whole took 7 min 42 s on a slow day (2026-11-26, 15 contestants).
 """
 
 QUICK = Effort(rounds=2, turn_s=0.3, ros_s=2.0, search_s=6.0, finish_rounds=5)

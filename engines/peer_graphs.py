@@ -43,12 +43,13 @@ class GraphSet:
         form: "shipped": INT8_GRAPH, the shipped CPU graph at another input size, with its trained weights.
             "quantised": LOGITS_ONNX, FLOAT_GRAPH and INT8_GRAPH of `peer_networks.build_quarter_peer`, all from uint8
             frames to quarter-size logits.
+            "published": INT8_GRAPH of `peer_networks.build_published_ddrnet`, from uint8 frames to class maps.
             "pipeline": PIPELINE_ONNX of `peer_networks.build_peer`, from normalised float images to full-size logits.
-        network: the name for `build_quarter_peer` or `build_peer`, empty for "shipped".
+        network: the name for `build_quarter_peer` or `build_peer`, else empty or for show.
         size_hw: of the input; multiples of 32.
     """
 
-    form: Literal["shipped", "quantised", "pipeline"]
+    form: Literal["shipped", "quantised", "published", "pipeline"]
     network: str
     size_hw: tuple[int, int]
 
@@ -105,6 +106,8 @@ def prepare(graphs: GraphSet, cache: Path) -> Path:
             _resize_shipped(graphs.size_hw, staging)
         elif graphs.form == "quantised":
             _quantise(graphs, staging)
+        elif graphs.form == "published":
+            _quantise_published(graphs, staging)
         else:
             _export_pipeline(graphs, staging)
         for outdated in cache.glob(f"{graphs._stem}-*"):
@@ -138,13 +141,27 @@ def _quantise(graphs: GraphSet, folder: Path) -> None:
     from engines.quantisation import quantise
 
     network = LogitsGraph(build_quarter_peer(graphs.network)).eval()
-    drive = SyntheticDrive(seed=0, size_hw=graphs.size_hw, night=True)
-    frames = [drive.frame(10 * index).bgr[None] for index in range(_CALIBRATION_FRAMES)]
+    frames = _calibration_frames(graphs.size_hw)
     export_onnx(network, frames[0], folder / LOGITS_ONNX, ["logits"])
     openvino.save_model(
         openvino.convert_model(str(folder / LOGITS_ONNX)), str(folder / FLOAT_GRAPH), compress_to_fp16=False
     )
     quantise(folder / LOGITS_ONNX, frames, folder / INT8_GRAPH)
+
+
+def _quantise_published(graphs: GraphSet, folder: Path) -> None:
+    from engines.export import export_onnx
+    from engines.peer_networks import build_published_ddrnet
+    from engines.quantisation import quantise
+
+    frames = _calibration_frames(graphs.size_hw)
+    export_onnx(build_published_ddrnet(), frames[0], folder / "class_map.onnx", ["class_map"])
+    quantise(folder / "class_map.onnx", frames, folder / INT8_GRAPH)
+
+
+def _calibration_frames(size_hw: tuple[int, int]) -> list[np.ndarray]:
+    drive = SyntheticDrive(seed=0, size_hw=size_hw, night=True)
+    return [drive.frame(10 * index).bgr[None] for index in range(_CALIBRATION_FRAMES)]
 
 
 def _export_pipeline(graphs: GraphSet, folder: Path) -> None:

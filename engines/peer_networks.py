@@ -16,6 +16,7 @@ from darkseg_ros.bundle import LOGITS_STRIDE
 from darkseg_ros.classes import NUM_CLASSES
 from darkseg_ros.errors import InputError
 from engines.ddrnet import DdrNet23Slim
+from engines.fused_graph import LogitsGraph
 from training.panoptic_fpn import PanopticFpn
 from training.slim_fpn import SlimFpn, upsample_bilinear
 
@@ -24,7 +25,7 @@ _SETTLING_SHAPE = (2, 3, 128, 256)
 
 
 class FullSize(nn.Module):
-    """A network with quarter-size logits and what its user writes after it: images → logits of the images' size."""
+    """A network with smaller logits and what its user writes after it: images → logits of the images' size."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -49,6 +50,21 @@ class QuarterSize(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
         return upsample_bilinear(self.network(images), (height // LOGITS_STRIDE, width // LOGITS_STRIDE))
+
+
+class ClassMap(nn.Module):
+    """A network with the finish that it is published with inside its graph.
+
+    ``frame`` uint8 (N, H, W, 3) BGR → ``class_map`` uint8 (N, H, W): one bilinear step to full-size logits, argmax.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.logits_graph = LogitsGraph(FullSize(network))
+
+    def forward(self, frame: Tensor) -> Tensor:
+        class_map: Tensor = self.logits_graph(frame).argmax(1).float().to(torch.uint8)
+        return class_map
 
 
 class LrAspp(nn.Module):
@@ -106,6 +122,12 @@ def build_quarter_peer(name: str) -> nn.Module:
     """
     torch.manual_seed(_SEED)
     return settle(QuarterSize(DdrNet23Slim()) if name == "ddrnet_23_slim" else PanopticFpn(encoder=name))
+
+
+def build_published_ddrnet() -> ClassMap:
+    """DDRNet-23-slim from frames to class maps, in inference mode."""
+    torch.manual_seed(_SEED)
+    return ClassMap(settle(DdrNet23Slim())).eval()
 
 
 def settle(network: nn.Module) -> nn.Module:

@@ -23,7 +23,7 @@ from engines.peer_graphs import FLOAT_GRAPH, INT8_GRAPH, LOGITS_ONNX, PIPELINE_O
 
 SLIM_INT8 = "slim FPN int8"
 SLIM_TORCH, SLIM_PIPELINE = "slim FPN torch", "slim FPN onnxruntime numpy"
-DDRNET_INT8 = "DDRNet-23-slim int8"
+DDRNET_INT8, DDRNET_PUBLISHED = "DDRNet-23-slim int8", "DDRNet-23-slim int8 as published"
 RESNET101_INT8 = "FPN ResNet-101 int8"
 RESNET101_OPENVINO, RESNET101_ONNXRUNTIME = "FPN ResNet-101 openvino fp32", "FPN ResNet-101 onnxruntime fp32"
 RESNET101_TORCH = "FPN ResNet-101 torch"
@@ -33,6 +33,7 @@ SEGFORMER_TORCH, SEGFORMER_PIPELINE = "Segformer-B0 torch", "Segformer-B0 onnxru
 
 PUBLISHED_MIOU = {
     DDRNET_INT8: "77.8",
+    DDRNET_PUBLISHED: "77.8",
     RESNET101_OPENVINO: "75.8–77.7",
     RESNET101_ONNXRUNTIME: "75.8–77.7",
     RESNET101_TORCH: "75.8–77.7",
@@ -70,6 +71,7 @@ def peers_for(camera_hw: tuple[int, int], *, bundle: Path, cache: Path) -> tuple
     """
     shipped = GraphSet("shipped", "", camera_hw)
     ddrnet = GraphSet("quantised", "ddrnet_23_slim", camera_hw)
+    published = GraphSet("published", "ddrnet_23_slim", camera_hw)
     resnet101 = GraphSet("quantised", "resnet101", camera_hw)
     graphs_101 = resnet101.folder(cache)
 
@@ -89,6 +91,10 @@ def peers_for(camera_hw: tuple[int, int], *, bundle: Path, cache: Path) -> tuple
         Peer(
             _segmenter(DDRNET_INT8, partial(open_finished_openvino, ddrnet.folder(cache) / INT8_GRAPH, camera_hw)),
             ddrnet,
+        ),
+        Peer(
+            _segmenter(DDRNET_PUBLISHED, partial(open_class_map_openvino, published.folder(cache) / INT8_GRAPH)),
+            published,
         ),
         Peer(
             _segmenter(RESNET101_INT8, partial(open_finished_openvino, graphs_101 / INT8_GRAPH, camera_hw)), resnet101
@@ -126,6 +132,17 @@ def open_finished_openvino(graph: Path, network_hw: tuple[int, int]) -> Run:
     return Run(
         call=lambda bgr: segmenter(bgr).class_map,
         description=f"{engine.name.replace('int8', precision)}, our finish, network at {_size(network_hw)}",
+    )
+
+
+def open_class_map_openvino(graph: Path) -> Run:
+    """An int8 graph from uint8 frames to class maps, which has its finish inside."""
+    from darkseg_ros.engine.openvino import OpenVinoGraph
+
+    class_maps = OpenVinoGraph(graph, output="class_map", weights=graph.with_suffix(".bin"))
+    return Run(
+        call=lambda bgr: class_maps(bgr[None])[0].copy(),
+        description=f"{class_maps.library} int8 CPU, {class_maps.threads} threads, finish in the graph",
     )
 
 

@@ -117,7 +117,10 @@ def test_a_config_of_another_network_is_refused_with_the_parameter_and_nothing_i
 ) -> None:
     out = tmp_path / "last.pt"
     for override, named in (
-        ("network.channels=16", r"has \(8,\) for decoder\.smooth3\.0\.weight_bias, which is \(16,\).*name the config of the run"),
+        (
+            "network.channels=16",
+            r"has \(8,\) for decoder\.smooth3\.0\.weight_bias.* \(16,\).*name the config of the run",
+        ),
         ("network.finest_stride=4", r"model\.onnx lacks decoder\.smooth2\.0\.weight_bias"),
         ("network.encoder=resnet18", r"model\.onnx lacks encoder"),
     ):
