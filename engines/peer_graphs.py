@@ -45,7 +45,7 @@ class GraphSet:
             frames to quarter-size logits.
             "published": INT8_GRAPH of `peer_networks.build_published_ddrnet`, from uint8 frames to class maps.
             "pipeline": PIPELINE_ONNX of `peer_networks.build_peer`, from normalised float images to full-size logits.
-        network: the name for `build_quarter_peer` or `build_peer`, else empty or for show.
+        network: the name for `build_quarter_peer` or `build_peer`; else only a part of the folder's name.
         size_hw: of the input; multiples of 32.
     """
 
