@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,10 @@ from darkseg_ros.synthetic_drive import SyntheticDrive
 os.environ.setdefault("ROS_PYTHON_CHECK_FIELDS", "1")
 # Nodes of other machines must not answer; tests in tests/ros choose their own domain beside this.
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+
+# Where a shell without job control started the tests in the background, SIGINT is ignored here, and would be by the
+# processes that they interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
