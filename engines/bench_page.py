@@ -66,11 +66,11 @@ _CONTESTANT_HEAD = (
 _CONTESTANT_NOTE = (
     "`darkseg_slim openvino` is the model as shipped, its network at its own input size (named in the goals). "
     "`slim FPN int8` is the same int8 graph at the camera's size, for which it was not trained. All others carry "
-    "random weights: their figures are of latency alone. int8 and fp32 without `numpy` end in our finish; "
-    "`onnxruntime numpy` normalises in numpy and ends in np.argmax over full-size logits, as most nodes do; `torch` is "
-    "eager, normalised, upsampled and argmax in torch. CPU ms: of all threads, for a frame. Peak memory: the whole "
-    "process, with Python. Published mIoU: Cityscapes val, float weights at full training, sources in "
-    "`engines/peers.py`; for ours see its model card."
+    "random weights: their figures are of latency alone. int8 and fp32 without `numpy` end in our finish, "
+    "`as published` in the graph's own; `onnxruntime numpy` normalises in numpy and ends in np.argmax over full-size "
+    "logits, as most nodes do; `torch` is eager, normalised, upsampled and argmax in torch. CPU ms: of all threads, "
+    "for a frame. Peak memory: the whole process, with Python. Published mIoU: Cityscapes val, float weights at full "
+    "training, sources in `engines/peers.py`; for ours see its model card."
 )
 _REPEAT = """    make bench                                             # result in out/benchmark
     make bench ARGS="--compare docs/benchmarks/DATE.json"   # regressions against an earlier run; status 3
