@@ -263,7 +263,6 @@ class SegmentationNode(LifecycleNode):
         except BaseException:
             segmenter.close()
             raise
-        release_memory()  # of what only the opening needed
         return segmenter
 
     def _batch_rule(self) -> BatchRule:
