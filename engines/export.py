@@ -12,6 +12,7 @@ int8 graph for TensorRT that does not keep it is left out, and the model card sa
 
 from __future__ import annotations
 
+import os
 import tempfile
 from argparse import ArgumentParser
 from contextlib import closing
@@ -225,7 +226,7 @@ def export(
             step=state["step"],
             architecture=config.network.get("architecture", "slim_fpn"),  # checkpoints from before there were two
             encoder=config.network.encoder,
-            config=OmegaConf.to_yaml(config),
+            config=without_data_root(OmegaConf.to_yaml(config)),
             recipe=recipe_text,
             network_hw=network_hw,
             temperature=temperature,
@@ -272,6 +273,12 @@ def _with_int8_for_tensorrt(
 def day_loss(float_metrics: dict[str, Metrics], metrics: dict[str, Metrics]) -> float:
     """What a graph loses of the float graph's day mIoU."""
     return float_metrics["day"].miou - metrics["day"].miou
+
+
+def without_data_root(config_yaml: str) -> str:
+    """A run's settings with $DARKSEG_DATA for the folder it names: model cards travel, a machine's paths need not."""
+    root = os.environ.get("DARKSEG_DATA", "").rstrip("/")
+    return config_yaml.replace(f"{root}/", "$DARKSEG_DATA/") if root else config_yaml
 
 
 def _agreement_min(agreement: float) -> float:

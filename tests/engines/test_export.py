@@ -17,7 +17,7 @@ from darkseg_ros.labelled_images import LabelledImage
 from darkseg_ros.segmenter import Segmenter
 from darkseg_ros.synthetic_drive import SyntheticDrive
 from engines import export as export_module
-from engines.export import export, export_onnx, in_onnx_runtime
+from engines.export import export, export_onnx, in_onnx_runtime, without_data_root
 from engines.parity import ParityReport
 from training.checkpoints import save_checkpoint
 from training.slim_fpn import SlimFpn, upsample_bilinear
@@ -302,3 +302,13 @@ def test_the_temperature_lies_between_that_of_the_day_and_that_of_the_night(bund
     day, night, agreement = map(float, found.groups())
     assert load_bundle(bundle_folder).temperature == pytest.approx((day * night) ** 0.5, rel=1e-2)
     assert 0 <= agreement < 0.9  # two networks of random weights
+
+
+@pytest.mark.parametrize("root", ["/home/somebody/data", "/home/somebody/data/"])
+def test_the_model_card_names_the_data_folder_and_not_where_it_lies(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = "data:\n  night: /home/somebody/data/night\n  other: ../shared/data/night\n"
+    monkeypatch.setenv("DARKSEG_DATA", root)
+    assert without_data_root(config) == "data:\n  night: $DARKSEG_DATA/night\n  other: ../shared/data/night\n"
+    for unset in ("", "/"):
+        monkeypatch.setenv("DARKSEG_DATA", unset)
+        assert without_data_root(config) == config
