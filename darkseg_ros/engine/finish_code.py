@@ -1,18 +1,22 @@
 """Machine code of the kernel in `darkseg_ros.engine.numba_finish`: compiled once per machine, then loaded from a file.
 
-Numba compiles it in a process of its own, since to import Numba costs a hundred megabytes and a second; llvmlite
-alone, which loads the code, a third of that and no time. The code lies in ``finish_code`` of the user's `cache_folder`,
-one file per key, sealed by a SHA-256 over key and code: a file that is truncated, altered or another key's is compiled
-anew, never run. Where the folder cannot be written, each start compiles.
+Numba compiles it in a process of its own, since to import Numba costs a hundred megabytes and a second. Where the
+machine has a linker (``ld`` of binutils, or another of that name), the code is a shared library, which the system
+loads; elsewhere it is an object file, which llvmlite loads, a library of 46 MB. Either lies in ``finish_code`` of the
+user's `cache_folder`, one file per key, sealed by a SHA-256 over key and code: a file that is truncated, altered or
+another key's is compiled anew, never run. Where the folder cannot be written, each start compiles.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import logging
 import os
+import platform
+import shutil
 import subprocess
 import sys
 import threading
@@ -34,6 +38,17 @@ KERNEL_SOURCES = tuple(
 )
 """The kernel and the way to its code, what it is written in, and its caller: they must agree on the arguments."""
 
+CPU_INFO = Path("/proc/cpuinfo")
+
+_CPU_FACTS = frozenset(
+    # x86
+    ("vendor_id", "cpu family", "model", "model name", "flags")
+    # ARM
+    + ("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features")
+)
+
+_SHARED_LIBRARY = 3  # ET_DYN, in bytes 16 and 17 of an ELF file
+
 _SEAL_BYTES = hashlib.sha256().digest_size
 _COMPILE_AT_MOST_S = 300.0
 _PROCESS = "import sys; from darkseg_ros.engine.numba_finish import main; main(sys.argv[1])"
@@ -50,27 +65,26 @@ class CodeKey:
     Attributes:
         kernel_sha256: of `KERNEL_SOURCES`, one behind the other.
         numba_version: of the compiler.
-        llvmlite_version: of its back end, which also loads the code.
-        target: LLVM's name of processor family and system.
-        cpu: LLVM's name of the processor.
-        cpu_features: its instruction sets, as LLVM takes them.
+        llvmlite_version: of its back end, which also loads object files.
+        linker: path of the machine's; empty where it has none, and the code is an object file.
+        machine: processor family, as the system names it.
+        cpu: the processor and its instruction sets, as the system describes them.
     """
 
     kernel_sha256: str
     numba_version: str
     llvmlite_version: str
-    target: str
+    linker: str
+    machine: str
     cpu: str
-    cpu_features: str
 
     @staticmethod
     def of_this_machine() -> CodeKey:
         """The key of the kernel here and now.
 
         Raises:
-            EngineError: if Numba is not installed, or llvmlite does not import.
+            EngineError: if Numba is not installed.
         """
-        binding = _import_binding()
         try:
             numba_version, llvmlite_version = version("numba"), version("llvmlite")
         except PackageNotFoundError as error:
@@ -79,9 +93,9 @@ class CodeKey:
             kernel_sha256=hashlib.sha256(b"".join(path.read_bytes() for path in KERNEL_SOURCES)).hexdigest(),
             numba_version=numba_version,
             llvmlite_version=llvmlite_version,
-            target=binding.get_process_triple(),
-            cpu=binding.get_host_cpu_name(),
-            cpu_features=host_features(binding),
+            linker=find_linker(),
+            machine=platform.machine(),
+            cpu=describe_cpu(),
         )
 
     @property
@@ -99,19 +113,58 @@ class LoadedCode:
     """Machine code in memory, ready to run for as long as this object lives.
 
     Args:
-        code: an ELF object file that defines `SYMBOL`.
+        code: an ELF shared library, or object file, that defines `SYMBOL`.
 
     Attributes:
         address: of the function.
+
+    Raises:
+        EngineError: if the system does not load the shared library, or llvmlite, for an object file, is missing.
     """
 
     def __init__(self, code: bytes) -> None:
-        binding = _import_binding()
-        machine = binding.Target.from_triple(binding.get_process_triple()).create_target_machine()
-        self._owner: Any = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
-        self._owner.add_object_file(binding.ObjectFileRef.from_data(code))
-        self._owner.finalize_object()
-        self.address: int = self._owner.get_function_address(SYMBOL)
+        self._owner: Any
+        self.address: int
+        if int.from_bytes(code[16:18], sys.byteorder) == _SHARED_LIBRARY:
+            self._owner = _open_library(code)
+            self.address = ctypes.cast(self._owner[SYMBOL], ctypes.c_void_p).value or 0
+        else:
+            self._owner = _open_object(code)
+            self.address = self._owner.get_function_address(SYMBOL)
+
+
+def _open_library(code: bytes) -> ctypes.CDLL:
+    """From memory: what runs is what was checked, and no folder need allow programs."""
+    descriptor = os.memfd_create(SYMBOL)
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(code)
+        # stays open, as the library stays loaded: the linker would take the next one of this name for the same
+        return ctypes.CDLL(f"/proc/self/fd/{descriptor}")
+    except OSError as error:
+        os.close(descriptor)
+        raise EngineError(f"the system does not load the compiled kernel ({error}); allow it, or remove ld") from error
+
+
+def _open_object(code: bytes) -> Any:
+    try:
+        from llvmlite import binding
+    except ImportError as error:
+        raise EngineError(f"llvmlite, a part of Numba, does not import ({error}); run `pip install numba`") from error
+    initialise_llvm(binding)
+    machine = binding.Target.from_triple(binding.get_process_triple()).create_target_machine()
+    loader = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
+    loader.add_object_file(binding.ObjectFileRef.from_data(code))
+    loader.finalize_object()
+    return loader
+
+
+def initialise_llvm(binding: Any) -> None:
+    """Make llvmlite's binding ready to emit and load code of this machine."""
+    with contextlib.suppress(RuntimeError, AttributeError):  # newer versions refuse it, as there is nothing to do
+        binding.initialize()
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
 
 
 def load_kernel() -> LoadedCode:
@@ -141,13 +194,18 @@ def unsealed(content: bytes, digest: str) -> bytes | None:
     return code if content == sealed(code, digest) else None
 
 
-def host_features(binding: Any) -> str:
-    """Instruction sets of this machine, as LLVM takes them; empty where LLVM cannot tell."""
+def find_linker() -> str:
+    """Path of the machine's linker, empty without one."""
+    return shutil.which("ld") or ""
+
+
+def describe_cpu() -> str:
+    """What Linux says of the first processor and its instruction sets; elsewhere what Python says of its name."""
     try:
-        features: str = binding.get_host_cpu_features().flatten()
-    except RuntimeError:
-        return ""
-    return features
+        first = CPU_INFO.read_text().split("\n\n")[0]
+    except OSError:
+        return platform.processor()
+    return "\n".join(line for line in first.splitlines() if line.partition("\t")[0].strip(" :") in _CPU_FACTS)
 
 
 def _kept(key: CodeKey) -> bytes | None:
@@ -196,15 +254,3 @@ def _compile(key: CodeKey) -> bytes:
             "free memory if it was killed, else run `pip install --upgrade numba`"
         )
     return code
-
-
-def _import_binding() -> Any:
-    try:
-        from llvmlite import binding
-    except ImportError as error:
-        raise EngineError(f"llvmlite, a part of Numba, does not import ({error}); run `pip install numba`") from error
-    with contextlib.suppress(RuntimeError, AttributeError):  # newer versions refuse it, as there is nothing to do
-        binding.initialize()
-    binding.initialize_native_target()
-    binding.initialize_native_asmprinter()
-    return binding

@@ -13,7 +13,10 @@ that knows neither Numba nor its runtime, so the kernel gets all memory by addre
 from __future__ import annotations
 
 import struct
+import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -23,7 +26,7 @@ from numba import carray, types
 
 from darkseg_ros.bundle import LOGITS_STRIDE
 from darkseg_ros.engine.compiled_finish import LANES, CompiledFinish
-from darkseg_ros.engine.finish_code import SYMBOL, LoadedCode, host_features, sealed
+from darkseg_ros.engine.finish_code import SYMBOL, LoadedCode, find_linker, initialise_llvm, sealed
 from darkseg_ros.engine.logits_finish import finish_logits_numpy
 from darkseg_ros.engine.numba_vectors import (
     anywhere_at_least,
@@ -55,12 +58,16 @@ def main(digest: str) -> None:
     """The compiler's process: writes the code to stdout, sealed for the key of this digest.
 
     Raises:
-        EngineError: if the code needs more than a process without Numba has, or its answers are not numpy's.
+        EngineError: if the code needs more than a process without Numba has, the linker fails, or the answers are not
+            numpy's.
     """
-    code = object_code()
+    linker = find_linker()
+    code = object_code(to_link=bool(linker))
     strangers = undefined_symbols(code) - _C_FUNCTIONS
     if strangers:  # LLVM would end the process that loads it
         raise EngineError(f"Numba {numba.__version__} made code that needs {sorted(strangers)}")
+    if linker:
+        code = shared_library(code, linker)
     finish = CompiledFinish(LoadedCode(code))
     rng = np.random.default_rng(0)
     for shape in ((1, 1, 1), (19, 5, 67), (67, 5, 19), (3, 4, 16)):
@@ -75,8 +82,12 @@ def main(digest: str) -> None:
     sys.stdout.buffer.write(sealed(code, digest))
 
 
-def object_code() -> bytes:
-    """The kernel as an ELF object file for this machine, its function under the name `SYMBOL`."""
+def object_code(*, to_link: bool) -> bytes:
+    """The kernel as an ELF object file for this machine, its function under the name `SYMBOL`.
+
+    Args:
+        to_link: for `shared_library`; otherwise for llvmlite, which places code and constants wherever it likes.
+    """
     # numpy's errors: a division by 0 raises nothing
     kernel = numba.cfunc(_SIGNATURE, error_model="numpy")(finish)
     module = binding.parse_assembly(kernel.inspect_llvm())
@@ -86,7 +97,23 @@ def object_code() -> bytes:
             # seen and not emitted: what Numba wraps around the kernel reports errors through Numba's runtime
             function.linkage = "external" if function.name == inner.name else "available_externally"
     inner.name = SYMBOL
-    return _target_machine().emit_object(module)
+    return _target_machine(to_link=to_link).emit_object(module)
+
+
+def shared_library(code: bytes, linker: str) -> bytes:
+    """An object file as an ELF shared library, for which `LoadedCode` needs no llvmlite.
+
+    Raises:
+        EngineError: if the linker refuses.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "kernel.o"), Path(folder, "kernel.so")
+        source.write_bytes(code)
+        command = [linker, "-shared", "-z", "noexecstack", "-o", str(target), str(source)]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if done.returncode or not target.is_file():
+            raise EngineError(f"{linker} cannot link Numba's code: {done.stderr.strip() or done.returncode}")
+        return target.read_bytes()
 
 
 def undefined_symbols(code: bytes) -> set[bytes]:
@@ -103,10 +130,17 @@ def undefined_symbols(code: bytes) -> set[bytes]:
     return undefined
 
 
-def _target_machine() -> Any:
+def _target_machine(*, to_link: bool) -> Any:
     """This machine, as Numba sees it. LLVM then fuses only what the code tells it to, which Numba never does."""
+    initialise_llvm(binding)
     target = binding.Target.from_triple(binding.get_process_triple())
-    return target.create_target_machine(cpu=binding.get_host_cpu_name(), features=host_features(binding), opt=3)
+    try:
+        features: str = binding.get_host_cpu_features().flatten()
+    except RuntimeError:  # LLVM cannot tell
+        features = ""
+    # a shared library is loaded anywhere, and finds its constants without a table of addresses
+    layout = {"reloc": "pic", "codemodel": "small"} if to_link else {}
+    return target.create_target_machine(cpu=binding.get_host_cpu_name(), features=features, opt=3, **layout)
 
 
 @numba.njit(inline="always")

@@ -3,6 +3,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import platform
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -27,9 +30,9 @@ CHANGES = {
     "kernel_sha256": "ab" * 32,
     "numba_version": "0.1",
     "llvmlite_version": "0.2",
-    "target": "another-target",
-    "cpu": "another-cpu",
-    "cpu_features": "+another",
+    "linker": "/another/ld",
+    "machine": "another",
+    "cpu": "another",
 }
 
 
@@ -83,9 +86,24 @@ def test_the_key_is_of_this_kernel_compiler_and_machine() -> None:
     sources = b"".join(Path(module.__file__).read_bytes() for module in modules)
     assert key.kernel_sha256 == hashlib.sha256(sources).hexdigest()
     assert (key.numba_version, key.llvmlite_version) == (numba.__version__, llvmlite.__version__)
-    assert key.target == binding.get_process_triple()
-    assert key.cpu == binding.get_host_cpu_name()
-    assert key.cpu_features == binding.get_host_cpu_features().flatten()
+    assert (key.linker, key.machine) == (shutil.which("ld") or "", platform.machine())
+    assert key.cpu == finish_code.describe_cpu()
+
+
+@pytest.mark.skipif(not finish_code.CPU_INFO.is_file(), reason="this system has no /proc/cpuinfo")
+def test_the_processors_description_names_its_instruction_sets_and_nothing_that_changes() -> None:
+    description = finish_code.describe_cpu()
+    assert re.search(r"^(flags|Features)\s*: \w+ \w+", description, re.MULTILINE)
+    assert "MHz" not in description
+    assert description == finish_code.describe_cpu()
+
+
+def test_an_arm_processor_is_described_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "cpuinfo"
+    lines = ["processor\t: 0", "BogoMIPS\t: 62.50", "Features\t: fp asimd", "CPU part\t: 0xd42"]
+    info.write_text("\n".join([*lines, "", *lines, "", "Serial\t: 1"]))
+    monkeypatch.setattr(finish_code, "CPU_INFO", info)
+    assert finish_code.describe_cpu() == "Features\t: fp asimd\nCPU part\t: 0xd42"
 
 
 def test_the_changes_cover_every_component_of_the_key() -> None:
@@ -210,9 +228,9 @@ def test_code_that_needs_more_than_a_process_has_is_refused(monkeypatch: pytest.
         f"define void @{finish_code.SYMBOL}() {{ call void @NRT_stranger()\n"
         "call ptr @memset(ptr null, i32 0, i64 0)\nret void }"
     )
-    code = numba_finish._target_machine().emit_object(module)
+    code = numba_finish._target_machine(to_link=False).emit_object(module)
     assert numba_finish.undefined_symbols(code) == {b"NRT_stranger", b"memset"}
-    monkeypatch.setattr(numba_finish, "object_code", lambda: code)
+    monkeypatch.setattr(numba_finish, "object_code", lambda **_: code)
     with pytest.raises(EngineError, match=r"needs \[b'NRT_stranger'\]"):
         numba_finish.main("digest")
 
@@ -228,11 +246,44 @@ def test_code_with_other_answers_than_numpys_is_refused(
         maps[wrong][-1, -1] ^= 2
         return maps
 
-    monkeypatch.setattr(numba_finish, "object_code", lambda: code)
+    monkeypatch.setattr(numba_finish, "find_linker", lambda: "")
+    monkeypatch.setattr(numba_finish, "object_code", lambda **_: code)
     monkeypatch.setattr(numba_finish, "finish_logits_numpy", other_answer)
     with pytest.raises(EngineError, match="is not numpy's"):
         numba_finish.main("digest")
     assert capfdbinary.readouterr().out == b""
+
+
+needs_a_linker = pytest.mark.skipif(not finish_code.find_linker(), reason="this machine has no ld")
+
+
+@needs_a_linker
+def test_a_linker_gives_code_that_needs_no_llvmlite_and_answers_alike(
+    capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = np.random.default_rng(0).standard_normal((19, 9, 21)).astype(np.float32)
+    answers = []
+    for linker in (finish_code.find_linker(), ""):
+        monkeypatch.setattr(numba_finish, "find_linker", lambda linker=linker: linker)
+        numba_finish.main("digest")
+        code = unsealed(capfdbinary.readouterr().out, "digest")
+        assert code
+        assert (code[16] == 3) == bool(linker)  # a shared library, or an object file
+        answers.append(CompiledFinish(finish_code.LoadedCode(code))(logits, temperature=1.0, align_corners=False))
+    for linked, loaded in zip(*answers, strict=True):
+        np.testing.assert_array_equal(linked, loaded)
+
+
+@needs_a_linker
+def test_a_linker_that_refuses_is_named() -> None:
+    with pytest.raises(EngineError, match=r"ld cannot link Numba's code: .*(not recognized|unknown)"):
+        numba_finish.shared_library(b"no object file", finish_code.find_linker())
+
+
+def test_a_library_that_the_system_does_not_load_is_an_error() -> None:
+    broken = b"\x7fELF".ljust(16, b"\0") + b"\3\0" + bytes(64)
+    with pytest.raises(EngineError, match=r"does not load the compiled kernel \(.*\); allow it, or remove ld"):
+        finish_code.LoadedCode(broken)
 
 
 START = """
@@ -240,7 +291,7 @@ import sys
 import numpy as np
 from darkseg_ros.engine.logits_finish import fastest_finish
 class_map, _ = fastest_finish()(np.zeros((19, 2, 2), np.float32), temperature=1.0, align_corners=False)
-print(type(fastest_finish()).__name__, class_map.max(), 'numba' in sys.modules)
+print(type(fastest_finish()).__name__, class_map.max(), 'numba' in sys.modules, 'llvmlite' in sys.modules)
 """
 
 
@@ -265,7 +316,7 @@ def test_nodes_that_start_at_once_on_a_new_machine_both_end_well(tmp_path: Path)
         for _ in range(2)
     ]
     answers = [node.communicate(timeout=300) for node in nodes]
-    assert answers == [("CompiledFinish 0 False\n", "")] * 2
+    assert answers == [(f"CompiledFinish 0 False {not finish_code.find_linker()}\n", "")] * 2
     (kept,) = (tmp_path / "cache" / "darkseg_ros" / "finish_code").iterdir()
     key = CodeKey.of_this_machine()
     assert kept.name == key.path.name

@@ -328,6 +328,7 @@ def test_threads_that_share_the_kernel_do_not_share_its_scratch() -> None:
 def test_without_the_kernel_the_fallback_answers_and_a_warning_names_the_cure(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setenv("PATH", "")  # no linker: llvmlite must load the kernel
     monkeypatch.setitem(sys.modules, "llvmlite", None)
     assert fastest_finish.__wrapped__() is finish_logits_numpy
     (record,) = caplog.records
