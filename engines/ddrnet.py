@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from darkseg_ros.classes import NUM_CLASSES
-from training.slim_fpn import upsample_bilinear
+from training.layers import upsample_bilinear
 
 OUTPUT_STRIDE = 8
 """Logits have an eighth of the input's height and width."""

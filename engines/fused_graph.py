@@ -7,24 +7,40 @@ from torch import Tensor, nn
 
 from darkseg_ros.bundle import LOGITS_STRIDE
 from training.datasets import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
-from training.slim_fpn import upsample_bilinear
+from training.dense_stem import on_pixels
+from training.layers import upsample_bilinear
 
 
 class LogitsGraph(nn.Module):
-    """``frame`` uint8 (N, H, W, 3) BGR → ``logits`` float (N, 19, H/4, W/4): the CPU graph before quantisation."""
+    """``frame`` uint8 (N, H, W, 3) BGR → ``logits`` float (N, 19, H/4, W/4): the CPU graph before quantisation.
+
+    A network that can read pixels as they are does; for others they are brought to RGB and normalised in the graph.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = network
+        on_bgr = on_pixels(network)
+        self.normalise = NormalisedRgb() if on_bgr is None else nn.Identity()
+        self.network = network if on_bgr is None else on_bgr
+
+    def forward(self, frame: Tensor) -> Tensor:
+        bgr = frame.float().permute(0, 3, 1, 2)  # the cast comes first: no builder knows uint8 beyond the edge
+        logits: Tensor = self.network(self.normalise(bgr))
+        return logits
+
+
+class NormalisedRgb(nn.Module):
+    """BGR pixels, (N, 3, H, W) float of 0…255 → RGB, ImageNet-normalised."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN_RGB).view(1, 3, 1, 1))
         self.register_buffer("scale", 1 / (255 * torch.tensor(IMAGENET_STD_RGB).view(1, 3, 1, 1)))
         self.mean: Tensor
         self.scale: Tensor
 
-    def forward(self, frame: Tensor) -> Tensor:
-        rgb = frame.float().permute(0, 3, 1, 2).flip(1)  # the cast comes first: no builder knows uint8 beyond the edge
-        logits: Tensor = self.network((rgb - self.mean) * self.scale)
-        return logits
+    def forward(self, bgr: Tensor) -> Tensor:
+        return (bgr.flip(1) - self.mean) * self.scale
 
 
 class FusedGraph(nn.Module):

@@ -17,8 +17,9 @@ from darkseg_ros.classes import NUM_CLASSES
 from darkseg_ros.errors import InputError
 from engines.ddrnet import DdrNet23Slim
 from engines.fused_graph import LogitsGraph
+from training.layers import upsample_bilinear
 from training.panoptic_fpn import PanopticFpn
-from training.slim_fpn import SlimFpn, upsample_bilinear
+from training.slim_fpn import SlimFpn
 
 _SEED = 0
 _SETTLING_SHAPE = (2, 3, 128, 256)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from darkseg_ros.errors import InputError
+from training.dense_stem import ENCODER_NAME
 from training.panoptic_fpn import PanopticFpn
 from training.slim_fpn import SlimFpn
 
@@ -20,11 +21,14 @@ class NetworkConfig:
 
     Attributes:
         architecture: slim_fpn, for real time on two CPU cores, or panoptic_fpn, the thesis's.
-        encoder: segmentation_models_pytorch's name of it.
+        encoder: segmentation_models_pytorch's name of it, or mobilenet_v2_dense_stem, which slim_fpn takes: see
+            `training.dense_stem`.
         encoder_weights: torchvision state dict of the encoder, or a checkpoint of training.train_segmenter, whose
-            averaged encoder is taken; null for a random start.
+            averaged encoder is taken, or of training.distil_stem; null for a random start.
         channels: width of slim_fpn's decoder.
         finest_stride: stride at which slim_fpn sums its levels, 4, or 8, which is faster.
+        finest_channels: width of slim_fpn's head, narrower than `channels` only with finest_stride 8; null for
+            `channels`.
         pyramid_channels: width of panoptic_fpn's pyramid.
         segmentation_channels: width of panoptic_fpn's branches, a multiple of 32.
         dropout: share of channels dropped before the head.
@@ -40,6 +44,7 @@ class NetworkConfig:
     encoder_weights: str | None = None
     channels: int = 64
     finest_stride: int = 4
+    finest_channels: int | None = None
     pyramid_channels: int = 256
     segmentation_channels: int = 128
     dropout: float = 0.1
@@ -54,20 +59,23 @@ def build_network(config: NetworkConfig) -> nn.Module:
     Raises:
         InputError: if `config` names an unknown architecture or encoder, or weights that do not fit.
     """
-    if config.encoder not in smp.encoders.get_encoder_names() and not config.encoder.startswith("tu-"):
+    own = config.encoder == ENCODER_NAME and config.architecture == "slim_fpn"
+    if not own and config.encoder not in smp.encoders.get_encoder_names() and not config.encoder.startswith("tu-"):
         raise InputError(
             f"network.encoder is {config.encoder}; expected a name of segmentation_models_pytorch, such as resnet101"
         )
     network: SlimFpn | PanopticFpn
     if config.architecture == "slim_fpn":
-        if config.finest_stride not in (4, 8):
-            raise InputError(f"network.finest_stride is {config.finest_stride}; expected 4 or 8")
-        network = SlimFpn(
-            encoder=config.encoder,
-            channels=config.channels,
-            finest_stride=config.finest_stride,
-            dropout=config.dropout,
-        )
+        try:
+            network = SlimFpn(
+                encoder=config.encoder,
+                channels=config.channels,
+                finest_stride=config.finest_stride,
+                finest_channels=config.finest_channels,
+                dropout=config.dropout,
+            )
+        except ValueError as error:
+            raise InputError(f"network.{error}") from error
     elif config.architecture == "panoptic_fpn":
         network = PanopticFpn(
             encoder=config.encoder,

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from darkseg_ros.classes import IGNORE_INDEX, NUM_CLASSES
 from darkseg_ros.errors import InputError
-from training.slim_fpn import upsample_bilinear
+from training.layers import upsample_bilinear
 
 
 @dataclass

@@ -17,7 +17,7 @@ from darkseg_ros.errors import InputError
 from darkseg_ros.evaluation import ABSENT_CLASSES, Evaluation, Metrics
 from darkseg_ros.labelled_images import LabelledImage, read_labelled
 from training.datasets import network_input
-from training.slim_fpn import upsample_bilinear
+from training.layers import upsample_bilinear
 from training.stage_run import write_result
 
 

@@ -144,6 +144,8 @@ class RosFigures:
             end).
         node_load_s: from the start of the process to the active state.
         engine_load_s: the part of it that the node logs for its engine; None where it logs none.
+        relay_latency_ms: from publishing a frame, at 30 Hz, to receiving the empty class map of a node that computes
+            nothing; None in reports from before 2026-11-26.
     """
 
     runs: tuple[RateFigures, ...]
@@ -152,6 +154,7 @@ class RosFigures:
     node_shared_memory_mb: float
     node_load_s: float
     engine_load_s: float | None
+    relay_latency_ms: Percentiles | None = None
 
 
 @dataclass(frozen=True)

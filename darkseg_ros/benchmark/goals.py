@@ -49,7 +49,7 @@ def own_goals(
             measured=at_30_hz.overhead_ms.p50 if at_30_hz else None,
             unit="ms",
             higher_is_better=False,
-            note=no_ros or overhead,
+            note=no_ros or overhead + _relay_note(ros),
         ),
         Goal(
             text="time that ROS adds at 30 Hz, p99",
@@ -77,6 +77,12 @@ def own_goals(
             "the files lay in memory",
         ),
     )
+
+
+def _relay_note(ros: RosFigures | None) -> str:
+    if ros is None or ros.relay_latency_ms is None:
+        return ""
+    return f"; {ros.relay_latency_ms.p50:.1f} ms through a node that computes nothing"
 
 
 def _rate_note(highest: RateFigures | None, engine: ContestantFigures, *, cores: int) -> str:

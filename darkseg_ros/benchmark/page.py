@@ -202,7 +202,10 @@ def _ros_section(ros: RosFigures | None) -> str:
     heads = ["sent", "answered", "dropped", "added p50", "added p99", "engine p50", "jitter", "CPU per frame"]
     engine_load = "" if ros.engine_load_s is None else f", {three_digits(ros.engine_load_s)} s of it for the engine"
     highest = "" if ros.highest else " No rate was found at which less than 1 % of the frames are dropped."
-    bars = _latency_bars([(f"<b>{html.escape(name)}</b>", run.latency_ms) for name, run in runs]) if runs else ""
+    latencies = [(f"<b>{html.escape(name)}</b>", run.latency_ms) for name, run in runs]
+    if latencies and ros.relay_latency_ms is not None:
+        latencies.append(("30 Hz, a node that computes nothing", ros.relay_latency_ms))
+    bars = _latency_bars(latencies) if latencies else ""
     return (
         "<h2>Through ROS</h2><p>A process publishes camera images, the segmentation node answers in another. Latency "
         "from publishing an image to receiving its class map: median / p95 / p99. What is added is the latency less "

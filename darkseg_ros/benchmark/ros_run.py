@@ -1,6 +1,8 @@
 """The segmentation node through ROS 2: what a camera's frames wait for, and how many a second it answers.
 
 camera (a process) -> segmentation_node (a process) -> recorder (a thread here, where nothing else goes on)
+
+Afterwards a relay, which computes nothing, takes the node's place: the time that it adds is not the node's.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import numpy as np
 from darkseg_ros.benchmark.figures import Percentiles, RateFigures, RosFigures
 from darkseg_ros.bundle import load_bundle
 from darkseg_ros.errors import BenchmarkError
-from darkseg_ros.node_process import NodeProcess, Recorder, own_domain, record_class_maps
+from darkseg_ros.node_process import CLASS_MAP_TOPIC, NodeProcess, Recorder, own_domain, record_class_maps
 
 DROPPED_SHARE_MAX = 0.01
 """A rate counts as lossless below this share of dropped frames."""
@@ -39,6 +41,7 @@ _DISCOVERY_TIMEOUT_S = 30.0
 _REPORT_TIMEOUT_S = 15.0
 _QUIET_S = 0.5
 _QUIET_FRAMES = 4.0
+_RELAY_HZ = 30.0
 _POLL_S = 0.05
 
 
@@ -82,8 +85,10 @@ def measure_ros(
         stack.enter_context(own_domain())
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="darkseg_ros_run_")))
         recorder = stack.enter_context(record_class_maps(None, verb="bench"))
+        camera = stack.enter_context(_running_camera(frames))
         progress("starting segmentation_node")
-        node = stack.enter_context(
+        node_stays = stack.enter_context(ExitStack())
+        node = node_stays.enter_context(
             NodeProcess(
                 "segmentation_node",
                 parameters={"bundle": str(bundle), "backend": backend},
@@ -91,7 +96,6 @@ def measure_ros(
                 log=work / "segmentation_node.log",
             )
         )
-        camera = stack.enter_context(_running_camera(frames))
         load_s = node.wait_until_active(lambda: recorder.diagnostics.get("state"))
         progress(f"{recorder.diagnostics['engine']}, active after {load_s:.1f} s")
         bench = _Bench(node, recorder, camera, progress)
@@ -103,13 +107,18 @@ def measure_ros(
             f"the node's memory: {memory.peak_mb:.0f} MB at most; now {memory.resident_mb:.0f} MB, "
             f"of it {memory.shared_mb:.0f} MB of the middleware's shared memory"
         )
+        log_lines = node.log_lines
+        node_stays.close()
+        relay_ms = _relay_latency_ms(recorder, camera, seconds=seconds, log=work / "benchmark_relay.log")
+        progress(f"a node that computes nothing answers at {_RELAY_HZ:g} Hz after {relay_ms.p50:.1f} ms")
         return RosFigures(
             runs=tuple(run.figures for run in runs),
             highest=None if highest is None else highest.figures,
             node_peak_memory_mb=memory.peak_mb,
             node_shared_memory_mb=memory.shared_mb,
             node_load_s=load_s,
-            engine_load_s=_engine_load_s(node.log_lines),
+            engine_load_s=_engine_load_s(log_lines),
+            relay_latency_ms=relay_ms,
         )
 
 
@@ -236,8 +245,7 @@ class _Bench:
         self.camera.send(_Order(rate_hz, count))
         sent = self._await_end(count, reports, first_record)
         node_cpu_s, clients_cpu_s = (after - before for before, after in zip(cpu_before_s, self._cpu_s(), strict=True))
-        received_ns = {record.stamp_ns: record.received_ns for record in self.recorder.records[first_record:]}
-        latencies_ms = [(received_ns[stamp] - at) / 1e6 for stamp, at in sent if stamp in received_ns]
+        latencies_ms = _latencies_ms(sent, self.recorder, first_record)
         if not latencies_ms:
             last = self.recorder.diagnostics
             raise BenchmarkError(
@@ -292,6 +300,12 @@ class _Bench:
                 )
             time.sleep(_POLL_S)
         return reports.engine_ms
+
+
+def _latencies_ms(sent: Sequence[tuple[int, int]], recorder: Recorder, first_record: int) -> list[float]:
+    """Of the frames sent that were answered, among the records from `first_record` on."""
+    received_ns = {record.stamp_ns: record.received_ns for record in recorder.records[first_record:]}
+    return [(received_ns[stamp] - at) / 1e6 for stamp, at in sent if stamp in received_ns]
 
 
 class _Reports:
@@ -371,6 +385,44 @@ def _search(bench: _Bench, runs: Sequence[_Run], *, seconds: float) -> _Run | No
         else:
             failed_hz = rate_hz
     return found
+
+
+# --- the relay
+
+
+def _relay_latency_ms(recorder: Recorder, camera: _Camera, *, seconds: float, log: Path) -> Percentiles:
+    """From publishing a frame to receiving the relay's answer.
+
+    Raises:
+        NodeError: if the relay ends.
+        BenchmarkError: if it does not answer, or the camera's process ends.
+    """
+    topics = {"image": _TOPIC, "~/class_map": CLASS_MAP_TOPIC}
+    with NodeProcess("benchmark_relay", parameters={}, remappings=topics, log=log) as relay:
+        warm_up = _Order(_WARM_UP_HZ, round(_WARM_UP_HZ * _WARM_UP_S))
+        deadline_s = time.monotonic() + _DISCOVERY_TIMEOUT_S
+        # until the three have found each other
+        while len(_relayed_ms(relay, recorder, camera, warm_up)) < warm_up.count:
+            if time.monotonic() > deadline_s:
+                raise BenchmarkError(
+                    f"the relay has not answered every frame of a second for {_DISCOVERY_TIMEOUT_S:g} s; "
+                    f"its last words: {relay.last_words}"
+                )
+        order = _Order(_RELAY_HZ, max(_FRAMES_MIN, round(_RELAY_HZ * seconds)))
+        latencies_ms = _relayed_ms(relay, recorder, camera, order)
+    if not latencies_ms:
+        raise BenchmarkError(f"the relay answered none of {order.count} frames; run the benchmark again")
+    return Percentiles.of(latencies_ms)
+
+
+def _relayed_ms(relay: NodeProcess, recorder: Recorder, camera: _Camera, order: _Order) -> list[float]:
+    first_record = len(recorder.records)
+    camera.send(order)
+    while (sent := camera.receive()) is None:
+        relay.check_alive()
+        time.sleep(_POLL_S)
+    time.sleep(_QUIET_S)
+    return _latencies_ms(sent, recorder, first_record)
 
 
 # --- the node's process, as Linux sees it

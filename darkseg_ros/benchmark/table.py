@@ -28,6 +28,8 @@ def table_of(report: BenchmarkReport) -> Iterator[str]:
             f"{three_digits(report.ros.node_shared_memory_mb)} of it shared; active after "
             f"{three_digits(report.ros.node_load_s)} s"
         )
+        if report.ros.relay_latency_ms is not None:
+            yield f"a node that computes nothing answers after {three_digits(report.ros.relay_latency_ms.p50)} ms"
     if report.goals:
         yield ""
         yield from map(_goal_line, report.goals)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
@@ -11,8 +11,8 @@ def from_json(annotation: Any, value: Any, where: str) -> Any:
     """A value of the annotated type.
 
     Args:
-        annotation: a dataclass, str, int, float, bool, None, a Literal, tuple[X, ...], tuple[X, Y], dict[str, X], or
-            a union of those with None.
+        annotation: a dataclass, whose fields with a default may be missing, str, int, float, bool, None, a Literal,
+            tuple[X, ...], tuple[X, Y], dict[str, X], or a union of those with None.
         value: what `json.loads` gave for what `dataclasses.asdict` gave.
         where: its place, for the message.
 
@@ -46,8 +46,9 @@ def from_json(annotation: Any, value: Any, where: str) -> Any:
 
 def _dataclass_from_json(annotation: Any, value: Any, where: str) -> Any:
     names = {field.name for field in fields(annotation)}
-    if not isinstance(value, dict) or set(value) != names:
-        got = sorted(set(value) ^ names) if isinstance(value, dict) else str(value)[:60]
+    required = {field.name for field in fields(annotation) if field.default is MISSING}
+    if not isinstance(value, dict) or not required <= set(value) <= names:
+        got = sorted((required - set(value)) | (set(value) - names)) if isinstance(value, dict) else str(value)[:60]
         raise ValueError(f"{where} is not a {annotation.__name__}: missing or unknown {got}")
     hints = get_type_hints(annotation)
-    return annotation(**{name: from_json(hints[name], value[name], f"{where}.{name}") for name in value})
+    return annotation(**{name: from_json(hints[name], item, f"{where}.{name}") for name, item in value.items()})

@@ -280,6 +280,7 @@ ROS = RosFigures(
     node_shared_memory_mb=70,
     node_load_s=1.2,
     engine_load_s=None,
+    relay_latency_ms=Percentiles(4.7, 5.1, 6.3),
 )
 ALL_FIGURES = (
     figures("darkseg_slim openvino", 10, kind="engine"),
@@ -420,6 +421,7 @@ def test_the_page_holds_every_row_and_names_what_is_missed(tmp_path: Path) -> No
     assert [
         *("| 30 Hz", "300", "299", "0.333", "12.0", "14.0", "17.0", "0.500", "8.00", "2.50", "11.0", "18.0 |")
     ] in rows
+    assert "empty class maps answers at 30 Hz after 4.70 ms (p99 6.30)" in page
     assert "2026-11-22" in page
     assert "torch 2.15.0" in page
     assert read_report(tmp_path / "benchmarks" / "2026-11-22.json") == report

@@ -20,7 +20,8 @@ from engines import export as export_module
 from engines.export import export, export_onnx, in_onnx_runtime, without_data_root
 from engines.parity import ParityReport
 from training.checkpoints import save_checkpoint
-from training.slim_fpn import SlimFpn, upsample_bilinear
+from training.layers import upsample_bilinear
+from training.slim_fpn import SlimFpn
 
 TRAINED_PX = 64
 NETWORK_HW = (64, 96)

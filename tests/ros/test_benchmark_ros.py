@@ -124,6 +124,26 @@ def test_the_node_tells_its_memory_and_how_long_it_took_to_start(measured: Measu
     assert 0 <= figures.engine_load_s < figures.node_load_s < 60
 
 
+def test_a_node_that_computes_nothing_is_faster_than_one_that_waits_for_its_engine(measured: Measured) -> None:
+    relay_ms = measured.figures.relay_latency_ms
+    assert relay_ms is not None
+    assert 0 < relay_ms.p50 < measured.figures.runs[0].latency_ms.p50 - DELAY_MS / 2
+    assert any("a node that computes nothing answers at 30 Hz after" in line for line in measured.lines)
+
+
+def test_a_relay_that_dies_is_an_error(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ros_run, "_SEARCH_RUNS", 1)
+    relayed = ros_run._relayed_ms
+
+    def kill_it_first(*arguments: Any) -> list[float]:
+        kill_child("benchmark_relay")
+        return relayed(*arguments)
+
+    monkeypatch.setattr(ros_run, "_relayed_ms", kill_it_first)
+    with pytest.raises(NodeError, match="benchmark_relay ended with status -9"):
+        measure(bundle, pictures())
+
+
 def test_a_rate_that_the_camera_cannot_keep_is_told_by_the_rate_that_it_reached(measured: Measured) -> None:
     run = measured.figures.runs[2]
     assert run.sent < 20_000

@@ -83,6 +83,23 @@ def test_a_pyramid_of_one_value_is_the_sum_of_its_levels() -> None:
     torch.testing.assert_close(answer, torch.full_like(answer, 1 + (1110 + 1100 + 1000)))
 
 
+def test_fewer_channels_reach_the_finest_size_and_the_head() -> None:
+    network = build_network(NetworkConfig(channels=8, finest_stride=8, finest_channels=4)).eval()
+    widths = [
+        (layer.in_channels, layer.out_channels) for layer in network.head.modules() if isinstance(layer, nn.Conv2d)
+    ]
+    assert widths == [(4, 4), (4, NUM_CLASSES)]
+    seen: list[torch.Size] = []
+    network.decoder.narrow.register_forward_hook(lambda _, __, output: seen.append(output.shape))
+    assert network(torch.zeros(1, 3, 64, 96)).shape == (1, NUM_CLASSES, 16, 24)
+    assert seen == [(1, 4, 8, 12)]  # narrowed before it grows
+
+
+def test_a_narrow_head_needs_levels_summed_at_stride_8() -> None:
+    with pytest.raises(InputError, match=r"network\.finest_channels is 4; expected 8, or finest_stride 8"):
+        build_network(NetworkConfig(channels=8, finest_channels=4))
+
+
 def test_another_stride_is_refused() -> None:
     with pytest.raises(InputError, match=r"network\.finest_stride is 16; expected 4 or 8"):
         build_network(replace(NetworkConfig(), finest_stride=16))

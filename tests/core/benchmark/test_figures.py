@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from darkseg_ros.benchmark.figures import Percentiles, three_digits
+from darkseg_ros.benchmark.figures import Percentiles, RosFigures, three_digits
 from darkseg_ros.benchmark.goals import own_goals
 from darkseg_ros.benchmark.table import table_of
 from tests.core.benchmark.reports import CONTESTANT, GOAL, REPORT, ROS
@@ -55,10 +55,20 @@ def test_the_table_worked_by_hand() -> None:
         " 10 Hz   150     2.00    22.0  25.0  33.0    2.00      2.50      9.00    40.0",
         " 30 Hz   150     2.00    22.0  25.0  33.0    2.00      2.50      9.00    40.0",
         "highest rate with < 1 % drops: 44.0 Hz; node: 290 MB, 70.0 of it shared; active after 2.00 s",
+        "a node that computes nothing answers after 4.60 ms",
         "",
         "reached  peak memory: 280 MB, at most 300 MB",
         "open     peak memory: not measured, at most 300 MB",
     ]
+
+
+def test_the_goal_of_the_median_tells_what_a_node_that_computes_nothing_takes() -> None:
+    def note(ros: RosFigures) -> str:
+        goals = own_goals(CONTESTANT, CONTESTANT, ros, cores=2)
+        return next(goal.note for goal in goals if goal.text == "time that ROS adds at 30 Hz, median")
+
+    assert note(ROS).endswith("the engine's time; 4.6 ms through a node that computes nothing")
+    assert note(replace(ROS, relay_latency_ms=None)).endswith("the engine's time")
 
 
 def test_a_busy_machine_is_told() -> None:

@@ -38,6 +38,11 @@ def test_a_figure_that_is_none_of_json_is_never_written(tmp_path: Path) -> None:
     assert read_report(tmp_path / "report.json") == REPORT
 
 
+def test_a_report_from_before_the_relay_is_read(tmp_path: Path) -> None:
+    path = damaged(tmp_path, ("ros", "relay_latency_ms"), ...)
+    assert read_report(path) == replace(REPORT, ros=replace(REPORT.ros, relay_latency_ms=None))
+
+
 def damaged(tmp_path: Path, where: tuple[Any, ...], value: Any) -> Path:
     write_report(REPORT, tmp_path)
     content = json.loads((tmp_path / "report.json").read_text())

@@ -1,0 +1,35 @@
+"""The node of the benchmark that computes nothing: it answers each image with an empty class map of the same size.
+
+What its answers take is what camera, middleware and rclpy take by themselves on a machine, whatever a node does.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+
+from darkseg_ros.image_messages import fill_image
+from darkseg_ros.nodes.image_subscription import TRANSPORT_PARAMETER, subscribe_to_images
+from darkseg_ros.nodes.middleware import run_node
+from darkseg_ros.nodes.qos import advertise, result
+
+
+class BenchmarkRelay(Node):
+    """Subscribes to ``image`` and publishes ``~/class_map`` as `segmentation_node` does, in the executor's thread."""
+
+    def __init__(self) -> None:
+        super().__init__("benchmark_relay")
+        self.declare_parameter(*TRANSPORT_PARAMETER)
+        self._publisher = advertise(self, Image, "~/class_map", result())
+        subscribe_to_images(self, self._answer)
+
+    def _answer(self, image: Image) -> None:
+        nothing = np.zeros((image.height, image.width), np.uint8)
+        self._publisher.publish(fill_image(Image(), nothing, encoding="mono8", header=image.header))
+
+
+if __name__ == "__main__":
+    sys.exit(run_node(BenchmarkRelay))
