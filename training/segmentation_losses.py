@@ -1,4 +1,4 @@
-"""The losses of segmentation: cross-entropy, focal, and the thesis's combination of the two."""
+"""The losses of segmentation: cross-entropy, focal, the thesis's combination of the two, and distillation."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class SummedLoss:
     """A loss before its division, so that several processes can divide by what they labelled together.
 
     Attributes:
-        total: scalar, the weighted sum over the labelled pixels.
+        total: scalar, the weighted sum over the pixels that count.
         weight: scalar, the sum of their weights.
     """
 
@@ -64,6 +64,25 @@ def segmentation_loss(logits: Tensor, labels: Tensor, *, config: LossConfig, cla
     log_p_t = -functional.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="none")
     pixel_weights = functional.pad(class_weights, (0, IGNORE_INDEX + 1 - NUM_CLASSES))[labels]
     return SummedLoss(total=(pixel_weights * pixel_loss(log_p_t, config)).sum(), weight=pixel_weights.sum())
+
+
+def distillation_loss(logits: Tensor, wanted: Tensor) -> SummedLoss:
+    """Kullback–Leibler divergence of the probabilities of `logits` from those of `wanted`, every pixel alike.
+
+    Args:
+        logits: (B, 19, H, W) float.
+        wanted: (B, 19, H, W) float, the other network's logits; no gradient reaches it.
+
+    Source: Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015 (arXiv 1503.02531), section 2.
+    Differs: temperature 1.
+    """
+    divergence = functional.kl_div(
+        functional.log_softmax(logits, dim=1),
+        functional.log_softmax(wanted.detach(), dim=1),
+        log_target=True,
+        reduction="sum",
+    )
+    return SummedLoss(total=divergence, weight=logits.new_tensor(logits[:, 0].numel()))
 
 
 def pixel_loss(log_p_t: Tensor, config: LossConfig) -> Tensor:

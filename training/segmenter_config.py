@@ -72,6 +72,19 @@ class SelfTrainingConfig:
 
 
 @dataclass
+class DistillationConfig:
+    """Learning the probabilities that another segmenter gives to the pseudo-labelled night images.
+
+    Attributes:
+        checkpoint: of another run, of any architecture, whose averaged weights answer; null switches distillation off.
+        weight: of `segmentation_losses.distillation_loss`.
+    """
+
+    checkpoint: str | None = None
+    weight: float = 1.0
+
+
+@dataclass
 class SegmenterConfig(RunSettings):
     """Everything that one training run depends on.
 
@@ -96,3 +109,4 @@ class SegmenterConfig(RunSettings):
     loss: LossConfig = field(default_factory=LossConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     self_training: SelfTrainingConfig = field(default_factory=SelfTrainingConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from darkseg_ros.cheap_night import CheapNight
 from darkseg_ros.errors import InputError
 from darkseg_ros.evaluation import ABSENT_CLASSES, Metrics
-from training.averaging import copy_as_teacher, update_teacher
+from training.averaging import copy_as_teacher, load_teacher, update_teacher
 from training.checkpoints import load_averaged_weights, load_checkpoint, save_checkpoint
 from training.class_mix import mix_classes
 from training.datasets import (
@@ -43,7 +43,7 @@ from training.datasets import (
     find_pseudo_labelled_images,
 )
 from training.networks import build_network, set_to_training
-from training.segmentation_losses import SummedLoss, segmentation_loss
+from training.segmentation_losses import SummedLoss, distillation_loss, segmentation_loss
 from training.segmenter_config import SegmenterConfig
 from training.stage_config import read_command_line, refuse_other_config
 from training.stage_run import (
@@ -60,10 +60,11 @@ from training.validation import describe, evaluate_network, write_metrics
 
 @dataclass(frozen=True)
 class LossTerms:
-    """The two terms of the loss; each is a scalar whose mean over the processes is that of the whole batch."""
+    """The terms of the loss; each is a scalar whose mean over the processes is that of the whole batch."""
 
     labelled: Tensor
     pseudo_labelled: Tensor
+    distilled: Tensor
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -106,6 +107,7 @@ def train(config: DictConfig) -> None:
     )
     self_training = config.self_training
     night_samples = read_night_samples(config) if self_training.batch_size else None
+    tutor = read_tutor(config, fabric)
 
     # Network, teacher, optimiser.
     network = build_network(config.network).to(memory_format=torch.channels_last)
@@ -153,7 +155,7 @@ def train(config: DictConfig) -> None:
         labelled = next(labelled_batches)
         if night_batches is None:
             logits = student(labelled["images"])
-            labelled_loss, pseudo_loss = loss_of(logits, labelled["labels"]), None
+            labelled_loss, pseudo_loss, distilled_loss = loss_of(logits, labelled["labels"]), None, None
         else:
             night = next(night_batches)
             night_images, night_labels = night["images"], night["labels"]
@@ -172,11 +174,17 @@ def train(config: DictConfig) -> None:
             labelled_logits, night_logits = logits.split([len(labelled["images"]), len(night_images)])
             labelled_loss = loss_of(labelled_logits, labelled["labels"])
             pseudo_loss = loss_of(night_logits, night_labels)
+            distilled_loss = distillation_loss(night_logits, answers_of(tutor, night_images)) if tutor else None
         terms = LossTerms(
             labelled=mean_over_processes(labelled_loss, fabric),
             pseudo_labelled=mean_over_processes(pseudo_loss, fabric) if pseudo_loss else logits.new_zeros(()),
+            distilled=mean_over_processes(distilled_loss, fabric) if distilled_loss else logits.new_zeros(()),
         )
-        loss = terms.labelled + self_training.weight * terms.pseudo_labelled
+        loss = (
+            terms.labelled
+            + self_training.weight * terms.pseudo_labelled
+            + config.distillation.weight * terms.distilled
+        )
         refuse_nan(loss, step, last, fabric=fabric)
 
         optimiser.zero_grad()
@@ -190,6 +198,7 @@ def train(config: DictConfig) -> None:
         if board and step % 20 == 0:
             board.add_scalar("loss/labelled", terms.labelled.item(), step)
             board.add_scalar("loss/pseudo_labelled", terms.pseudo_labelled.item(), step)
+            board.add_scalar("loss/distilled", terms.distilled.item(), step)
             board.add_scalar("learning_rate/decoder", optimiser.param_groups[-1]["lr"], step)
             progress.set_postfix(loss=f"{loss.item():.3f}")
         if step % config.save_every == 0 or step == config.steps:
@@ -239,6 +248,26 @@ def read_night_samples(config: DictConfig) -> LabelledSamples:
         cheap_night=CheapNight(share=0.0),
         seed=config.seed,
     )
+
+
+def read_tutor(config: DictConfig, fabric: Fabric) -> nn.Module | None:
+    """The network that `config.distillation` names, in evaluation mode; None without distillation."""
+    checkpoint = config.distillation.checkpoint
+    if not checkpoint:
+        return None
+    if not config.self_training.batch_size:
+        raise InputError(
+            "distillation.checkpoint is set without night images to answer; set self_training.batch_size too"
+        )
+    tutor, _ = load_teacher(Path(checkpoint))
+    return fabric.to_device(tutor.to(memory_format=torch.channels_last))
+
+
+def answers_of(tutor: nn.Module, images: Tensor) -> Tensor:
+    """Its logits, (B, 19, H/4, W/4), as constants."""
+    with torch.no_grad():
+        answers: Tensor = tutor(images)
+    return answers
 
 
 def build_optimiser(network: nn.Module, config: DictConfig) -> torch.optim.Optimizer:

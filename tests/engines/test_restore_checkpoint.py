@@ -20,13 +20,14 @@ from training.datasets import network_input
 from training.networks import NetworkConfig, build_network
 
 NETWORK_HW = (64, 64)
-SETTINGS = {"channels": 8, "finest_stride": 8}
+OF_MOBILENET_V2 = NetworkConfig(channels=8, finest_stride=8)
+OF_PIXELS = NetworkConfig(encoder="mobilenet_v2_dense_stem", channels=8, finest_stride=8, finest_channels=4)
 
 
-def trained(**settings: int) -> nn.Module:
+def trained(config: NetworkConfig = OF_MOBILENET_V2) -> nn.Module:
     """A network whose BatchNorm layers have statistics, scales and shifts of all sorts."""
     torch.manual_seed(0)
-    network = build_network(NetworkConfig(**{**SETTINGS, **settings}))  # type: ignore[arg-type]
+    network = build_network(config)
     with torch.no_grad():
         for _ in range(5):
             network.train()(torch.randn(4, 3, *NETWORK_HW))
@@ -39,9 +40,12 @@ def trained(**settings: int) -> nn.Module:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    work = tmp_path_factory.mktemp("bundle")
+    return write_bundle_of(trained(), tmp_path_factory.mktemp("bundle"))
+
+
+def write_bundle_of(network: nn.Module, work: Path) -> Path:
     frames = golden_frames(NETWORK_HW)
-    logits_graph = LogitsGraph(trained()).eval()
+    logits_graph = LogitsGraph(network).eval()
     export_onnx(logits_graph, frames, work / "logits.onnx", ["logits"])
     export_onnx(FusedGraph(logits_graph, temperature=1.5), frames, work / "fused.onnx", ["class_map", "confidence"])
     openvino.save_model(openvino.convert_model(str(work / "logits.onnx")), str(work / "cpu.xml"))
@@ -61,10 +65,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def command(bundle: Path, data: Path, out: Path, *overrides: str) -> list[str]:
+def command(bundle: Path, data: Path, out: Path, *overrides: str, config: str = "segmenter_slim_fast") -> list[str]:
     repository = Path(__file__).parents[2]
     return [
-        *("--bundle", str(bundle), "--config", str(repository / "training/configs/segmenter_slim_fast.yaml")),
+        *("--bundle", str(bundle), "--config", str(repository / f"training/configs/{config}.yaml")),
         *("--out", str(out), f"data.source=[{data / 'source'}]", f"data.night={data / 'night'}"),
         *(
             "augmentation.view_px=64",
@@ -89,6 +93,18 @@ def test_a_restored_network_answers_as_the_one_that_was_exported(
         expected, answer = trained()(images), restored(images)
     torch.testing.assert_close(answer, expected, rtol=1e-3, atol=1e-3)
     assert expected.std() > 0.1
+
+
+def test_so_does_one_that_reads_pixels(generated_data: Path, tmp_path: Path) -> None:
+    network, out = trained(OF_PIXELS), tmp_path / "last.pt"
+    (tmp_path / "work").mkdir()
+    bundle = write_bundle_of(network, tmp_path / "work")
+    overrides = ("network.finest_channels=4",)
+    main(command(bundle, generated_data, out, *overrides, config="segmenter_slim_pixels"))
+    restored, _ = load_teacher(out)
+    images = torch.randn(2, 3, *NETWORK_HW)
+    with torch.no_grad():
+        torch.testing.assert_close(restored(images), network(images), rtol=1e-3, atol=1e-3)
 
 
 def test_in_training_mode_too_it_answers_much_as_before(bundle: Path, generated_data: Path, tmp_path: Path) -> None:

@@ -62,7 +62,12 @@ def children_of(process_id: int) -> list[int]:
 
 
 def kill_child(word: str) -> None:
-    (child,) = (child for child in children() if word in command_line_of(child))
+    """Kill the one child whose command line holds a word, once it has it: a child just started has none yet."""
+    deadline_s = time.monotonic() + 10
+    while not (found := [child for child in children() if word in command_line_of(child)]):
+        assert time.monotonic() < deadline_s, f"no child with {word} in its command line"
+        time.sleep(0.01)
+    (child,) = found
     os.kill(child, signal.SIGKILL)
 
 

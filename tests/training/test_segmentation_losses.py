@@ -8,7 +8,14 @@ from torch import Tensor
 
 from darkseg_ros.classes import IGNORE_INDEX, NUM_CLASSES
 from darkseg_ros.errors import InputError
-from training.segmentation_losses import LossConfig, combined, cross_entropy, focal, segmentation_loss
+from training.segmentation_losses import (
+    LossConfig,
+    combined,
+    cross_entropy,
+    distillation_loss,
+    focal,
+    segmentation_loss,
+)
 
 EQUAL = torch.ones(NUM_CLASSES)
 
@@ -101,3 +108,20 @@ def test_gradients_are_numbers_even_where_a_pixel_is_certain_or_unlabelled(gamma
 def test_unknown_settings_are_named(settings: dict[str, object], named: str) -> None:
     with pytest.raises(InputError, match=named):
         mean_loss(logits_of(0.8), torch.full((1, 16, 16), 3), **settings)
+
+
+def test_distillation_loss_is_the_mean_divergence_from_what_is_wanted() -> None:
+    wanted = logits_of(0.5)[:, 2:4]  # 1 : 18 of two classes: probabilities 1/19 and 18/19
+    loss = distillation_loss(torch.zeros_like(wanted), wanted)
+    # 1/19 · ln(2/19) + 18/19 · ln(36/19)
+    assert (loss.total / loss.weight).item() == pytest.approx(0.486952, abs=1e-5)
+    assert loss.weight.item() == 16
+    alike = distillation_loss(wanted + 7, wanted)  # the same probabilities
+    assert alike.total.item() == pytest.approx(0, abs=1e-5)
+
+
+def test_distillation_teaches_the_first_network_only() -> None:
+    logits, wanted = (torch.randn(1, NUM_CLASSES, 4, 4, requires_grad=True) for _ in range(2))
+    distillation_loss(logits, wanted).total.backward()
+    assert logits.grad is not None
+    assert wanted.grad is None

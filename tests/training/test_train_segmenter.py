@@ -14,8 +14,9 @@ import torch
 
 from darkseg_ros.classes import CLASS_NAMES, NUM_CLASSES
 from darkseg_ros.errors import InputError
+from training.averaging import load_teacher
 from training.checkpoints import load_checkpoint, save_checkpoint
-from training.segmentation_losses import LossConfig, segmentation_loss
+from training.segmentation_losses import LossConfig, distillation_loss, segmentation_loss
 from training.segmenter_config import SegmenterConfig
 from training.slim_fpn import SlimFpn
 from training.stage_config import load_config
@@ -201,6 +202,31 @@ def test_an_error_in_a_loader_process_is_one_line(small_run: list[str], generate
 def test_more_pseudo_labelled_than_labelled_images_cannot_be_mixed(small_run: list[str]) -> None:
     with pytest.raises(InputError, match=r"batch_size 2 .*mix_share=0"):
         run_training([*small_run, "batch_size=2", "self_training.batch_size=4"])
+
+
+def test_distillation_brings_the_network_nearer_to_the_other_one(small_run: list[str], tmp_path: Path) -> None:
+    run_training([*small_run, f"output={tmp_path / 'other'}", "network.channels=16", "steps=1", "seed=1"])
+    checkpoint = tmp_path / "other" / "checkpoints" / "last.pt"
+    state = load_checkpoint(checkpoint)
+    state["teacher"]["head.2.bias"][CLASS_NAMES.index("train")] = 10.0  # what no label says
+    save_checkpoint(checkpoint, state)
+    other, _ = load_teacher(checkpoint)
+    images = torch.randn(4, 3, 64, 64)
+
+    def distance(*overrides: str) -> float:
+        run = tmp_path / f"with_{len(overrides)}"
+        run_training([*small_run, f"output={run}", "optimiser.warmup_steps=0", "optimiser.decoder_lr=0.05", *overrides])
+        own, _ = load_teacher(run / "checkpoints" / "last.pt")
+        with torch.no_grad():
+            loss = distillation_loss(own(images), other(images))
+        return (loss.total / loss.weight).item()
+
+    assert distance(f"distillation.checkpoint={checkpoint}", "distillation.weight=20") < 0.7 * distance()
+
+
+def test_distillation_without_night_images_is_refused(small_run: list[str]) -> None:
+    with pytest.raises(InputError, match=r"distillation\.checkpoint .*self_training\.batch_size"):
+        run_training([*small_run, "self_training.batch_size=0", "distillation.checkpoint=any.pt"])
 
 
 def test_a_result_that_cannot_be_written_is_named(small_run: list[str], tmp_path: Path) -> None:
