@@ -6,9 +6,15 @@ from dataclasses import dataclass
 
 from darkseg_ros.classes import CLASS_NAMES
 from darkseg_ros.evaluation import Metrics
+from training.dense_stem import ENCODER_NAME as DENSE_STEM_ENCODER
 
 _ARCHITECTURES = {"slim_fpn": "Slim feature pyramid network", "panoptic_fpn": "Panoptic feature pyramid network"}
-_ENCODERS = {"mobilenet_v2": "MobileNetV2", "resnet18": "ResNet-18", "resnet101": "ResNet-101"}
+_ENCODERS = {
+    "mobilenet_v2": "MobileNetV2",
+    DENSE_STEM_ENCODER: "MobileNetV2",
+    "resnet18": "ResNet-18",
+    "resnet101": "ResNet-101",
+}
 """As their papers write them; others go by segmentation_models_pytorch's name."""
 
 
@@ -70,10 +76,11 @@ def write_model_card(facts: ModelFacts) -> str:
     """Markdown."""
     height, width = facts.network_hw
     architecture, encoder = _ARCHITECTURES[facts.architecture], _ENCODERS.get(facts.encoder, facts.encoder)
+    stem = " behind dense convolutions on camera pixels" if facts.encoder == DENSE_STEM_ENCODER else ""
     return f"""# {facts.name}
 
 Semantic segmentation of street scenes by night and by day into Cityscapes' 19 classes.
-{architecture} on {encoder}; camera frames are stretched to {width}×{height} and come back at their own size.
+{architecture} on {encoder}{stem}; camera frames are stretched to {width}×{height} and come back at their own size.
 
 ## Intended use and limits
 

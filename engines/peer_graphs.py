@@ -32,6 +32,7 @@ _LIBRARIES = ("torch", "segmentation-models-pytorch", "timm", "onnx", "onnxscrip
 _SOURCES = (
     *("engines/peer_graphs.py", "engines/peer_networks.py", "engines/ddrnet.py", "engines/fused_graph.py"),
     *("engines/export.py", "engines/quantisation.py", "training/panoptic_fpn.py", "training/slim_fpn.py"),
+    *("training/dense_stem.py", "training/layers.py"),
 )
 
 

@@ -31,12 +31,12 @@ NETWORK_HW = (64, 96)
 @pytest.fixture(scope="module")
 def checkpoint(generated_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    network = SlimFpn(channels=8).train()
+    network = SlimFpn(encoder="mobilenet_v2_dense_stem", channels=8).train()
     with torch.no_grad():
         for _ in range(20):  # running statistics that fit the network: with the initial ones, answers are flat
             network(torch.randn(4, 3, TRAINED_PX, TRAINED_PX))
     config = {
-        "network": {"encoder": "mobilenet_v2", "channels": 8, "input_px": TRAINED_PX},
+        "network": {"encoder": "mobilenet_v2_dense_stem", "channels": 8, "input_px": TRAINED_PX},
         "data": {
             "source": str(generated_data / "source"),
             "night": str(generated_data / "night"),
@@ -54,7 +54,7 @@ def reference(checkpoint: Path) -> Path:
     torch.manual_seed(1)
     path = checkpoint.with_name("reference.pt")
     state = torch.load(checkpoint, weights_only=True)
-    save_checkpoint(path, {**state, "teacher": SlimFpn(channels=8).state_dict()})
+    save_checkpoint(path, {**state, "teacher": SlimFpn(encoder="mobilenet_v2_dense_stem", channels=8).state_dict()})
     return path
 
 
@@ -124,7 +124,7 @@ def bundle_partly_float(
 
 
 def test_the_fused_graph_answers_as_the_network_in_torch(bundle_folder: Path, checkpoint: Path) -> None:
-    network = SlimFpn(channels=8)
+    network = SlimFpn(encoder="mobilenet_v2_dense_stem", channels=8)
     network.load_state_dict(torch.load(checkpoint, weights_only=True)["teacher"])
     network.eval()
     bgr = np.random.default_rng(0).integers(0, 255, (*NETWORK_HW, 3)).astype(np.uint8)
@@ -165,7 +165,8 @@ def test_the_model_card_states_data_terms_figures_and_recipe(bundle_folder: Path
         "7 steps",
         "input_px: 64",
         "TensorRT's int8 graph keeps depthwise convolutions in float, and of the dense ones none",
-        "\nSlim feature pyramid network on MobileNetV2; camera frames are stretched to 96×64 ",
+        "\nSlim feature pyramid network on MobileNetV2 behind dense convolutions on camera pixels; camera frames are "
+        "stretched to 96×64 ",
         "| ImageNet weights of torchvision's MobileNetV2 |",
         "| torch |",
         "not judged: the mIoU of int8 on fewer than 400 images",
