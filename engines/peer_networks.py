@@ -17,6 +17,7 @@ from darkseg_ros.classes import NUM_CLASSES
 from darkseg_ros.errors import InputError
 from engines.ddrnet import DdrNet23Slim
 from engines.fused_graph import LogitsGraph
+from training.dense_stem import ENCODER_NAME as DENSE_STEM_ENCODER
 from training.layers import upsample_bilinear
 from training.panoptic_fpn import PanopticFpn
 from training.slim_fpn import SlimFpn
@@ -88,7 +89,7 @@ def shipped_network() -> SlimFpn:
 
     The only place that says which one it is; a test holds its convolutions against the bundle's.
     """
-    return SlimFpn(channels=64, finest_stride=8)
+    return SlimFpn(encoder=DENSE_STEM_ENCODER, channels=64, finest_stride=8, finest_channels=32)
 
 
 def build_peer(name: str) -> nn.Module:
