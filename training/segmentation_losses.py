@@ -73,7 +73,7 @@ def distillation_loss(logits: Tensor, wanted: Tensor) -> SummedLoss:
         logits: (B, 19, H, W) float.
         wanted: (B, 19, H, W) float, the other network's logits; no gradient reaches it.
 
-    Source: Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015 (arXiv 1503.02531), section 2.
+    Source: Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network" (arXiv 1503.02531), section 2.
     Differs: temperature 1.
     """
     divergence = functional.kl_div(

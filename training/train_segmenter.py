@@ -181,9 +181,7 @@ def train(config: DictConfig) -> None:
             distilled=mean_over_processes(distilled_loss, fabric) if distilled_loss else logits.new_zeros(()),
         )
         loss = (
-            terms.labelled
-            + self_training.weight * terms.pseudo_labelled
-            + config.distillation.weight * terms.distilled
+            terms.labelled + self_training.weight * terms.pseudo_labelled + config.distillation.weight * terms.distilled
         )
         refuse_nan(loss, step, last, fabric=fabric)
 
