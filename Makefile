@@ -42,7 +42,7 @@ help:
 	@sed -n -E 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 12
 
 demo: $(RUNTIME)  ## a night drive through the ROS 2 node, result in out/demo [INPUT=video or bag] [OUT=folder]
-	@exec $(VENV_PYTHON) -m darkseg_ros.demo --out "$(OUT)" $(if $(INPUT),--input "$(INPUT)")
+	@exec $(VENV_PYTHON) -m darkseg_ros.commands.demo --out "$(OUT)" $(if $(INPUT),--input "$(INPUT)")
 
 test: $(DEVELOP)  ## build the colcon workspace and run every test
 	@rm -f $(CLOSING_LINE)

@@ -44,8 +44,8 @@ setup(
     zip_safe=True,
     entry_points={
         "console_scripts": [
-            "darkseg = darkseg_ros.cli:main",
-            "build_plan = darkseg_ros.build_plan:main",
+            "darkseg = darkseg_ros.commands.cli:main",
+            "build_plan = darkseg_ros.commands.build_plan:main",
             "segmentation_node = darkseg_ros.nodes.segmentation_node:main",
             "overlay_node = darkseg_ros.nodes.overlay_node:main",
             "evaluation_node = darkseg_ros.nodes.evaluation_node:main",

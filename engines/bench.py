@@ -35,10 +35,10 @@ from darkseg_ros.benchmark.goals import GOALS_HW
 from darkseg_ros.benchmark.machine import read_machine
 from darkseg_ros.benchmark.report import REPORT_PAGE, BenchmarkReport, describe_frames, read_report
 from darkseg_ros.benchmark.table import table_of
-from darkseg_ros.bundle import load_bundle
 from darkseg_ros.errors import BenchmarkError, DarksegError, InputError
-from darkseg_ros.evaluation_report import check_output
+from darkseg_ros.evaluation.report import check_output
 from darkseg_ros.installed_files import default_bundle
+from darkseg_ros.model.bundle import load_bundle
 from engines.bench_goals import FinishCost, goals_of
 from engines.bench_page import write_docs
 from engines.peer_graphs import prepare

@@ -1,4 +1,4 @@
-"""Writes a bundle folder: the counterpart of `darkseg_ros.bundle`."""
+"""Writes a bundle folder: the counterpart of `darkseg_ros.model.bundle`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from darkseg_ros.bundle import MANIFEST, SCHEMA_VERSION, SEGMENTATION, TRANSLATION, Golden, sha256_of
 from darkseg_ros.classes import CLASS_NAMES
 from darkseg_ros.errors import InputError
+from darkseg_ros.model.bundle import MANIFEST, SCHEMA_VERSION, SEGMENTATION, TRANSLATION, Golden, sha256_of
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class BundleContent:
         name: of the model, also the folder's.
         network_hw: input size of the graphs.
         temperature: of the confidence.
-        fused_onnx: see `darkseg_ros.bundle.ModelBundle`.
+        fused_onnx: see `darkseg_ros.model.bundle.ModelBundle`.
         cpu_graph: OpenVINO .xml with its .bin beside it.
         golden: frame and answer of the fused graph.
         fused_agreement_min: see `ModelBundle`.
@@ -56,7 +56,7 @@ class TranslatorContent:
     Attributes:
         name: of the model, also the folder's.
         network_hw: input and output size of the graph.
-        onnx: see `darkseg_ros.bundle.TranslatorBundle`.
+        onnx: see `darkseg_ros.model.bundle.TranslatorBundle`.
         golden_frames: (1, H, W, 3) uint8 BGR.
         golden_night: the graph's answer to it, of the same shape.
         golden_difference_max: see `TranslatorBundle`.

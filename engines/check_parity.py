@@ -19,11 +19,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from darkseg_ros.errors import InputError
+from darkseg_ros.frames.labelled import LabelledImage, pair_files
 from darkseg_ros.installed_files import default_bundle
-from darkseg_ros.labelled_images import LabelledImage, pair_files
 from engines.parity import LIMITS, compare
-from training.datasets import find_labelled_images
-from training.stage_run import one_line_errors, write_result
+from training.data.pairs import find_labelled_images
+from training.runs.fabric import one_line_errors, write_result
 
 _LIMIT_MISSED = 3
 _DATA_SETS = {"day": "source_day_cityscapes/val", "night": "acdc_night_dev"}

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 
 from darkseg_ros.errors import DarksegError, EngineError
-from darkseg_ros.segmenter import preprocess
+from darkseg_ros.model.segmenter import preprocess
 from darkseg_ros.synthetic_drive import SyntheticDrive
 from darkseg_ros.whole_files import whole_file
 from engines.fused_graph import LogitsGraph
-from training.averaging import load_teacher
+from training.adaptation.teacher import load_teacher
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -25,16 +25,16 @@ import onnxruntime
 import torch
 from omegaconf import OmegaConf
 
-from darkseg_ros.bundle import Golden, ModelBundle, load_bundle
-from darkseg_ros.cheap_night import CheapNight, darken
-from darkseg_ros.engine import open_engine
-from darkseg_ros.engine.backends import check_golden
 from darkseg_ros.errors import InputError
-from darkseg_ros.evaluation import Metrics
-from darkseg_ros.frames import read_image
-from darkseg_ros.labelled_images import LabelledImage, pair_files, read_labelled
-from darkseg_ros.offline_evaluation import evaluate_files
-from darkseg_ros.segmenter import Segmenter, preprocess
+from darkseg_ros.evaluation.folder import evaluate_files
+from darkseg_ros.evaluation.metrics import Metrics
+from darkseg_ros.frames.labelled import LabelledImage, pair_files, read_labelled
+from darkseg_ros.frames.source import read_image
+from darkseg_ros.model.backends import open_engine
+from darkseg_ros.model.backends.open import check_golden
+from darkseg_ros.model.bundle import Golden, ModelBundle, load_bundle
+from darkseg_ros.model.segmenter import Segmenter, preprocess
+from darkseg_ros.night.cheap_night import CheapNight, darken
 from darkseg_ros.synthetic_drive import SyntheticDrive
 from engines.bundle_writer import BundleContent, write_bundle
 from engines.fused_graph import FusedGraph, LogitsGraph
@@ -55,9 +55,9 @@ from engines.temperature import (
     match_temperature,
     temperature_between,
 )
-from training.averaging import load_teacher
-from training.datasets import find_images, find_labelled_pool
-from training.stage_run import one_line_errors
+from training.adaptation.teacher import load_teacher
+from training.data.pairs import find_images, find_labelled_pool
+from training.runs.fabric import one_line_errors
 
 MIOU_LOSS_MAX = 0.005
 """int8 may cost this much day mIoU against float. By night it is told and not judged: on 17 images the mIoU has a 95 %

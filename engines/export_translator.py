@@ -18,12 +18,12 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from darkseg_ros.errors import InputError
-from darkseg_ros.segmenter import preprocess
+from darkseg_ros.model.segmenter import preprocess
 from darkseg_ros.synthetic_drive import SyntheticDrive
 from engines.bundle_writer import TranslatorContent, write_translator_bundle
 from engines.export import export_onnx
-from training.stage_run import one_line_errors
-from training.unit import LATENT_STRIDE, load_translator
+from training.runs.fabric import one_line_errors
+from training.translation.unit.network import LATENT_STRIDE, load_translator
 
 TORCH_DIFFERENCE_MAX = 0.5
 """Mean difference of the ONNX graph from torch, in grey levels: more than rounding is a fault of the export."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from darkseg_ros.bundle import LOGITS_STRIDE
-from training.datasets import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
-from training.dense_stem import on_pixels
-from training.layers import upsample_bilinear
+from darkseg_ros.model.bundle import LOGITS_STRIDE
+from training.data.pairs import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
+from training.networks.dense_stem import on_pixels
+from training.networks.layers import upsample_bilinear
 
 
 class LogitsGraph(nn.Module):

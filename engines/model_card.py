@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from darkseg_ros.classes import CLASS_NAMES
-from darkseg_ros.evaluation import Metrics
-from training.dense_stem import ENCODER_NAME as DENSE_STEM_ENCODER
+from darkseg_ros.evaluation.metrics import Metrics
+from training.networks.dense_stem import ENCODER_NAME as DENSE_STEM_ENCODER
 
 _ARCHITECTURES = {"slim_fpn": "Slim feature pyramid network", "panoptic_fpn": "Panoptic feature pyramid network"}
 _ENCODERS = {
@@ -42,8 +42,8 @@ class ModelFacts:
     Attributes:
         name: of the bundle.
         step: optimiser steps of the last training run.
-        architecture: a value of `training.networks.NetworkConfig.architecture`.
-        encoder: a value of `training.networks.NetworkConfig.encoder`.
+        architecture: a value of `training.networks.build.NetworkConfig.architecture`.
+        encoder: a value of `training.networks.build.NetworkConfig.encoder`.
         config: that run's YAML.
         recipe: Markdown on how the checkpoint was made.
         network_hw: input size.

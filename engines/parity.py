@@ -19,19 +19,19 @@ import openvino
 import torch
 from tqdm import tqdm
 
-from darkseg_ros.bundle import ModelBundle, load_bundle
 from darkseg_ros.classes import NUM_CLASSES
-from darkseg_ros.engine import Engine, EngineOutput, open_engine
-from darkseg_ros.engine.onnxruntime import OnnxRuntimeEngine
-from darkseg_ros.engine.openvino import openvino_core
-from darkseg_ros.engine.plan_cache import PlanCache
-from darkseg_ros.engine.tensorrt import Gpu, open_plan, plan_key, stored_plan
 from darkseg_ros.errors import EngineError, InputError
-from darkseg_ros.evaluation import confusion_matrix, mean_iou_of_present
-from darkseg_ros.labelled_images import LabelledImage, read_labelled
-from darkseg_ros.segmenter import Segmentation, Segmenter
+from darkseg_ros.evaluation.metrics import confusion_matrix, mean_iou_of_present
+from darkseg_ros.frames.labelled import LabelledImage, read_labelled
+from darkseg_ros.model.backends import Engine, EngineOutput, open_engine
+from darkseg_ros.model.backends.onnxruntime import OnnxRuntimeEngine
+from darkseg_ros.model.backends.openvino import openvino_core
+from darkseg_ros.model.backends.tensorrt.engine import Gpu, open_plan, plan_key, stored_plan
+from darkseg_ros.model.backends.tensorrt.plan_cache import PlanCache
+from darkseg_ros.model.bundle import ModelBundle, load_bundle
+from darkseg_ros.model.segmenter import Segmentation, Segmenter
 from engines.fused_graph import FusedGraph, LogitsGraph
-from training.averaging import load_teacher
+from training.adaptation.teacher import load_teacher
 
 TORCH = "torch"
 FUSED_ORT = "onnxruntime fp32"

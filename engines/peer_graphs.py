@@ -19,10 +19,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from darkseg_ros.bundle import load_bundle, sha256_of
-from darkseg_ros.engine.openvino import openvino_core
 from darkseg_ros.errors import InputError
 from darkseg_ros.installed_files import default_bundle
+from darkseg_ros.model.backends.openvino import openvino_core
+from darkseg_ros.model.bundle import load_bundle, sha256_of
 from darkseg_ros.synthetic_drive import SyntheticDrive
 
 INT8_GRAPH, FLOAT_GRAPH, LOGITS_ONNX, PIPELINE_ONNX = "int8.xml", "float.xml", "logits.onnx", "pipeline.onnx"
@@ -30,9 +30,14 @@ INT8_GRAPH, FLOAT_GRAPH, LOGITS_ONNX, PIPELINE_ONNX = "int8.xml", "float.xml", "
 _CALIBRATION_FRAMES = 4  # of random weights: what they do to the accuracy is nobody's loss
 _LIBRARIES = ("torch", "segmentation-models-pytorch", "timm", "onnx", "onnxscript", "openvino", "nncf")
 _SOURCES = (
-    *("engines/peer_graphs.py", "engines/peer_networks.py", "engines/ddrnet.py", "engines/fused_graph.py"),
-    *("engines/export.py", "engines/quantisation.py", "training/panoptic_fpn.py", "training/slim_fpn.py"),
-    *("training/dense_stem.py", "training/layers.py"),
+    *("engines/peer_graphs.py", "engines/peer_networks.py", "training/networks/ddrnet.py", "engines/fused_graph.py"),
+    *(
+        "engines/export.py",
+        "engines/quantisation.py",
+        "training/networks/panoptic_fpn.py",
+        "training/networks/slim_fpn.py",
+    ),
+    *("training/networks/dense_stem.py", "training/networks/layers.py"),
 )
 
 

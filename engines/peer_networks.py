@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
-from darkseg_ros.bundle import LOGITS_STRIDE
 from darkseg_ros.classes import NUM_CLASSES
 from darkseg_ros.errors import InputError
-from engines.ddrnet import DdrNet23Slim
+from darkseg_ros.model.bundle import LOGITS_STRIDE
 from engines.fused_graph import LogitsGraph
-from training.dense_stem import ENCODER_NAME as DENSE_STEM_ENCODER
-from training.layers import upsample_bilinear
-from training.panoptic_fpn import PanopticFpn
-from training.slim_fpn import SlimFpn
+from training.networks.ddrnet import DdrNet23Slim
+from training.networks.dense_stem import ENCODER_NAME as DENSE_STEM_ENCODER
+from training.networks.layers import upsample_bilinear
+from training.networks.panoptic_fpn import PanopticFpn
+from training.networks.slim_fpn import SlimFpn
 
 _SEED = 0
 _SETTLING_SHAPE = (2, 3, 128, 256)
@@ -120,7 +120,7 @@ def build_quarter_peer(name: str) -> nn.Module:
     """A network in inference mode: (B, 3, H, W) float RGB, ImageNet-normalised → (B, 19, H/4, W/4) logits.
 
     Args:
-        name: ddrnet_23_slim, or an encoder's name for training.panoptic_fpn, such as resnet101.
+        name: ddrnet_23_slim, or an encoder's name for training.networks.panoptic_fpn, such as resnet101.
     """
     torch.manual_seed(_SEED)
     return settle(QuarterSize(DdrNet23Slim()) if name == "ddrnet_23_slim" else PanopticFpn(encoder=name))

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 
 from darkseg_ros.benchmark.contestants import Contestant, Run, own_engine, own_segmenter
-from darkseg_ros.bundle import BundleFile, load_bundle, sha256_of
 from darkseg_ros.installed_files import default_bundle
+from darkseg_ros.model.bundle import BundleFile, load_bundle, sha256_of
 from engines.peer_graphs import FLOAT_GRAPH, INT8_GRAPH, LOGITS_ONNX, PIPELINE_ONNX, GraphSet
 
 SLIM_INT8 = "slim FPN int8"
@@ -48,7 +48,7 @@ Networks", CVPR 2019 (arXiv 1901.02446). Segformer-B0: Xie et al., "SegFormer", 
 """
 
 IMAGENET_MEAN_RGB, IMAGENET_STD_RGB = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""As in training.datasets, which would load torch."""
+"""As in training.data.pairs, which would load torch."""
 
 _FORMAT_TRIALS = 2  # of each
 
@@ -117,8 +117,8 @@ def peers_for(camera_hw: tuple[int, int], *, bundle: Path, cache: Path) -> tuple
 
 def open_finished_openvino(graph: Path, network_hw: tuple[int, int]) -> Run:
     """A graph that ends at quarter-size logits, in the place of the shipped bundle's: its engine, its finish."""
-    from darkseg_ros.engine.openvino import OpenVinoEngine
-    from darkseg_ros.segmenter import Segmenter
+    from darkseg_ros.model.backends.openvino import OpenVinoEngine
+    from darkseg_ros.model.segmenter import Segmenter
 
     bundle = replace(
         load_bundle(default_bundle()),
@@ -137,7 +137,7 @@ def open_finished_openvino(graph: Path, network_hw: tuple[int, int]) -> Run:
 
 def open_class_map_openvino(graph: Path) -> Run:
     """An int8 graph from uint8 frames to class maps, which has its finish inside."""
-    from darkseg_ros.engine.openvino import OpenVinoGraph
+    from darkseg_ros.model.backends.openvino import OpenVinoGraph
 
     class_maps = OpenVinoGraph(graph, output="class_map", weights=graph.with_suffix(".bin"))
     return Run(
@@ -150,7 +150,7 @@ def open_finished_onnxruntime(logits_onnx: Path) -> Run:
     """A float graph from uint8 frames to quarter-size logits, and our finish."""
     import onnxruntime
 
-    from darkseg_ros.engine.logits_finish import fastest_finish, finish_logits
+    from darkseg_ros.model.backends.finish.logits_finish import fastest_finish, finish_logits
 
     fastest_finish()
     session = _session(logits_onnx)

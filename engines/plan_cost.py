@@ -38,7 +38,7 @@ def measure_plan_build(bundle: Path) -> PlanCost:
     Raises:
         BenchmarkError: if the command fails, with its last line.
     """
-    command = [sys.executable, "-m", "darkseg_ros.build_plan", "--bundle", str(bundle)]
+    command = [sys.executable, "-m", "darkseg_ros.commands.build_plan", "--bundle", str(bundle)]
     with tempfile.TemporaryDirectory() as cache, tempfile.TemporaryFile("w+") as output:
         started = time.perf_counter()
         process = subprocess.Popen(

@@ -16,12 +16,12 @@ from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
-from darkseg_ros.engine.logits_finish import finish_logits
-from darkseg_ros.engine.openvino import openvino_core
-from darkseg_ros.engine.protocol import EngineOutput
-from darkseg_ros.evaluation import confusion_matrix, mean_iou, mean_iou_of_present
-from darkseg_ros.labelled_images import LabelledImage, read_labelled
-from darkseg_ros.segmenter import postprocess, preprocess
+from darkseg_ros.evaluation.metrics import confusion_matrix, mean_iou, mean_iou_of_present
+from darkseg_ros.frames.labelled import LabelledImage, read_labelled
+from darkseg_ros.model.backends.finish.logits_finish import finish_logits
+from darkseg_ros.model.backends.openvino import openvino_core
+from darkseg_ros.model.backends.protocol import EngineOutput
+from darkseg_ros.model.segmenter import postprocess, preprocess
 
 FLOAT_LAYERS_TRIED: tuple[tuple[int, ...], ...] = ((), (0,), (0, -1))
 """Which dense convolutions of the symmetric graph to keep in float, by position; the first choice that keeps the

@@ -22,15 +22,15 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
-from darkseg_ros.bundle import ModelBundle, load_bundle, load_golden
 from darkseg_ros.errors import InputError
+from darkseg_ros.model.bundle import ModelBundle, load_bundle, load_golden
 from engines.fused_graph import FusedGraph, LogitsGraph
-from training.checkpoints import save_checkpoint
-from training.datasets import LabelledSamples, draw_evenly, find_images, find_labelled_pool
-from training.networks import NetworkConfig, build_network
+from training.data.pairs import LabelledSamples, draw_evenly, find_images, find_labelled_pool
+from training.networks.build import NetworkConfig, build_network
+from training.runs.checkpoints import save_checkpoint
+from training.runs.config import load_config
+from training.runs.fabric import one_line_errors
 from training.segmenter_config import SegmenterConfig
-from training.stage_config import load_config
-from training.stage_run import one_line_errors
 
 _PREFIX = "logits_graph.network."
 _SAMPLES = 256

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from darkseg_ros.cheap_night import CheapNight, darken
 from darkseg_ros.classes import IGNORE_INDEX
-from darkseg_ros.frames import read_image
-from darkseg_ros.labelled_images import LabelledImage, read_labelled
-from training.datasets import network_input
-from training.slim_fpn import OUTPUT_STRIDE
+from darkseg_ros.frames.labelled import LabelledImage, read_labelled
+from darkseg_ros.frames.source import read_image
+from darkseg_ros.night.cheap_night import CheapNight, darken
+from training.data.pairs import network_input
+from training.networks.slim_fpn import OUTPUT_STRIDE
 
 _PIXELS_PER_IMAGE = 500
 

@@ -9,8 +9,8 @@ import onnx
 import openvino
 from onnx import TensorProto, helper, numpy_helper
 
-from darkseg_ros.bundle import Golden
 from darkseg_ros.classes import NUM_CLASSES
+from darkseg_ros.model.bundle import Golden
 from engines.bundle_writer import BundleContent, TranslatorContent, write_bundle, write_translator_bundle
 
 _OPSET = [helper.make_opsetid("", 20)]

@@ -46,7 +46,7 @@ def first_signal_stack() -> _SignalStack:
 
 @pytest.fixture(autouse=True)
 def signal_stack_that_nobody_frees(first_signal_stack: _SignalStack) -> Iterator[None]:
-    """The quantiser and tests make OpenVINO cores of their own; see `darkseg_ros.engine.openvino.openvino_core`."""
+    """The quantiser and tests make OpenVINO cores of their own; see `openvino_core`."""
     yield
     ctypes.CDLL(None).sigaltstack(ctypes.byref(first_signal_stack), None)
 

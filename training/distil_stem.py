@@ -1,4 +1,4 @@
-"""Teach the stem of `training.dense_stem` to answer as the first blocks of a trained MobileNetV2 segmenter.
+"""Teach the stem of `training.networks.dense_stem` to answer as the first blocks of a trained MobileNetV2 segmenter.
 
     python -m training.distil_stem --checkpoint FILE --source FOLDER … --night FOLDER --out FILE.pt [--steps N]
 
@@ -21,14 +21,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from darkseg_ros.cheap_night import CheapNight
 from darkseg_ros.errors import InputError
-from training.augmentation import Augmentation
-from training.averaging import load_teacher
-from training.checkpoints import save_checkpoint
-from training.datasets import LabelledSamples, draw_evenly, find_images, find_labelled_pool
-from training.dense_stem import KEPT_BLOCKS, STEM_BLOCKS, DenseStemMobileNetV2
-from training.stage_run import add_accelerator, one_line_errors, pick_device
+from darkseg_ros.night.cheap_night import CheapNight
+from training.adaptation.teacher import load_teacher
+from training.data.augmentation import Augmentation
+from training.data.pairs import LabelledSamples, draw_evenly, find_images, find_labelled_pool
+from training.networks.dense_stem import KEPT_BLOCKS, STEM_BLOCKS, DenseStemMobileNetV2
+from training.runs.checkpoints import save_checkpoint
+from training.runs.fabric import add_accelerator, one_line_errors, pick_device
 
 _BATCH_SIZE = 8
 _PEAK_LR = 4e-3
@@ -68,7 +68,7 @@ def distil(
         checkpoint: of `training.train_segmenter`; its averaged weights are the teacher.
         source: folders with image/ and label/, drawn from as one pool.
         night: folder of unlabelled night images.
-        out: checkpoint to write, for `training.networks.load_encoder_weights`.
+        out: checkpoint to write, for `training.networks.build.load_encoder_weights`.
         steps: at least 1.
         accelerator: auto, cpu or gpu.
 

@@ -21,9 +21,9 @@ import numpy as np
 from tqdm import tqdm
 
 from darkseg_ros.errors import InputError
-from darkseg_ros.frames import image_files, read_image
-from training.image_lists import write_image_list
-from training.stage_run import one_line_errors, write_picture, write_result
+from darkseg_ros.frames.source import image_files, read_image
+from training.data.image_lists import write_image_list
+from training.runs.fabric import one_line_errors, write_picture, write_result
 
 NIGHT_THRESHOLD = 65.0
 BAND = (15.0, 20.0)

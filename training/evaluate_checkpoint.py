@@ -8,10 +8,10 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from pathlib import Path
 
-from darkseg_ros.evaluation import ABSENT_CLASSES
-from training.averaging import load_teacher
-from training.datasets import find_labelled_images
-from training.stage_run import add_accelerator, one_line_errors, pick_device
+from darkseg_ros.evaluation.metrics import ABSENT_CLASSES
+from training.adaptation.teacher import load_teacher
+from training.data.pairs import find_labelled_images
+from training.runs.fabric import add_accelerator, one_line_errors, pick_device
 from training.validation import describe, evaluate_network, write_metrics
 
 

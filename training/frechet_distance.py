@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from darkseg_ros.errors import InputError
-from darkseg_ros.frames import image_files
+from darkseg_ros.frames.source import image_files
 from training.image_features import DEFAULT_CACHE, INCEPTION_INPUT_PX, FeatureExtractor, load_extractor, read_features
-from training.stage_run import add_accelerator, one_line_errors, pick_device, write_result
+from training.runs.fabric import add_accelerator, one_line_errors, pick_device, write_result
 
 _ROWS = 1024
 

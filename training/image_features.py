@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from darkseg_ros.errors import InputError
-from darkseg_ros.frames import read_image
+from darkseg_ros.frames.source import read_image
 from darkseg_ros.whole_files import whole_file
 
 INCEPTION_INPUT_PX = 299

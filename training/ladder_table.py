@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from darkseg_ros.errors import DarksegError, InputError
-from darkseg_ros.evaluation import ABSENT_CLASSES
+from darkseg_ros.evaluation.metrics import ABSENT_CLASSES
 from training.ladder_row import RowFigures
-from training.stage_run import write_result
+from training.runs.fabric import write_result
 
 NOT_RUN: Final = "not yet run"
 

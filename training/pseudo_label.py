@@ -29,12 +29,12 @@ from tqdm import tqdm
 
 from darkseg_ros.classes import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES
 from darkseg_ros.errors import InputError
-from darkseg_ros.frames import image_files, read_image
-from training.averaging import load_teacher
-from training.datasets import network_input
-from training.image_lists import read_image_list
-from training.slim_fpn import OUTPUT_STRIDE
-from training.stage_run import add_accelerator, one_line_errors, pick_device
+from darkseg_ros.frames.source import image_files, read_image
+from training.adaptation.teacher import load_teacher
+from training.data.image_lists import read_image_list
+from training.data.pairs import network_input
+from training.networks.slim_fpn import OUTPUT_STRIDE
+from training.runs.fabric import add_accelerator, one_line_errors, pick_device
 
 _CHUNK = 32
 _ROUNDS = 12

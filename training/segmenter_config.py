@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from darkseg_ros.cheap_night import CheapNight
-from training.augmentation import Augmentation
-from training.networks import NetworkConfig
-from training.segmentation_losses import LossConfig
-from training.stage_run import RunSettings
+from darkseg_ros.night.cheap_night import CheapNight
+from training.data.augmentation import Augmentation
+from training.losses import LossConfig
+from training.networks.build import NetworkConfig
+from training.runs.fabric import RunSettings
 
 
 @dataclass

@@ -17,8 +17,9 @@ import cv2
 import numpy as np
 
 from darkseg_ros.errors import InputError
-from darkseg_ros.frames import image_files, read_image
-from training.datasets import find_labelled_images
+from darkseg_ros.frames.source import image_files, read_image
+from training.data.image_lists import read_image_list, write_image_list
+from training.data.pairs import find_labelled_images
 from training.domain_split import (
     BAND,
     RED_WEIGHT,
@@ -28,8 +29,7 @@ from training.domain_split import (
 )
 from training.frechet_distance import FeatureStatistics
 from training.image_features import DEFAULT_CACHE, INCEPTION_INPUT_PX, load_extractor, read_features
-from training.image_lists import read_image_list, write_image_list
-from training.stage_run import add_accelerator, one_line_errors, pick_device, write_picture
+from training.runs.fabric import add_accelerator, one_line_errors, pick_device, write_picture
 
 _SHEET_COLUMNS, _SHEET_ROWS = 6, 4
 _TILE_WH = (288, 162)

@@ -25,13 +25,12 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from darkseg_ros.cheap_night import CheapNight
 from darkseg_ros.errors import InputError
-from darkseg_ros.evaluation import ABSENT_CLASSES, Metrics
-from training.averaging import copy_as_teacher, load_teacher, update_teacher
-from training.checkpoints import load_averaged_weights, load_checkpoint, save_checkpoint
-from training.class_mix import mix_classes
-from training.datasets import (
+from darkseg_ros.evaluation.metrics import ABSENT_CLASSES, Metrics
+from darkseg_ros.night.cheap_night import CheapNight
+from training.adaptation.class_mix import mix_classes
+from training.adaptation.teacher import copy_as_teacher, load_teacher, update_teacher
+from training.data.pairs import (
     LabelledSamples,
     RareClassDraw,
     class_shares,
@@ -42,11 +41,11 @@ from training.datasets import (
     find_labelled_pool,
     find_pseudo_labelled_images,
 )
-from training.networks import build_network, set_to_training
-from training.segmentation_losses import SummedLoss, distillation_loss, segmentation_loss
-from training.segmenter_config import SegmenterConfig
-from training.stage_config import read_command_line, refuse_other_config
-from training.stage_run import (
+from training.losses import SummedLoss, distillation_loss, segmentation_loss
+from training.networks.build import build_network, set_to_training
+from training.runs.checkpoints import load_averaged_weights, load_checkpoint, save_checkpoint
+from training.runs.config import read_command_line, refuse_other_config
+from training.runs.fabric import (
     FREE_KEYS,
     all_reduce,
     load_from,
@@ -55,6 +54,7 @@ from training.stage_run import (
     start_fabric,
     write_result,
 )
+from training.segmenter_config import SegmenterConfig
 from training.validation import describe, evaluate_network, write_metrics
 
 

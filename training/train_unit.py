@@ -22,13 +22,13 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from darkseg_ros.errors import InputError
-from darkseg_ros.frames import read_image
-from training.averaging import copy_as_teacher, update_teacher
-from training.checkpoints import load_checkpoint, save_checkpoint
-from training.datasets import draw_evenly, find_images
-from training.image_lists import read_image_list
-from training.stage_config import read_command_line, refuse_other_config
-from training.stage_run import (
+from darkseg_ros.frames.source import read_image
+from training.adaptation.teacher import copy_as_teacher, update_teacher
+from training.data.image_lists import read_image_list
+from training.data.pairs import draw_evenly, find_images
+from training.runs.checkpoints import load_checkpoint, save_checkpoint
+from training.runs.config import read_command_line, refuse_other_config
+from training.runs.fabric import (
     FREE_KEYS,
     load_from,
     one_line_errors,
@@ -37,9 +37,9 @@ from training.stage_run import (
     write_picture,
     write_result,
 )
-from training.unit import DRAWS_PER_PAIR, LATENT_STRIDE, Discriminators, Unit, build_unit
-from training.unit_config import UnitConfig
-from training.unit_losses import UnitTerms, VggFeatures, discriminator_loss, unit_terms, weighted_sum
+from training.translation.unit.config import UnitConfig
+from training.translation.unit.losses import UnitTerms, VggFeatures, discriminator_loss, unit_terms, weighted_sum
+from training.translation.unit.network import DRAWS_PER_PAIR, LATENT_STRIDE, Discriminators, Unit, build_unit
 
 SHEET_COLUMNS = 6
 

@@ -26,12 +26,19 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from darkseg_ros.errors import InputError
-from darkseg_ros.frames import image_files, read_image
-from darkseg_ros.labelled_images import LabelledImage, read_labelled
-from training.datasets import find_labelled_images
-from training.stage_run import RunSettings, add_accelerator, one_line_errors, start_fabric, write_picture, write_result
+from darkseg_ros.frames.labelled import LabelledImage, read_labelled
+from darkseg_ros.frames.source import image_files, read_image
+from training.data.pairs import find_labelled_images
+from training.runs.fabric import (
+    RunSettings,
+    add_accelerator,
+    one_line_errors,
+    start_fabric,
+    write_picture,
+    write_result,
+)
 from training.train_unit import bgr_of, unit_input
-from training.unit import LATENT_STRIDE, Direction, load_translator
+from training.translation.unit.network import LATENT_STRIDE, Direction, load_translator
 
 _JPEG_QUALITY = 95
 _OVERLAP = 0.25

@@ -14,11 +14,11 @@ from torch import nn
 from tqdm import tqdm
 
 from darkseg_ros.errors import InputError
-from darkseg_ros.evaluation import ABSENT_CLASSES, Evaluation, Metrics
-from darkseg_ros.labelled_images import LabelledImage, read_labelled
-from training.datasets import network_input
-from training.layers import upsample_bilinear
-from training.stage_run import write_result
+from darkseg_ros.evaluation.metrics import ABSENT_CLASSES, Evaluation, Metrics
+from darkseg_ros.frames.labelled import LabelledImage, read_labelled
+from training.data.pairs import network_input
+from training.networks.layers import upsample_bilinear
+from training.runs.fabric import write_result
 
 
 @torch.no_grad()

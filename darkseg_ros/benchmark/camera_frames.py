@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from darkseg_ros.errors import InputError
-from darkseg_ros.frames import open_frames
+from darkseg_ros.frames.source import open_frames
 from darkseg_ros.synthetic_drive import SyntheticDrive
 
 FRAMES_MAX = 60

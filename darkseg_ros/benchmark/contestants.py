@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from darkseg_ros.benchmark.figures import ContestantKind
-from darkseg_ros.bundle import load_bundle
+from darkseg_ros.model.bundle import load_bundle
 
 
 def _as_it_is(bgr: np.ndarray) -> np.ndarray:
@@ -74,8 +74,8 @@ def _own_name(bundle: Path, backend: str) -> str:
 
 
 def _open_engine(bundle_directory: Path, backend: str) -> Run:
-    from darkseg_ros.engine import open_engine
-    from darkseg_ros.segmenter import preprocess
+    from darkseg_ros.model.backends import open_engine
+    from darkseg_ros.model.segmenter import preprocess
 
     bundle = load_bundle(bundle_directory)
     engine = open_engine(bundle, backend=backend)
@@ -87,7 +87,7 @@ def _open_engine(bundle_directory: Path, backend: str) -> Run:
 
 
 def _open_segmenter(bundle_directory: Path, backend: str) -> Run:
-    from darkseg_ros.segmenter import Segmenter
+    from darkseg_ros.model.segmenter import Segmenter
 
     segmenter = Segmenter.open(bundle_directory, backend=backend)
     return Run(call=lambda bgr: segmenter(bgr).class_map, description=segmenter.engine.name)

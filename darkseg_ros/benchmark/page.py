@@ -17,7 +17,7 @@ from darkseg_ros.benchmark.figures import (
     RosFigures,
     three_digits,
 )
-from darkseg_ros.page_parts import STYLE, card, nice_ceiling, small_percent
+from darkseg_ros.pictures.page_parts import STYLE, card, nice_ceiling, small_percent
 
 if TYPE_CHECKING:
     from darkseg_ros.benchmark.report import BenchmarkReport

@@ -24,9 +24,9 @@ from pathlib import Path
 import numpy as np
 
 from darkseg_ros.benchmark.figures import Percentiles, RateFigures, RosFigures
-from darkseg_ros.bundle import load_bundle
 from darkseg_ros.errors import BenchmarkError
-from darkseg_ros.node_process import CLASS_MAP_TOPIC, NodeProcess, Recorder, own_domain, record_class_maps
+from darkseg_ros.model.bundle import load_bundle
+from darkseg_ros.nodes.node_process import CLASS_MAP_TOPIC, NodeProcess, Recorder, own_domain, record_class_maps
 
 DROPPED_SHARE_MAX = 0.01
 """A rate counts as lossless below this share of dropped frames."""

@@ -19,8 +19,8 @@ from rclpy.publisher import Publisher
 from rclpy.qos import QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
-from darkseg_ros.bags import BagMessage, BagReader
 from darkseg_ros.errors import BagError
+from darkseg_ros.frames.bags import BagMessage, BagReader
 from darkseg_ros.nodes.middleware import prepare_middleware
 
 _PREFETCHED_MESSAGES = 8  # reading 6 MB from a disk can take longer than a frame's time

@@ -14,7 +14,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from darkseg_ros.image_messages import fill_image
+from darkseg_ros.frames.messages import fill_image
 from darkseg_ros.nodes.middleware import prepare_middleware
 from darkseg_ros.nodes.qos import newest_frame
 

@@ -11,7 +11,7 @@ import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 
-from darkseg_ros.image_messages import fill_image
+from darkseg_ros.frames.messages import fill_image
 from darkseg_ros.nodes.image_subscription import TRANSPORT_PARAMETER, subscribe_to_images
 from darkseg_ros.nodes.middleware import run_node
 from darkseg_ros.nodes.qos import advertise, result

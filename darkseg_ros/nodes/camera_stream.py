@@ -17,20 +17,20 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from darkseg_ros.camera_guard import CameraGuard, camera_verdict
-from darkseg_ros.camera_health import CameraCondition
 from darkseg_ros.errors import ImageMessageError, one_line
-from darkseg_ros.frame_gate import DropReason, StampOrder, StampVerdict, is_from_the_future, stamp_age_ms
-from darkseg_ros.image_messages import bgr_from_message, fill_image
-from darkseg_ros.inference_thread import Delivery
+from darkseg_ros.frames.messages import bgr_from_message, fill_image
+from darkseg_ros.frames.stamps import stamp_ns_of
+from darkseg_ros.model.segmenter import Segmentation
 from darkseg_ros.nodes.diagnostics import camera_values, stream_values
 from darkseg_ros.nodes.image_subscription import subscribe_to_images
 from darkseg_ros.nodes.label_info import LabelInfoPublisher
 from darkseg_ros.nodes.qos import advertise, result
 from darkseg_ros.nodes.segmentation_parameters import LiveSettings
-from darkseg_ros.segmenter import Segmentation
-from darkseg_ros.stamps import stamp_ns_of
-from darkseg_ros.stream_monitor import Health, StreamMonitor
+from darkseg_ros.stream.camera_guard import CameraGuard, camera_verdict
+from darkseg_ros.stream.camera_health import CameraCondition
+from darkseg_ros.stream.frame_gate import DropReason, StampOrder, StampVerdict, is_from_the_future, stamp_age_ms
+from darkseg_ros.stream.inference_thread import Delivery
+from darkseg_ros.stream.monitor import Health, StreamMonitor
 
 _LOG_PERIOD_S = 5.0
 

@@ -20,9 +20,9 @@ from rclpy.qos import QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from darkseg_ros.errors import InputError
-from darkseg_ros.image_messages import label_map_from_image
+from darkseg_ros.frames.messages import label_map_from_image
+from darkseg_ros.frames.stamps import stamp_ns_of
 from darkseg_ros.nodes.middleware import prepare_middleware
-from darkseg_ros.stamps import stamp_ns_of
 
 _DEPTH = 30
 

@@ -27,21 +27,21 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import CompressedImage, Image
 
-from darkseg_ros.batching import BatchRule, LatestFrames
-from darkseg_ros.day_to_night import NightSettings, open_day_to_night
 from darkseg_ros.errors import DarksegError, ImageMessageError, one_line
-from darkseg_ros.frame_gate import DropReason, StampOrder, StampVerdict, stamp_age_ms
-from darkseg_ros.image_messages import bgr_from_message, fill_image
+from darkseg_ros.frames.messages import bgr_from_message, fill_image
+from darkseg_ros.frames.stamp_matcher import StampMatcher
+from darkseg_ros.frames.stamps import stamp_ns_of
+from darkseg_ros.model.translator import TRANSLATOR_BACKENDS
+from darkseg_ros.night.day_to_night import NightSettings, open_day_to_night
 from darkseg_ros.nodes.diagnostics import DiagnosticsReporter, Subject, stream_values
 from darkseg_ros.nodes.image_subscription import TRANSPORT_CHOICES, TRANSPORT_PARAMETER, subscribe_to_images
 from darkseg_ros.nodes.middleware import run_node
 from darkseg_ros.nodes.package_log import PackageLog
 from darkseg_ros.nodes.parameters import check_choices, fixed, fixed_integer, fixed_number, live_integer
 from darkseg_ros.nodes.qos import advertise, newest_frame, result, subscribe
-from darkseg_ros.stamp_matcher import StampMatcher
-from darkseg_ros.stamps import stamp_ns_of
-from darkseg_ros.stream_monitor import Health, StreamMonitor
-from darkseg_ros.translator import TRANSLATOR_BACKENDS
+from darkseg_ros.stream.batching import BatchRule, LatestFrames
+from darkseg_ros.stream.frame_gate import DropReason, StampOrder, StampVerdict, stamp_age_ms
+from darkseg_ros.stream.monitor import Health, StreamMonitor
 
 _LOG_PERIOD_S = 5.0
 _STOP_WITHIN_S = 0.3  # the process ends within a second; what a slow or stuck library still does is lost

@@ -11,8 +11,8 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
-from darkseg_ros.camera_health import CameraCondition
-from darkseg_ros.stream_monitor import Health, StreamFigures
+from darkseg_ros.stream.camera_health import CameraCondition
+from darkseg_ros.stream.monitor import Health, StreamFigures
 
 _REPORT_PERIOD_S = 1.0
 _WATCH_PERIOD_S = 0.1

@@ -30,18 +30,18 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from darkseg_ros.drive_evaluation import DriveEvaluation, EvaluatedInput, Part
 from darkseg_ros.errors import DarksegError, ImageMessageError, InputError
-from darkseg_ros.evaluation import UIOU_MIN_CONFIDENCE
-from darkseg_ros.evaluation_report import REPORT_FILE, check_output, write_report
-from darkseg_ros.frame_gate import stamp_age_ms
-from darkseg_ros.image_messages import bgr_from_message, label_map_from_image
+from darkseg_ros.evaluation.drive import DriveEvaluation, EvaluatedInput, Part
+from darkseg_ros.evaluation.metrics import UIOU_MIN_CONFIDENCE
+from darkseg_ros.evaluation.report import REPORT_FILE, check_output, write_report
+from darkseg_ros.evaluation.thresholds import figures_of
+from darkseg_ros.frames.messages import bgr_from_message, label_map_from_image
+from darkseg_ros.frames.stamps import stamp_ns_of
 from darkseg_ros.nodes.image_subscription import TRANSPORT_CHOICES, TRANSPORT_PARAMETER, subscribe_to_images
 from darkseg_ros.nodes.middleware import run_node
 from darkseg_ros.nodes.parameters import check_choices, fixed, fixed_integer, fixed_number
 from darkseg_ros.nodes.qos import advertise, result, subscribe
-from darkseg_ros.stamps import stamp_ns_of
-from darkseg_ros.thresholds import figures_of
+from darkseg_ros.stream.frame_gate import stamp_age_ms
 
 _INPUT_DEPTH = 10  # scoring a frame, or a report, may take longer than a camera's period
 _METRICS_PERIOD_S = 1.0

@@ -27,7 +27,7 @@ def subscribe_to_images(
     depth: int = 1,
     matched: Callable[[Any], None] | None = None,
 ) -> Subscription:
-    """Subscribe to a camera, best effort; `darkseg_ros.image_messages.bgr_from_message` decodes what comes.
+    """Subscribe to a camera, best effort; `darkseg_ros.frames.messages.bgr_from_message` decodes what comes.
 
     Args:
         node: has the parameter `transport`.

@@ -20,14 +20,14 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
 from darkseg_ros.errors import DarksegError, ImageMessageError
-from darkseg_ros.image_messages import bgr_from_message, fill_image, label_map_from_image
+from darkseg_ros.frames.messages import bgr_from_message, fill_image, label_map_from_image
+from darkseg_ros.frames.stamp_matcher import StampMatcher
+from darkseg_ros.frames.stamps import stamp_ns_of
 from darkseg_ros.nodes.image_subscription import TRANSPORT_CHOICES, TRANSPORT_PARAMETER, subscribe_to_images
 from darkseg_ros.nodes.middleware import run_node
 from darkseg_ros.nodes.parameters import check_choices, fixed_integer, live_number
 from darkseg_ros.nodes.qos import advertise, result, subscribe
-from darkseg_ros.overlay import draw_overlay
-from darkseg_ros.stamp_matcher import StampMatcher
-from darkseg_ros.stamps import stamp_ns_of
+from darkseg_ros.pictures.overlay import draw_overlay
 
 _INPUT_DEPTH = 5  # a picture takes longer to draw than two frames to arrive
 _LOG_PERIOD_S = 5.0

@@ -36,11 +36,9 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
-from darkseg_ros.batching import BatchRule, segment_each
 from darkseg_ros.errors import DarksegError, EngineError, one_line
-from darkseg_ros.frame_gate import DropReason
-from darkseg_ros.inference_thread import Delivery, InferenceThread
 from darkseg_ros.installed_files import default_bundle
+from darkseg_ros.model.segmenter import Segmenter
 from darkseg_ros.nodes.camera_stream import Arrival, CameraStream
 from darkseg_ros.nodes.diagnostics import DiagnosticsReporter, Subject
 from darkseg_ros.nodes.lifecycle_thread import LifecycleThread
@@ -48,8 +46,10 @@ from darkseg_ros.nodes.middleware import release_memory, run_node
 from darkseg_ros.nodes.package_log import PackageLog
 from darkseg_ros.nodes.parameters import check_choices
 from darkseg_ros.nodes.segmentation_parameters import CHOICES, LiveSettings, camera_names, declare_parameters
-from darkseg_ros.segmenter import Segmenter
-from darkseg_ros.stream_monitor import Health, HealthLevel
+from darkseg_ros.stream.batching import BatchRule, segment_each
+from darkseg_ros.stream.frame_gate import DropReason
+from darkseg_ros.stream.inference_thread import Delivery, InferenceThread
+from darkseg_ros.stream.monitor import Health, HealthLevel
 
 _FRAME_END_S = 2.0
 """A transition waits so long for the batch in the engine, then gives the engine up."""

@@ -9,9 +9,8 @@ from typing import Any
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 
-from darkseg_ros.camera_guard import FLAG, SILENCE, UNLABEL
-from darkseg_ros.engine import BACKENDS
 from darkseg_ros.errors import InputError
+from darkseg_ros.model.backends import BACKENDS
 from darkseg_ros.nodes.image_subscription import TRANSPORT_CHOICES, TRANSPORT_PARAMETER
 from darkseg_ros.nodes.parameters import (
     fixed,
@@ -21,6 +20,7 @@ from darkseg_ros.nodes.parameters import (
     live_number,
     refuse_other_choices,
 )
+from darkseg_ros.stream.camera_guard import FLAG, SILENCE, UNLABEL
 
 CHOICES = {
     **TRANSPORT_CHOICES,

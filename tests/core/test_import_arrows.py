@@ -1,4 +1,5 @@
-"""The import arrows of CONTRIBUTING.md: training → darkseg_ros ← engines, rclpy in darkseg_ros/nodes only."""
+"""The import arrows of CONTRIBUTING.md: training → darkseg_ros ← engines, rclpy in darkseg_ros/nodes only, and the
+layers of darkseg_ros, each of which imports only what lies below it."""
 
 from __future__ import annotations
 
@@ -21,12 +22,21 @@ TRAINING_LIBRARIES = {
     "lightning_fabric",
 }
 ROS_LIBRARIES = {"rclpy", "launch", "launch_ros", "builtin_interfaces", "rcl_interfaces", "std_srvs"}
-MAY_START_NODES = {
-    "darkseg_ros/benchmark/ros_run.py",
-    "darkseg_ros/cli.py",
-    "darkseg_ros/demo.py",
-    "darkseg_ros/node_process.py",
-}
+LAYERS = (
+    {"classes", "errors", "whole_files", "installed_files", "cache_folder"},  # the ground: modules at the top
+    {"frames", "pictures", "synthetic_drive"},
+    {"model"},
+    {"stream", "night"},
+    {"evaluation"},
+    {"nodes"},
+    {"benchmark"},
+    {"commands"},
+)
+"""Of darkseg_ros, from the ground up. Rooms of one layer do not import each other."""
+
+MAY_IMPORT_NODES = ("darkseg_ros/benchmark/", "darkseg_ros/commands/")
+WITHOUT_ROS = "darkseg_ros.nodes.node_process"
+"""Starts nodes as processes of their own; imports no ROS, so that it may be imported at the top of a module."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +111,69 @@ def _objection(imported: Import, *, path: str) -> str:
     if is_ros and not is_node:
         return "only darkseg_ros/nodes imports ROS"
     if area == "darkseg_ros" and not is_node and f"{imported.module}.".startswith("darkseg_ros.nodes."):
-        if path not in MAY_START_NODES:
-            return f"only {' and '.join(sorted(MAY_START_NODES))} start nodes"
-        if not imported.lazy:
+        if not path.startswith(MAY_IMPORT_NODES):
+            return f"only {' and '.join(MAY_IMPORT_NODES)} start nodes"
+        if not imported.lazy and not imported.module.startswith(f"{WITHOUT_ROS}."):
             return "import nodes inside the function that starts them"
+    return _objection_of_layers(imported, path=path)
+
+
+def _objection_of_layers(imported: Import, *, path: str) -> str:
+    if not path.startswith("darkseg_ros/") or imported.top != "darkseg_ros":
+        return ""
+    room, other = path.split("/")[1].removesuffix(".py"), imported.module.split(".")[1]
+    level, other_level = _level(room), _level(other)
+    if other == room or level is None or other_level is None:
+        return ""
+    if other_level > level:
+        return f"{room} lies below {other}"
+    if other_level == level:
+        return f"{room} and {other} lie in one layer, which do not import each other"
     return ""
+
+
+def _level(room: str) -> int | None:
+    return next((level for level, rooms in enumerate(LAYERS) if room in rooms), None)
+
+
+def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
+    """Modules that reach themselves over imports, one list a circle; `arrows` maps each module to what it imports."""
+
+    def reachable(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = [start]
+        while waiting:
+            new = arrows.get(waiting.pop(), set()) - seen
+            seen |= new
+            waiting += new
+        return seen
+
+    reach = {module: reachable(module) for module in arrows}
+    found = {frozenset({a} | {b for b in reach[a] if a in reach.get(b, set())}) for a in arrows if a in reach[a]}
+    return sorted(sorted(circle) for circle in found)
+
+
+def module_name(path: Path) -> str:
+    """Dotted name of a source file, its package's for an ``__init__.py``."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Which module of ours imports which, at the top or in a function; a package stands for its ``__init__.py``."""
+    files = {module_name(path): path for path in source_files()}
+
+    def target(name: str) -> str:
+        while name and name not in files:
+            name = name.rpartition(".")[0]
+        return name
+
+    graph = {}
+    for module, path in files.items():
+        source = path.read_text(encoding="utf-8")
+        imported = imports_of(source, path=path.relative_to(ROOT).as_posix())
+        graph[module] = {target(one.module) for one in imported} - {"", module}
+    return graph
 
 
 def source_files() -> list[Path]:
@@ -121,28 +189,48 @@ def test_no_import_points_against_the_arrows() -> None:
     assert found == []
 
 
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert circles(import_graph()) == []
+
+
+def test_a_planted_circle_is_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"d"}, "e": {"a"}}) == [["b", "c"], ["d"]]
+
+
+def test_every_module_of_darkseg_ros_lies_in_a_layer() -> None:
+    rooms = {path.name.removesuffix(".py") for path in (ROOT / "darkseg_ros").iterdir() if path.name[0] not in "_."}
+    assert rooms == set().union(*LAYERS)
+
+
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("darkseg_ros/overlay.py", "import training"),
-        ("darkseg_ros/overlay.py", "from engines.export import export"),
+        ("darkseg_ros/errors.py", "from darkseg_ros.frames import bags"),
+        ("darkseg_ros/errors.py", "from darkseg_ros.classes import CLASSES"),
+        ("darkseg_ros/frames/bags.py", "from darkseg_ros.model.segmenter import Segmenter"),
+        ("darkseg_ros/frames/bags.py", "def draw():\n    from darkseg_ros.pictures.overlay import draw_overlay"),
+        ("darkseg_ros/stream/monitor.py", "from darkseg_ros.night.cheap_night import darken"),
+        ("darkseg_ros/model/bundle.py", "import darkseg_ros.stream.batching"),
+        ("darkseg_ros/evaluation/bag.py", "from ..commands import cli"),
+        ("darkseg_ros/pictures/overlay.py", "import training"),
+        ("darkseg_ros/pictures/overlay.py", "from engines.export import export"),
         ("darkseg_ros/nodes/overlay_node.py", "from training import train_segmenter"),
-        ("darkseg_ros/segmenter.py", "def load():\n    import torch.nn"),
+        ("darkseg_ros/model/segmenter.py", "def load():\n    import torch.nn"),
         ("darkseg_ros/nodes/segmentation_node.py", "import timm"),
-        ("darkseg_ros/bags.py", "import rclpy"),
-        ("darkseg_ros/bags.py", "def play():\n    from rclpy.node import Node"),
-        ("darkseg_ros/image_messages.py", "from sensor_msgs.msg import Image"),
-        ("darkseg_ros/image_messages.py", "if TYPE_CHECKING:\n    from sensor_msgs.msg import Image"),
-        ("darkseg_ros/image_messages.py", "importlib.import_module('sensor_msgs.msg')"),
-        ("darkseg_ros/image_messages.py", "__import__('rclpy')"),
-        ("darkseg_ros/overlay.py", "def show():\n    from darkseg_ros.nodes import overlay_node"),
-        ("darkseg_ros/overlay.py", "from .nodes.overlay_node import main"),
-        ("darkseg_ros/engine/openvino.py", "from ..nodes import overlay_node"),
-        ("darkseg_ros/cli.py", "from darkseg_ros.nodes import bag_player"),
-        ("darkseg_ros/cli.py", "from darkseg_ros import nodes"),
-        ("darkseg_ros/demo.py", "def play():\n    import rclpy"),
+        ("darkseg_ros/frames/bags.py", "import rclpy"),
+        ("darkseg_ros/frames/bags.py", "def play():\n    from rclpy.node import Node"),
+        ("darkseg_ros/frames/messages.py", "from sensor_msgs.msg import Image"),
+        ("darkseg_ros/frames/messages.py", "if TYPE_CHECKING:\n    from sensor_msgs.msg import Image"),
+        ("darkseg_ros/frames/messages.py", "importlib.import_module('sensor_msgs.msg')"),
+        ("darkseg_ros/frames/messages.py", "__import__('rclpy')"),
+        ("darkseg_ros/pictures/overlay.py", "def show():\n    from darkseg_ros.nodes import overlay_node"),
+        ("darkseg_ros/pictures/overlay.py", "from .nodes.overlay_node import main"),
+        ("darkseg_ros/model/backends/openvino.py", "from ..nodes import overlay_node"),
+        ("darkseg_ros/commands/cli.py", "from darkseg_ros.nodes import bag_player"),
+        ("darkseg_ros/commands/cli.py", "from darkseg_ros import nodes"),
+        ("darkseg_ros/commands/demo.py", "def play():\n    import rclpy"),
         ("training/train_segmenter.py", "from engines import export"),
-        ("training/datasets.py", "import rclpy"),
+        ("training/data/pairs.py", "import rclpy"),
         ("engines/export.py", "from sensor_msgs.msg import Image"),
     ],
 )
@@ -155,15 +243,15 @@ def test_a_planted_violation_is_found(path: str, source: str) -> None:
     [
         ("darkseg_ros/nodes/segmentation_node.py", "import rclpy\nfrom sensor_msgs.msg import Image"),
         ("darkseg_ros/nodes/segmentation_node.py", "from .lifecycle import autostart"),
-        ("darkseg_ros/cli.py", "def play():\n    from darkseg_ros.nodes import bag_player"),
-        ("darkseg_ros/image_messages.py", "import cv2\nfrom darkseg_ros.errors import ImageMessageError"),
-        ("darkseg_ros/engine/openvino.py", "def open():\n    import openvino"),
+        ("darkseg_ros/commands/cli.py", "def play():\n    from darkseg_ros.nodes import bag_player"),
+        ("darkseg_ros/frames/messages.py", "import cv2\nfrom darkseg_ros.errors import ImageMessageError"),
+        ("darkseg_ros/model/backends/openvino.py", "def open():\n    import openvino"),
         ("training/train_segmenter.py", "import torch\nfrom darkseg_ros.classes import CLASSES"),
         (
             "engines/export.py",
-            "from training.networks import SlimFpn\nfrom darkseg_ros.bundle import load_bundle",
+            "from training.networks.build import SlimFpn\nfrom darkseg_ros.model.bundle import load_bundle",
         ),
-        ("darkseg_ros/overlay.py", "from darkseg_ros.classes import PALETTE_BGR\nimport trainingwheels"),
+        ("darkseg_ros/pictures/overlay.py", "from darkseg_ros.classes import PALETTE_BGR\nimport trainingwheels"),
     ],
 )
 def test_what_follows_the_arrows_is_let_through(path: str, source: str) -> None:

@@ -27,10 +27,10 @@ from darkseg_ros.benchmark.figures import (  # noqa: E402
 )
 from darkseg_ros.benchmark.machine import Machine  # noqa: E402
 from darkseg_ros.benchmark.report import SCHEMA_VERSION, BenchmarkInput, BenchmarkReport, read_report  # noqa: E402
-from darkseg_ros.bundle import load_bundle  # noqa: E402
 from darkseg_ros.errors import BenchmarkError, InputError  # noqa: E402
 from darkseg_ros.installed_files import default_bundle  # noqa: E402
-from darkseg_ros.segmenter import Segmenter  # noqa: E402
+from darkseg_ros.model.bundle import load_bundle  # noqa: E402
+from darkseg_ros.model.segmenter import Segmenter  # noqa: E402
 from darkseg_ros.synthetic_drive import SyntheticDrive  # noqa: E402
 from engines import peer_graphs, peers  # noqa: E402
 from engines.bench import PLAN, QUICK, _OtherProcess, bench, main  # noqa: E402
@@ -51,7 +51,7 @@ from engines.peers import (  # noqa: E402
     open_torch,
 )
 from engines.plan_cost import PlanCost, measure_plan_build  # noqa: E402
-from training.datasets import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB  # noqa: E402
+from training.data.pairs import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB  # noqa: E402
 
 CAMERA_HW = (64, 128)
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,12 +15,13 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from darkseg_ros.bundle import MANIFEST, sha256_of
-from darkseg_ros.engine import tensorrt, tensorrt_library
-from darkseg_ros.engine.plan_builder import PlanOrder
-from darkseg_ros.engine.tensorrt import Gpu
 from darkseg_ros.errors import EngineError, InputError
-from darkseg_ros.labelled_images import LabelledImage, pair_files
+from darkseg_ros.frames.labelled import LabelledImage, pair_files
+from darkseg_ros.model.backends.tensorrt import engine as tensorrt
+from darkseg_ros.model.backends.tensorrt import library as tensorrt_library
+from darkseg_ros.model.backends.tensorrt.engine import Gpu
+from darkseg_ros.model.backends.tensorrt.plan_builder import PlanOrder
+from darkseg_ros.model.bundle import MANIFEST, sha256_of
 from engines import check_parity, parity
 from engines.check_parity import main
 from engines.parity import (
@@ -34,7 +35,7 @@ from engines.parity import (
     compare,
 )
 from tests.bundles import write_tiny_bundle
-from tests.core.engine.fake_gpu import FakeDriver, FakeTensorRt
+from tests.core.model.backends.tensorrt.fake_gpu import FakeDriver, FakeTensorRt
 
 NETWORK_HW = (64, 128)
 ROAD, VEGETATION, SKY = 0, 8, 10

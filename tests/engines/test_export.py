@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from darkseg_ros.bundle import load_bundle
-from darkseg_ros.engine import open_engine
 from darkseg_ros.errors import InputError
-from darkseg_ros.labelled_images import LabelledImage
-from darkseg_ros.segmenter import Segmenter
+from darkseg_ros.frames.labelled import LabelledImage
+from darkseg_ros.model.backends import open_engine
+from darkseg_ros.model.bundle import load_bundle
+from darkseg_ros.model.segmenter import Segmenter
 from darkseg_ros.synthetic_drive import SyntheticDrive
 from engines import export as export_module
 from engines.export import export, export_onnx, in_onnx_runtime, without_data_root
 from engines.parity import ParityReport
-from training.checkpoints import save_checkpoint
-from training.layers import upsample_bilinear
-from training.slim_fpn import SlimFpn
+from training.networks.layers import upsample_bilinear
+from training.networks.slim_fpn import SlimFpn
+from training.runs.checkpoints import save_checkpoint
 
 TRAINED_PX = 64
 NETWORK_HW = (64, 96)
@@ -276,7 +276,7 @@ def test_a_reference_of_another_input_size_and_missing_files_are_named_before_an
 
 
 def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path: Path, bundle_folder: Path) -> None:
-    from darkseg_ros.bundle import load_golden
+    from darkseg_ros.model.bundle import load_golden
     from engines.bundle_writer import BundleContent, write_bundle
 
     (tmp_path / "small").mkdir()

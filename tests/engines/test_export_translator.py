@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from darkseg_ros.bundle import load_translator_bundle, load_translator_golden
 from darkseg_ros.errors import BundleError, InputError
-from darkseg_ros.translator import Translator
+from darkseg_ros.model.bundle import load_translator_bundle, load_translator_golden
+from darkseg_ros.model.translator import Translator
 from engines.export_translator import export_translator, golden_day_frames, main
-from training.checkpoints import save_checkpoint
-from training.unit import build_unit
+from training.runs.checkpoints import save_checkpoint
+from training.translation.unit.network import build_unit
 
 NETWORK = {"channels": 4, "residual_blocks": 1, "shared_blocks": 1, "generator_norm": "layer"}
 INPUT_HW = (32, 48)

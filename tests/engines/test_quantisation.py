@@ -12,7 +12,7 @@ import openvino
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from darkseg_ros.labelled_images import LabelledImage, pair_files
+from darkseg_ros.frames.labelled import LabelledImage, pair_files
 from engines.quantisation import float_layers, quantise, quantise_symmetric, quantise_within, relative_time
 
 PX = 64

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from darkseg_ros.bundle import load_bundle
-from darkseg_ros.frames import image_files, read_image
+from darkseg_ros.frames.source import image_files, read_image
+from darkseg_ros.model.bundle import load_bundle
 from engines.bundle_writer import BundleContent, write_bundle
 from engines.export import export_onnx, golden_frames
 from engines.fused_graph import FusedGraph, LogitsGraph
 from engines.restore_checkpoint import main
 from tests.bundles import golden_answer
-from training.averaging import load_teacher
-from training.datasets import network_input
-from training.networks import NetworkConfig, build_network
+from training.adaptation.teacher import load_teacher
+from training.data.pairs import network_input
+from training.networks.build import NetworkConfig, build_network
 
 NETWORK_HW = (64, 64)
 OF_MOBILENET_V2 = NetworkConfig(channels=8, finest_stride=8)

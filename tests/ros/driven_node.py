@@ -13,7 +13,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 
 from darkseg_ros.nodes.segmentation_node import SegmentationNode
-from darkseg_ros.stream_monitor import StreamFigures
+from darkseg_ros.stream.monitor import StreamFigures
 
 WITHIN_S = 30.0
 

@@ -22,7 +22,7 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from darkseg_ros.image_messages import fill_compressed_image, fill_image
+from darkseg_ros.frames.messages import fill_compressed_image, fill_image
 
 WITHIN_S = 20.0  # discovery alone may take seconds on a busy machine
 SECOND_NS = 1_000_000_000

@@ -18,7 +18,7 @@ import numpy as np
 
 from darkseg_ros.installed_files import default_bundle
 from darkseg_ros.nodes.middleware import prepare_middleware
-from darkseg_ros.stream_monitor import StreamFigures
+from darkseg_ros.stream.monitor import StreamFigures
 from tests.bundles import write_tiny_bundle
 from tests.ros.driven_node import DrivenNode, driven_node
 from tests.ros.probe import image, scene

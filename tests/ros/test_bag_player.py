@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from darkseg_ros.bags import IMAGE_TOPIC, BagMessage, BagWriter
 from darkseg_ros.errors import BagError
+from darkseg_ros.frames.bags import IMAGE_TOPIC, BagMessage, BagWriter
 
 if TYPE_CHECKING:
     from tests.ros.conftest import StartNode

@@ -20,7 +20,7 @@ from darkseg_ros.benchmark import ros_run
 from darkseg_ros.benchmark.figures import RosFigures
 from darkseg_ros.benchmark.ros_run import measure_ros
 from darkseg_ros.errors import BenchmarkError, BundleError
-from darkseg_ros.node_process import NodeError
+from darkseg_ros.nodes.node_process import NodeError
 from tests.bundles import write_tiny_bundle
 
 pytest.importorskip("rclpy", reason="the benchmark plays through a ROS 2 node")
@@ -173,7 +173,7 @@ def test_a_node_that_dies_is_an_error(bundle: Path) -> None:
 def test_sigterm_ends_the_node_too(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     cv2.imwrite(str(tmp_path / "images" / "0.png"), pictures(1)[0])
-    program = "import sys; from darkseg_ros import cli; cli._TURN_S = 0.02; sys.exit(cli.main(sys.argv[1:]))"
+    program = "import sys; from darkseg_ros.commands import cli; cli._TURN_S = 0.02; sys.exit(cli.main(sys.argv[1:]))"
     options = [
         "--backend",
         "fake",

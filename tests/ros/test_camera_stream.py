@@ -17,9 +17,9 @@ def test_an_answer_that_is_not_delivered_has_no_say_in_those_after_it(probe: Pro
     from rclpy.parameter import Parameter
     from sensor_msgs.msg import Image
 
+    from darkseg_ros.model.segmenter import Segmentation
     from darkseg_ros.nodes.camera_stream import Arrival, CameraStream
     from darkseg_ros.nodes.segmentation_parameters import LiveSettings, declare_parameters
-    from darkseg_ros.segmenter import Segmentation
     from tests.ros.probe import eventually, pixels
 
     context = rclpy.Context()

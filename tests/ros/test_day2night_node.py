@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from darkseg_ros.day_to_night import NightSettings, open_day_to_night
+from darkseg_ros.night.day_to_night import NightSettings, open_day_to_night
 from tests.bundles import write_tiny_translator
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def test_without_a_model_a_restart_and_lost_frames_change_no_pixel(probe: Probe,
 def test_labels_are_passed_on_with_their_night_frame_only(probe: Probe, start_node: StartNode) -> None:
     from sensor_msgs.msg import Image
 
-    from darkseg_ros.image_messages import fill_image
+    from darkseg_ros.frames.messages import fill_image
     from tests.ros.probe import RELIABLE, eventually, header, image, pixels
 
     start_node("day2night_node", parameters={"pass_labels": True})

@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 import pytest
 
-from darkseg_ros.bags import IMAGE_TOPIC, LABEL_TOPIC, START_STAMP_NS, BagWriter
-from darkseg_ros.demo import InputFrame, match_records
-from darkseg_ros.video_writer import VideoWriter
+from darkseg_ros.commands.demo import InputFrame, match_records
+from darkseg_ros.frames.bags import IMAGE_TOPIC, LABEL_TOPIC, START_STAMP_NS, BagWriter
+from darkseg_ros.pictures.video_writer import VideoWriter
 from tests.bundles import write_tiny_bundle
 
 pytest.importorskip("rclpy", reason="the demo plays through a ROS 2 node")
@@ -36,7 +36,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def demo_command(out: Path, bundle: Path, options: Sequence[str]) -> list[str]:
     return [
-        *(sys.executable, "-m", "darkseg_ros.demo", "--out", str(out)),
+        *(sys.executable, "-m", "darkseg_ros.commands.demo", "--out", str(out)),
         *("--bundle", str(bundle), "--backend", "fake", *options),
     ]
 

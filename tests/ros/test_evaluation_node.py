@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from darkseg_ros.bags import IMAGE_TOPIC, LABEL_TOPIC, START_STAMP_NS, BagWriter
-from darkseg_ros.cli import main
-from tests.core.recorded_bags import Recorded, write_recorded_bag
+from darkseg_ros.commands.cli import main
+from darkseg_ros.frames.bags import IMAGE_TOPIC, LABEL_TOPIC, START_STAMP_NS, BagWriter
+from tests.core.frames.recorded_bags import Recorded, write_recorded_bag
 
 if TYPE_CHECKING:
     from tests.ros.conftest import StartNode
@@ -66,7 +66,7 @@ class Drive:
 def mono8(values: np.ndarray, stamp: int) -> Any:
     from sensor_msgs.msg import Image
 
-    from darkseg_ros.image_messages import fill_image
+    from darkseg_ros.frames.messages import fill_image
     from tests.ros.probe import header
 
     return fill_image(Image(), values, encoding="mono8", header=header(stamp))

@@ -28,7 +28,7 @@ import numpy as np
 import rclpy
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
-from darkseg_ros.image_messages import fill_image
+from darkseg_ros.frames.messages import fill_image
 from std_msgs.msg import Header
 
 rclpy.init()

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import yaml
 
-from darkseg_ros.bags import IMAGE_TOPIC, LABEL_TOPIC, START_STAMP_NS, BagWriter
+from darkseg_ros.frames.bags import IMAGE_TOPIC, LABEL_TOPIC, START_STAMP_NS, BagWriter
 from darkseg_ros.installed_files import share_directory
 from darkseg_ros.synthetic_drive import SyntheticDrive
 from tests.ros.launch_recorder import run_launch_file
@@ -499,7 +499,7 @@ def test_launched_for_real_a_killed_node_is_started_again_and_ctrl_c_ends_all(pr
 def test_launched_for_real_day_becomes_night_with_its_label(probe: Probe) -> None:
     from sensor_msgs.msg import Image
 
-    from darkseg_ros.image_messages import fill_image
+    from darkseg_ros.frames.messages import fill_image
     from tests.ros.probe import bgr_of, eventually, header, image
 
     nights = probe.listen(Image, "/front/day2night_node/night")

@@ -38,7 +38,7 @@ def connect(probe: Probe, *, compressed: bool = False) -> tuple[Any, Any, Inbox]
 def class_map_message(class_map: np.ndarray, stamp: int) -> Any:
     from sensor_msgs.msg import Image
 
-    from darkseg_ros.image_messages import fill_image
+    from darkseg_ros.frames.messages import fill_image
     from tests.ros.probe import header
 
     return fill_image(Image(), class_map, encoding="mono8", header=header(stamp))

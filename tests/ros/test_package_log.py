@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.ros.probe import Probe
 
-LOGGER = logging.getLogger("darkseg_ros.engine.anything")
+LOGGER = logging.getLogger("darkseg_ros.model.backends.anything")
 
 
 @pytest.fixture

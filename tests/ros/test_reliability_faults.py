@@ -73,7 +73,7 @@ def test_a_publisher_that_changes_size_encoding_and_frame_id_is_followed_frame_b
 ) -> None:
     from sensor_msgs.msg import Image
 
-    from darkseg_ros.image_messages import fill_image
+    from darkseg_ros.frames.messages import fill_image
     from tests.ros.probe import header, image, pixels, scene
 
     row = RowOfFault("publisher_changes")
@@ -215,7 +215,7 @@ def test_two_publishers_on_one_topic_are_said_and_no_stamp_is_served_backwards(
 def test_a_bag_that_loops_is_served_in_every_pass(
     probe: Probe, segmentation_node: StartNode, tmp_path: Path, ros_domain: int
 ) -> None:
-    from darkseg_ros.bags import BagWriter
+    from darkseg_ros.frames.bags import BagWriter
     from tests.ros.probe import eventually, scene
 
     row = RowOfFault("bag_loop")
@@ -228,7 +228,17 @@ def test_a_bag_that_loops_is_served_in_every_pass(
     segmentation_node(stale_after_ms=0)
     inbox = class_maps_of(probe)
     probe.status(lambda status: status.values["state"] == "active")
-    command = [sys.executable, "-m", "darkseg_ros.cli", "bag", "play", str(tmp_path / "bag"), "--loop", "--rate", "4"]
+    command = [
+        sys.executable,
+        "-m",
+        "darkseg_ros.commands.cli",
+        "bag",
+        "play",
+        str(tmp_path / "bag"),
+        "--loop",
+        "--rate",
+        "4",
+    ]
     player = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
         status = probe.status(lambda status: status.number("stamp_rebases") >= 2)
@@ -252,7 +262,16 @@ def test_a_report_on_a_full_disk_is_one_line_and_leaves_nothing_behind(tmp_path:
     cv2.imwrite(str(tmp_path / "image" / "a.png"), scene((3, 9), seed=0))
     cv2.imwrite(str(tmp_path / "label" / "a.png"), np.full((96, 128), 3, np.uint8))
     evaluate = [
-        *(sys.executable, "-m", "darkseg_ros.cli", "evaluate", "--bundle", str(tiny_bundle), "--backend", "fake"),
+        *(
+            sys.executable,
+            "-m",
+            "darkseg_ros.commands.cli",
+            "evaluate",
+            "--bundle",
+            str(tiny_bundle),
+            "--backend",
+            "fake",
+        ),
         *("--images", str(tmp_path / "image"), "--labels", str(tmp_path / "label"), "--out", str(tmp_path / "full")),
     ]
     script = (

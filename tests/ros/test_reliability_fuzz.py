@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from darkseg_ros.frame_gate import DropReason
+from darkseg_ros.stream.frame_gate import DropReason
 from tests.ros.conftest import books_balance
 from tests.ros.reliability import Row, RowOfFault
 

@@ -34,8 +34,8 @@ def open_segmenter(ros_domain: int, monkeypatch: pytest.MonkeyPatch) -> Iterator
     """What a node with three cameras does to open its segmenter."""
     import rclpy
 
+    from darkseg_ros.model.segmenter import Segmenter
     from darkseg_ros.nodes.segmentation_node import SegmentationNode
-    from darkseg_ros.segmenter import Segmenter
 
     rclpy.init(args=["--ros-args", "-p", "autostart:=false", "-p", "cameras:=[front, left, rear]"])
     node = SegmentationNode()

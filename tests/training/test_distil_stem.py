@@ -8,11 +8,11 @@ import torch
 
 from darkseg_ros.errors import InputError
 from training import distil_stem
-from training.averaging import load_teacher
-from training.checkpoints import load_checkpoint, save_checkpoint
-from training.dense_stem import ENCODER_NAME
+from training.adaptation.teacher import load_teacher
 from training.distil_stem import distil, main, student_of, unexplained_variance
-from training.networks import NetworkConfig, batch_norm_layers, build_network
+from training.networks.build import NetworkConfig, batch_norm_layers, build_network
+from training.networks.dense_stem import ENCODER_NAME
+from training.runs.checkpoints import load_checkpoint, save_checkpoint
 
 
 def write_segmenter(path: Path, config: NetworkConfig) -> Path:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from training.checkpoints import save_checkpoint
 from training.evaluate_checkpoint import main
-from training.networks import NetworkConfig, build_network
+from training.networks.build import NetworkConfig, build_network
+from training.runs.checkpoints import save_checkpoint
 
 ROAD = 0
 

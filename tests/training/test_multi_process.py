@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from darkseg_ros.errors import InputError
-from training.checkpoints import load_checkpoint
+from training.runs.checkpoints import load_checkpoint
+from training.runs.config import load_config
+from training.runs.fabric import start_fabric
 from training.segmenter_config import SegmenterConfig
-from training.stage_config import load_config
-from training.stage_run import start_fabric
 from training.train_segmenter import train
 
 REPOSITORY = Path(__file__).parents[2]

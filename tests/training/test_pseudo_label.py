@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from darkseg_ros.errors import InputError
-from training.averaging import load_teacher
-from training.checkpoints import save_checkpoint
-from training.datasets import find_images, find_pseudo_labelled_images, network_input
-from training.image_lists import write_image_list
+from training.adaptation.teacher import load_teacher
+from training.data.image_lists import write_image_list
+from training.data.pairs import find_images, find_pseudo_labelled_images, network_input
+from training.networks.slim_fpn import SlimFpn
 from training.pseudo_label import (
     ALL_PIXELS,
     LabelChoice,
@@ -23,7 +23,7 @@ from training.pseudo_label import (
     smooth_shares,
     write_pseudo_labels,
 )
-from training.slim_fpn import SlimFpn
+from training.runs.checkpoints import save_checkpoint
 
 
 def test_alignment_gives_back_a_class_that_was_underrated_to_the_pixels_most_like_it() -> None:

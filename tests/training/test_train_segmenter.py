@@ -14,12 +14,12 @@ import torch
 
 from darkseg_ros.classes import CLASS_NAMES, NUM_CLASSES
 from darkseg_ros.errors import InputError
-from training.averaging import load_teacher
-from training.checkpoints import load_checkpoint, save_checkpoint
-from training.segmentation_losses import LossConfig, distillation_loss, segmentation_loss
+from training.adaptation.teacher import load_teacher
+from training.losses import LossConfig, distillation_loss, segmentation_loss
+from training.networks.slim_fpn import SlimFpn
+from training.runs.checkpoints import load_checkpoint, save_checkpoint
+from training.runs.config import load_config
 from training.segmenter_config import SegmenterConfig
-from training.slim_fpn import SlimFpn
-from training.stage_config import load_config
 from training.train_segmenter import main, set_learning_rate, train
 
 CONFIG = Path("training/configs/segmenter_slim.yaml")

@@ -14,11 +14,11 @@ import torch
 
 from darkseg_ros.errors import InputError
 from training import train_unit
-from training.checkpoints import load_checkpoint, save_checkpoint
-from training.stage_config import load_config
+from training.runs.checkpoints import load_checkpoint, save_checkpoint
+from training.runs.config import load_config
 from training.train_unit import UnpairedSamples, find_domain_images, set_learning_rate, train
-from training.unit import load_translator
-from training.unit_config import UnitConfig
+from training.translation.unit.config import UnitConfig
+from training.translation.unit.network import load_translator
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIG = Path("training/configs/unit_mini_no_perceptual.yaml")

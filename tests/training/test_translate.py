@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from darkseg_ros.errors import InputError
-from training.checkpoints import load_checkpoint, save_checkpoint
-from training.datasets import find_labelled_images
+from training.data.pairs import find_labelled_images
+from training.runs.checkpoints import load_checkpoint, save_checkpoint
 from training.translate import TranslationSettings, main, translate_folder, translate_image
-from training.unit import build_unit, load_translator
+from training.translation.unit.network import build_unit, load_translator
 
 REPOSITORY = Path(__file__).parents[2]
 NETWORK = {"channels": 2, "residual_blocks": 1, "shared_blocks": 1, "generator_norm": "layer"}

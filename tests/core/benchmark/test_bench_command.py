@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
-from darkseg_ros import cli
 from darkseg_ros.benchmark import camera_frames
 from darkseg_ros.benchmark.camera_frames import generated_frames, read_frames
 from darkseg_ros.benchmark.figures import RosFigures
 from darkseg_ros.benchmark.report import read_report
-from darkseg_ros.cli import main
+from darkseg_ros.commands import cli
+from darkseg_ros.commands.cli import main
 from darkseg_ros.errors import InputError
 from tests.bundles import write_tiny_bundle
 from tests.core.benchmark.reports import ROS

@@ -1,0 +1,98 @@
+"""Figures of an evaluation against the limits that a user sets on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from darkseg_ros.classes import CLASS_NAMES
+from darkseg_ros.evaluation.drive import DriveFigures, EvaluationResult
+from darkseg_ros.evaluation.metrics import Metrics
+
+_NO_FIGURES = frozenset({"iou", "ci95", "uiou_min_confidence", "uiou_curve", "latency_from"})
+_COUNTS_AND_TIMES = frozenset(
+    {"images", "frames_in", "class_maps", "label_maps", "dropped", "latency_p50_ms", "latency_p95_ms", "latency_p99_ms"}
+)
+_IOU_PREFIX = "iou."
+
+FIGURES: tuple[str, ...] = (
+    *(field.name for kind in (Metrics, DriveFigures) for field in fields(kind) if field.name not in _NO_FIGURES),
+    *(f"{_IOU_PREFIX}{name}" for name in CLASS_NAMES),
+)
+"""Names that a threshold can be set on: those of metrics.json, and ``iou.car`` for one class."""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A figure and what it must be.
+
+    Attributes:
+        figure: one of FIGURES.
+        bound: whether the limit is the least or the most that passes.
+        limit: ≥ 0; of shares, which are all but counts and times, within 0…1 as in metrics.json.
+
+    Raises:
+        ValueError: if there is no such figure, or no such limit of it.
+    """
+
+    figure: str
+    bound: Literal["at least", "at most"]
+    limit: float
+
+    def __post_init__(self) -> None:
+        if self.figure not in FIGURES:
+            raise ValueError(f"there is no figure {self.figure!r}; known are {', '.join(FIGURES)}")
+        if not math.isfinite(self.limit):
+            raise ValueError(f"the limit of {self.figure} must be a number, got {self.limit}")
+        if self.limit < 0:
+            raise ValueError(f"the limit of {self.figure} must not be negative, got {self.limit:g}")
+        if self.limit > 1 and self.figure not in _COUNTS_AND_TIMES:
+            raise ValueError(
+                f"the limit of {self.figure} must be a share within 0…1, got {self.limit:g}; write 20 % as 0.2"
+            )
+
+
+@dataclass(frozen=True)
+class ThresholdResult:
+    """A threshold and how it went; a figure without a value passes no threshold.
+
+    Attributes:
+        figure: as in `Threshold`, like `bound` and `limit`.
+        value: what was measured; None where there is no such figure, such as the IoU of an absent class.
+        passed: whether `value` is within the limit.
+    """
+
+    figure: str
+    bound: Literal["at least", "at most"]
+    limit: float
+    value: float | None
+    passed: bool
+
+
+def judge(result: EvaluationResult, thresholds: Sequence[Threshold]) -> tuple[ThresholdResult, ...]:
+    """Compare figures with their thresholds."""
+    values = figures_of(result.metrics, result.drive)
+    judged = []
+    for threshold in thresholds:
+        value = values[threshold.figure]
+        if value is None:
+            passed = False
+        elif threshold.bound == "at least":
+            passed = value >= threshold.limit
+        else:
+            passed = value <= threshold.limit
+        judged.append(ThresholdResult(threshold.figure, threshold.bound, threshold.limit, value, passed))
+    return tuple(judged)
+
+
+def figures_of(metrics: Metrics | None, drive: DriveFigures | None) -> dict[str, float | None]:
+    """Every figure of FIGURES; None where it was not measured."""
+    values: dict[str, float | None] = dict.fromkeys(FIGURES)
+    if metrics is not None:
+        values |= {f"{_IOU_PREFIX}{name}": iou for name, iou in metrics.iou.items()}
+    for part in (metrics, drive):
+        if part is not None:
+            values |= {field.name: getattr(part, field.name) for field in fields(part) if field.name in values}
+    return {name: None if value is not None and math.isnan(value) else value for name, value in values.items()}

@@ -1,0 +1,464 @@
+"""rosbag2 bags, mcap and sqlite3, read and written without ROS."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace, TracebackType
+from typing import Any
+
+import numpy as np
+from rosbags.interfaces import (
+    Connection,
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+from tqdm import tqdm
+
+from darkseg_ros.errors import BagError, InputError
+from darkseg_ros.frames.messages import fill_compressed_image, fill_image
+from darkseg_ros.frames.videos import frame_time_ns, open_video
+
+IMAGE_TOPIC = "/camera/image_raw"
+COMPRESSED_TOPIC = "/camera/image_raw/compressed"
+LABEL_TOPIC = "/camera/label_map"
+FRAME_ID = "camera"
+
+IMAGE_TYPE = "sensor_msgs/msg/Image"
+COMPRESSED_IMAGE_TYPE = "sensor_msgs/msg/CompressedImage"
+
+START_STAMP_NS = 1_700_000_000_000_000_000
+"""Stamp of the first frame of a bag made from a video: fixed, so that the same video gives the same bag."""
+
+_PICTURE_NAMES = ("class_map", "confidence", "overlay")
+"""Last parts of topics on which the package's nodes publish images that no camera took."""
+
+_STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
+_STORAGE_SUFFIXES = (".mcap", ".db3")
+
+_INFINITE = QosTime(9223372036, 854775807)
+# `ros2 bag play` offers what was recorded; reliable reaches best-effort and reliable subscribers alike
+_OFFERED_QOS = Qos(
+    history=QosHistory.KEEP_LAST,
+    depth=10,
+    reliability=QosReliability.RELIABLE,
+    durability=QosDurability.VOLATILE,
+    deadline=_INFINITE,
+    lifespan=_INFINITE,
+    liveliness=QosLiveliness.AUTOMATIC,
+    liveliness_lease_duration=_INFINITE,
+    avoid_ros_namespace_conventions=False,
+)
+
+
+@dataclass(frozen=True)
+class BagTopic:
+    """What a bag holds under one name; `message_type` is as in ``sensor_msgs/msg/Image``."""
+
+    name: str
+    message_type: str
+    count: int
+
+
+@dataclass(frozen=True)
+class BagMessage:
+    """One recorded message, not yet deserialised.
+
+    Attributes:
+        topic: name of its topic.
+        message_type: as in ``sensor_msgs/msg/Image``.
+        log_stamp_ns: when it was recorded, in nanoseconds since 1970.
+        data: the message in CDR, as a publisher of raw messages takes it.
+    """
+
+    topic: str
+    message_type: str
+    log_stamp_ns: int
+    data: bytes
+
+
+class BagReader:
+    """Context manager over a rosbag2 folder, or over one .mcap or .db3 file of it.
+
+    Attributes:
+        path: what was opened.
+        topics: every topic of the bag by its name.
+        duration_ns: time from the first message to the last one.
+
+    Raises:
+        BagError: if it is missing, not a bag, cut off or damaged; by `messages` where only reading shows it.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.topics: dict[str, BagTopic] = {}
+        self.duration_ns = 0
+        self._reader: Reader | None = None
+        # the image types are the same in every ROS 2, so one table reads the pictures of every bag
+        self._typestore = get_typestore(Stores.ROS2_JAZZY)
+
+    def __enter__(self) -> BagReader:
+        try:
+            self._check_path()
+        except OSError as error:
+            raise BagError(f"{self.path} cannot be read: {error.strerror}; expected a rosbag2 bag") from error
+        try:
+            for database in [self.path] if self.path.is_file() else self.path.glob("*.db3"):
+                _check_database_is_whole(database)
+            reader = Reader(self.path)
+            reader.open()
+        except Exception as error:  # rosbags lets through whatever a damaged file provokes
+            raise self._damaged(error) from error
+        self._reader = reader
+        self.duration_ns = max(0, reader.duration - 1)  # rosbags counts to just after the last message
+        self.topics = {
+            name: BagTopic(name, " or ".join(sorted({c.msgtype for c in info.connections})), info.msgcount)
+            for name, info in reader.topics.items()
+        }
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def image_topic(self, name: str | None = None) -> BagTopic:
+        """The topic to take camera images from.
+
+        Args:
+            name: its name; None takes the only one of `camera_topics`.
+
+        Returns:
+            A topic of type Image or CompressedImage that holds messages.
+
+        Raises:
+            BagError: if the bag has no such topic, it holds no images, or several could be meant.
+        """
+        if name is not None:
+            topic = self.topics.get(name)
+            if topic is None:
+                raise BagError(f"{self.path} has no topic {name}; {self.contents()}")
+            if topic.message_type not in (IMAGE_TYPE, COMPRESSED_IMAGE_TYPE) or topic.count == 0:
+                raise BagError(f"topic {name} of {self.path} holds no images; {self.contents()}")
+            return topic
+        candidates = self.camera_topics()
+        if not candidates:
+            raise BagError(f"{self.path} has no topic with camera images; {self.contents()}")
+        if len(candidates) > 1:
+            raise BagError(
+                f"{self.path} has several topics with images, name the one to take: "
+                f"{', '.join(topic.name for topic in candidates)}"
+            )
+        return candidates[0]
+
+    def camera_topics(self) -> list[BagTopic]:
+        """Topics with images, but for LABEL_TOPIC and what the package's nodes publish for each image."""
+        return [
+            topic
+            for topic in self.topics.values()
+            if topic.message_type in (IMAGE_TYPE, COMPRESSED_IMAGE_TYPE)
+            and topic.count
+            and topic.name != LABEL_TOPIC
+            and topic.name.rpartition("/")[2] not in _PICTURE_NAMES
+        ]
+
+    def messages(self, topics: Collection[str] | None = None) -> Iterator[BagMessage]:
+        """Read messages in the order of their recording.
+
+        Args:
+            topics: names of the topics to read, None for all.
+
+        Yields:
+            One message after the other.
+
+        Raises:
+            BagError: if a topic does not exist, a part cannot be read, or recorded messages are missing.
+        """
+        if self._reader is None:
+            raise BagError(f"{self.path} is not open; use `with BagReader(path) as reader:`")
+        wanted = set(self.topics if topics is None else topics)
+        if unknown := wanted - set(self.topics):
+            raise BagError(f"{self.path} has no topic {', '.join(sorted(unknown))}; {self.contents()}")
+        connections = [c for c in self._reader.connections if c.topic in wanted]
+        if not connections:
+            return
+        missing = sum(self.topics[name].count for name in wanted)
+        recorded = self._reader.messages(connections)
+        while True:
+            try:
+                connection, log_stamp_ns, data = next(recorded)
+            except StopIteration:
+                break
+            except Exception as error:  # as in __enter__
+                raise self._damaged(error) from error
+            missing -= 1
+            yield BagMessage(connection.topic, connection.msgtype, log_stamp_ns, bytes(data))
+        if missing > 0:
+            raise self._damaged(f"{missing} recorded messages are missing")
+
+    def knows(self, message_type: str) -> bool:
+        """Whether messages of this type can be read and copied here: it is one of ROS 2's own."""
+        return message_type in self._typestore.fielddefs
+
+    def deserialize(self, message: BagMessage) -> Any:
+        """Turn a message into an object with the fields of its type; `data` fields are uint8 arrays.
+
+        Raises:
+            BagError: if the type is not one of ROS 2's own or the bytes do not make such a message.
+        """
+        if not self.knows(message.message_type):
+            raise BagError(f"topic {message.topic} of {self.path} has type {message.message_type}, unknown here")
+        try:
+            return self._typestore.deserialize_cdr(message.data, message.message_type)
+        except Exception as error:  # as in __enter__
+            raise self._damaged(f"a message of topic {message.topic} is none ({error})") from error
+
+    def _check_path(self) -> None:
+        if not self.path.exists():
+            raise BagError(f"{self.path} does not exist; expected a rosbag2 folder, or a .mcap or .db3 file of one")
+        if self.path.is_file():
+            if self.path.suffix not in _STORAGE_SUFFIXES:
+                raise BagError(f"{self.path} is not a bag; expected a rosbag2 folder, or a .mcap or .db3 file of one")
+        elif not (self.path / "metadata.yaml").is_file():
+            if is_bag(self.path):
+                raise BagError(
+                    f"{self.path} has no metadata.yaml: its recording was not finished; "
+                    f"run `ros2 bag reindex {self.path}`, or name the storage file itself"
+                )
+            raise BagError(f"{self.path} is not a bag: it has no metadata.yaml; expected a rosbag2 folder")
+
+    def contents(self) -> str:
+        """Its topics with types and counts, as the end of a sentence."""
+        if not self.topics:
+            return "it is empty"
+        rows = (f"{topic.name} ({topic.message_type}, {topic.count})" for topic in self.topics.values())
+        return f"it has {', '.join(rows)}"
+
+    def _damaged(self, cause: object) -> BagError:
+        cause_text = str(cause) or type(cause).__name__
+        return BagError(
+            f"{self.path} is cut off or damaged: {cause_text}; copy it again, "
+            "or save what is left with `mcap recover` (.mcap) or sqlite3's `.recover` (.db3)"
+        )
+
+
+class BagWriter:
+    """Context manager that writes a new bag.
+
+    The bag is written beside its place in a hidden folder and moved there when all is done. After an
+    exception nothing remains, so what stands at `path` is always whole.
+
+    Args:
+        path: folder to be made.
+        storage: ``mcap`` or ``sqlite3``.
+
+    Raises:
+        BagError: if the path exists, the storage is unknown, a topic gets two types, or a stamp does not fit.
+    """
+
+    def __init__(self, path: Path | str, storage: str = "mcap") -> None:
+        if storage not in _STORAGES:
+            raise BagError(f"storage must be one of {', '.join(_STORAGES)}, got {storage!r}")
+        self.path = Path(path)
+        self._storage = _STORAGES[storage]
+        self._typestore = get_typestore(Stores.ROS2_JAZZY)
+        self._connections: dict[str, Connection] = {}
+        self._work_directory: Path | None = None
+        self._writer: Writer | None = None
+
+    def __enter__(self) -> BagWriter:
+        if self.path.exists():
+            raise BagError(f"{self.path} exists already; remove it or choose another name")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._work_directory = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
+        except OSError as error:
+            raise self._not_written(error) from error
+        # rosbags names the storage file after its folder, so the folder has its final name from the start
+        self._writer = Writer(
+            self._work_directory / self.path.name, version=Writer.VERSION_LATEST, storage_plugin=self._storage
+        )
+        self._writer.open()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._writer is None or self._work_directory is None:
+            return
+        try:
+            if exc_type is None:
+                self._writer.close()
+                self._writer.path.rename(self.path)
+        except (OSError, sqlite3.Error) as error:
+            raise self._not_written(error) from error
+        finally:
+            self._writer.abort()  # does nothing after a successful close
+            self._writer = None
+            shutil.rmtree(self._work_directory, ignore_errors=True)
+
+    def copy(self, message: BagMessage) -> None:
+        """Write a message of another bag as it is, recorded when it was recorded there."""
+        self._write_serialized(message.topic, message.message_type, message.data, log_stamp_ns=message.log_stamp_ns)
+
+    def write_image(
+        self,
+        topic: str,
+        pixels: np.ndarray,
+        *,
+        stamp_ns: int,
+        frame_id: str,
+        encoding: str = "bgr8",
+        log_stamp_ns: int | None = None,
+    ) -> None:
+        """Write a sensor_msgs/Image.
+
+        Args:
+            topic: its topic.
+            pixels: (H, W) uint8 for mono8, (H, W, 3) uint8 for bgr8 and rgb8.
+            stamp_ns: stamp in nanoseconds since 1970.
+            frame_id: the camera's frame.
+            encoding: mono8, bgr8 or rgb8.
+            log_stamp_ns: when it is said to be recorded; at its own stamp unless given.
+        """
+        header = _header(stamp_ns, frame_id)
+        message = fill_image(SimpleNamespace(), pixels, encoding=encoding, header=header)
+        self._write(topic, IMAGE_TYPE, message, log_stamp_ns=stamp_ns if log_stamp_ns is None else log_stamp_ns)
+
+    def write_compressed_image(
+        self, topic: str, bgr: np.ndarray, *, stamp_ns: int, frame_id: str, quality: int = 90
+    ) -> None:
+        """Write a sensor_msgs/CompressedImage holding a JPEG, recorded at its own stamp.
+
+        Args:
+            topic: its topic.
+            bgr: (H, W, 3) uint8.
+            stamp_ns: stamp in nanoseconds since 1970.
+            frame_id: the camera's frame.
+            quality: JPEG quality, 0…100.
+        """
+        header = _header(stamp_ns, frame_id)
+        message = fill_compressed_image(SimpleNamespace(), bgr, header=header, quality=quality)
+        self._write(topic, COMPRESSED_IMAGE_TYPE, message, log_stamp_ns=stamp_ns)
+
+    def _write(self, topic: str, message_type: str, message: SimpleNamespace, *, log_stamp_ns: int) -> None:
+        message.data = np.frombuffer(message.data, np.uint8)  # rosbags serialises no other kind of array
+        data = self._typestore.serialize_cdr(message, message_type)
+        self._write_serialized(topic, message_type, data, log_stamp_ns=log_stamp_ns)
+
+    def _write_serialized(self, topic: str, message_type: str, data: bytes | memoryview, *, log_stamp_ns: int) -> None:
+        if self._writer is None:
+            raise BagError(f"{self.path} is not open; use `with BagWriter(path) as writer:`")
+        connection = self._connections.get(topic)
+        if connection is None:
+            connection = self._connections[topic] = self._writer.add_connection(
+                topic, message_type, typestore=self._typestore, offered_qos_profiles=[_OFFERED_QOS]
+            )
+        if connection.msgtype != message_type:
+            raise BagError(f"topic {topic} of {self.path} has type {connection.msgtype}, got {message_type}")
+        try:
+            self._writer.write(connection, log_stamp_ns, data)
+        except (OSError, sqlite3.Error) as error:
+            raise self._not_written(error) from error
+
+    def _not_written(self, error: Exception) -> BagError:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        return BagError(f"{self.path} cannot be written: {reason}; choose a folder with room and permission")
+
+
+def is_bag(path: Path) -> bool:
+    """Whether a path is a .mcap or .db3 file, or a folder with metadata.yaml or such a file in it."""
+    if path.is_dir():
+        return any(entry.name == "metadata.yaml" or entry.suffix in _STORAGE_SUFFIXES for entry in path.iterdir())
+    return path.suffix in _STORAGE_SUFFIXES
+
+
+def write_bag_from_video(
+    video: Path | str,
+    bag: Path | str,
+    *,
+    storage: str = "mcap",
+    compressed: bool = False,
+    topic: str | None = None,
+    frame_id: str = FRAME_ID,
+    start_stamp_ns: int = START_STAMP_NS,
+    rate_hz: float | None = None,
+) -> int:
+    """Turn a video file into a bag of one image topic. The same video gives the same messages.
+
+    Args:
+        video: a file that this machine's FFmpeg can decode.
+        bag: folder to be made.
+        storage: ``mcap`` or ``sqlite3``.
+        compressed: write JPEGs (CompressedImage) instead of raw bgr8 (Image).
+        topic: IMAGE_TOPIC or COMPRESSED_TOPIC unless given.
+        frame_id: of every message.
+        start_stamp_ns: stamp of the first frame.
+        rate_hz: frames per second; the video's own unless given.
+
+    Returns:
+        Number of frames written.
+
+    Raises:
+        InputError: if the video is missing, empty or cut off, or states no rate and none is given; no bag is
+            left behind.
+        BagError: if the bag exists already.
+    """
+    source = open_video(Path(video))
+    rate_hz = source.rate_hz if rate_hz is None else rate_hz
+    if rate_hz is None:
+        raise InputError(f"{source.path} does not say how many frames per second it has; give the rate")
+    if not 0 < rate_hz < float("inf"):
+        raise InputError(f"the rate must be a positive number of frames per second, got {rate_hz}")
+    if topic is None:
+        topic = COMPRESSED_TOPIC if compressed else IMAGE_TOPIC
+    frames = 0
+    with BagWriter(bag, storage) as writer:
+        # disable=None shows the bar on a terminal only
+        for bgr in tqdm(source.read_frames(), total=source.frame_count, desc="frames", disable=None):
+            stamp_ns = start_stamp_ns + frame_time_ns(frames, rate_hz=rate_hz)
+            if compressed:
+                writer.write_compressed_image(topic, bgr, stamp_ns=stamp_ns, frame_id=frame_id)
+            else:
+                writer.write_image(topic, bgr, stamp_ns=stamp_ns, frame_id=frame_id)
+            frames += 1
+    return frames
+
+
+def _check_database_is_whole(path: Path) -> None:
+    """SQLite takes the missing end of its last page for zeros, which would be black rows in a frame.
+
+    Source: Database File Format (sqlite.org/fileformat2.html), sections 1.3.2 and 1.3.8.
+    """
+    if path.suffix != ".db3":
+        return
+    with path.open("rb") as file:
+        header = file.read(32)
+    page_size, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
+    if path.stat().st_size < pages * (65536 if page_size == 1 else page_size):
+        raise BagError(f"{path.name} lacks the end of its {pages} pages")
+
+
+def _header(stamp_ns: int, frame_id: str) -> SimpleNamespace:
+    sec, nanosec = divmod(stamp_ns, 1_000_000_000)
+    if not 0 <= sec < 2**31:
+        raise BagError(f"a stamp must be within 0…2³¹ s, got {stamp_ns} ns; stamps count nanoseconds since 1970")
+    return SimpleNamespace(stamp=SimpleNamespace(sec=sec, nanosec=nanosec), frame_id=frame_id)

@@ -1,0 +1,179 @@
+"""One stream of frames, whatever the user names: an image, a folder of images, a video or a bag."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from darkseg_ros.errors import BagError, ImageMessageError, InputError
+from darkseg_ros.frames.bags import FRAME_ID, BagReader, is_bag
+from darkseg_ros.frames.messages import bgr_from_jpeg_or_png, bgr_from_message
+from darkseg_ros.frames.stamps import stamp_ns_of
+from darkseg_ros.frames.videos import frame_time_ns, open_video
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One camera image.
+
+    Attributes:
+        bgr: (H, W, 3) uint8.
+        stamp_ns: a bag's stamp; time since the start of a video; 0 where the input has no clock.
+        frame_id: a bag's frame_id, FRAME_ID elsewhere.
+        name: fit for a file name without suffix, unique within the input.
+    """
+
+    bgr: np.ndarray
+    stamp_ns: int
+    frame_id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class FrameSource:
+    """Iterable of frames; each iteration reads the input anew, one frame at a time.
+
+    Attributes:
+        path: what the user named.
+        kind: what it turned out to be.
+        count: number of frames; for a video what the container promises, None where it does not say.
+        rate_hz: frames per second, None where the input has no clock.
+    """
+
+    path: Path
+    kind: Literal["image", "folder", "video", "bag"]
+    count: int | None
+    rate_hz: float | None
+    read: Callable[[], Iterator[Frame]]
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self.read()
+
+
+def open_frames(path: Path | str, *, topic: str | None = None) -> FrameSource:
+    """Open an input by what it is.
+
+    Args:
+        path: an image file, a folder of images (taken in the order of their names), a video file, a rosbag2
+            folder or a .mcap or .db3 file.
+        topic: the bag's image topic; needed only where it has several.
+
+    Returns:
+        The frames. Iterating raises InputError for a frame that cannot be decoded and for an input that ends
+        before it should.
+
+    Raises:
+        InputError: if the input is missing, empty, cut off or of an unknown kind, or if a topic is given for
+            something else than a bag.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist; expected an image, a folder of images, a video or a rosbag2 bag")
+    try:
+        if is_bag(path):
+            return _open_bag(path, topic)
+        if topic is not None:
+            raise InputError(f"topic {topic} was given, but {path} is not a bag; leave the topic out")
+        if path.is_dir():
+            return _open_folder(path)
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            return FrameSource(path, "image", count=1, rate_hz=None, read=lambda: _read_images([path]))
+        return _open_video(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Decode an image file, turned upright as its EXIF orientation says.
+
+    Returns:
+        (H, W, 3) uint8 BGR.
+
+    Raises:
+        InputError: naming the file, if it cannot be read or decoded, or is cut off.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
+            return bgr_from_jpeg_or_png(content, upright=True)
+        bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+    except (ImageMessageError, cv2.error) as error:
+        raise InputError(f"{path} cannot be decoded: {error}") from error
+    if bgr is None:
+        raise InputError(f"{path} cannot be decoded; expected an image, remove or replace the file")
+    return bgr
+
+
+def _read_images(paths: list[Path]) -> Iterator[Frame]:
+    for path in paths:
+        yield Frame(read_image(path), stamp_ns=0, frame_id=FRAME_ID, name=path.stem)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The image files directly in a folder, in the order of their names.
+
+    Raises:
+        InputError: if it is no folder, holds no image, or two images have the same stem: what is made of one would
+            replace what is made of the other.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; expected a folder of images")
+    path_by_stem: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not path.is_file():
+            continue
+        other = path_by_stem.setdefault(path.stem, path)
+        if other is not path:
+            raise InputError(f"{other} and {path} share a stem; rename or remove one of them")
+    if not path_by_stem:
+        raise InputError(f"{folder} holds no images; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+    return list(path_by_stem.values())
+
+
+def _open_folder(folder: Path) -> FrameSource:
+    paths = image_files(folder)
+    return FrameSource(folder, "folder", count=len(paths), rate_hz=None, read=lambda: _read_images(paths))
+
+
+def _open_video(path: Path) -> FrameSource:
+    video = open_video(path)
+
+    def read() -> Iterator[Frame]:
+        for index, bgr in enumerate(video.read_frames()):
+            stamp_ns = frame_time_ns(index, rate_hz=video.rate_hz) if video.rate_hz else 0
+            yield Frame(bgr, stamp_ns=stamp_ns, frame_id=FRAME_ID, name=f"{path.stem}_{index:06d}")
+
+    return FrameSource(path, "video", count=video.frame_count, rate_hz=video.rate_hz, read=read)
+
+
+def _open_bag(path: Path, topic_name: str | None) -> FrameSource:
+    with BagReader(path) as bag:
+        topic = bag.image_topic(topic_name)
+        rate_hz = (topic.count - 1) * 1e9 / bag.duration_ns if bag.duration_ns and topic.count > 1 else None
+
+    def read() -> Iterator[Frame]:
+        with BagReader(path) as bag:
+            for index, recorded in enumerate(bag.messages([topic.name])):
+                message = bag.deserialize(recorded)
+                try:
+                    bgr = bgr_from_message(message)
+                except ImageMessageError as error:
+                    raise BagError(f"message {index} of topic {topic.name} in {path}: {error}") from error
+                yield Frame(
+                    bgr,
+                    stamp_ns=stamp_ns_of(message.header),
+                    frame_id=message.header.frame_id,
+                    name=f"{path.stem}_{index:06d}",
+                )
+
+    return FrameSource(path, "bag", count=topic.count, rate_hz=rate_hz, read=read)

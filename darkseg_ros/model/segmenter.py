@@ -1,0 +1,148 @@
+"""The deep interface: a camera frame in, a class for every pixel of it out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from darkseg_ros.classes import IGNORE_INDEX, NUM_CLASSES
+from darkseg_ros.errors import EngineError
+from darkseg_ros.model.backends import Engine, EngineOutput, open_engine
+from darkseg_ros.model.bundle import ModelBundle, load_bundle
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Answer to one camera frame, at the camera's geometry.
+
+    Attributes:
+        class_map: (H, W) uint8 train ids; IGNORE_INDEX where the confidence is below the segmenter's minimum.
+        engine_confidence: (h, w) uint8, 255 · maximum softmax probability; of the network's size or the camera's.
+        inference_ms: time in the engine, milliseconds; that of the whole batch where the frame was one of several.
+    """
+
+    class_map: np.ndarray
+    engine_confidence: np.ndarray
+    inference_ms: float
+
+    @cached_property
+    def confidence(self) -> np.ndarray:
+        """(H, W) uint8, 255 · maximum softmax probability; stretched when first asked for, since few ask."""
+        return _stretch_back(self.engine_confidence, self.class_map.shape)
+
+
+class Segmenter:
+    """Segments frames of any size with one engine. Not thread-safe: one thread owns it.
+
+    Args:
+        bundle: the model's bundle; its network_hw is the size that frames are stretched to.
+        engine: opened from that bundle.
+        min_confidence: 0…1; pixels below become IGNORE_INDEX. May be changed between frames.
+    """
+
+    def __init__(self, bundle: ModelBundle, engine: Engine, *, min_confidence: float = 0.0) -> None:
+        self.bundle = bundle
+        self.engine = engine
+        self.min_confidence = min_confidence
+
+    @classmethod
+    def open(
+        cls,
+        bundle_directory: str | Path,
+        *,
+        backend: str = "auto",
+        threads: int = 0,
+        min_confidence: float = 0.0,
+    ) -> Segmenter:
+        """Load a bundle, open its engine and check the golden answer; raises BundleError or EngineError."""
+        bundle = load_bundle(bundle_directory)
+        return cls(bundle, open_engine(bundle, backend=backend, threads=threads), min_confidence=min_confidence)
+
+    def __call__(self, bgr: np.ndarray) -> Segmentation:
+        """Segment one frame; see `segment_batch`."""
+        (segmentation,) = self.segment_batch([bgr])
+        return segmentation
+
+    def segment_batch(self, bgrs: Sequence[np.ndarray]) -> list[Segmentation]:
+        """Segment frames, also of different sizes, in one call of the engine.
+
+        Args:
+            bgrs: one or more (H, W, 3) uint8, any H and W from 1 on; not changed.
+
+        Returns:
+            One answer for each, in their order.
+
+        Raises:
+            ValueError: if there is none, or one is no such array.
+            EngineError: if the engine fails, or an answer is not one; there is then no class map at all.
+        """
+        frames = _stretch(bgrs, self.bundle.network_hw)
+        started = time.perf_counter()
+        output = self.engine(frames)
+        inference_ms = (time.perf_counter() - started) * 1000
+        return [
+            self._segmentation(class_map, confidence, camera_hw=bgr.shape[:2], inference_ms=inference_ms)
+            for class_map, confidence, bgr in zip(output.class_map, output.confidence, bgrs, strict=True)
+        ]
+
+    def _segmentation(
+        self, class_map: np.ndarray, confidence: np.ndarray, *, camera_hw: tuple[int, ...], inference_ms: float
+    ) -> Segmentation:
+        segmentation = Segmentation(_class_map_of(class_map, camera_hw), confidence, inference_ms)
+        if self.min_confidence > 0:
+            segmentation.class_map[segmentation.confidence < self.min_confidence * 255] = IGNORE_INDEX
+        return segmentation
+
+    def close(self) -> None:
+        """Release the engine."""
+        self.engine.close()
+
+
+def preprocess(bgr: np.ndarray, network_hw: tuple[int, int]) -> np.ndarray:
+    """Stretch a frame to the network's size; (1, h, w, 3) uint8, contiguous.
+
+    Raises:
+        ValueError: if `bgr` is not (H, W, 3) uint8.
+    """
+    return _stretch([bgr], network_hw)
+
+
+def postprocess(output: EngineOutput, camera_hw: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Bring both maps of a one-frame batch back to the camera's geometry, the inverse of `preprocess`.
+
+    Raises:
+        EngineError: if the class map holds a value that is no train id.
+    """
+    return _class_map_of(output.class_map[0], camera_hw), _stretch_back(output.confidence[0], camera_hw)
+
+
+def _class_map_of(class_map: np.ndarray, camera_hw: tuple[int, ...]) -> np.ndarray:
+    if class_map.max() >= NUM_CLASSES:
+        raise EngineError(
+            f"the engine answered class {class_map.max()}, expected 0…{NUM_CLASSES - 1}; export the model again"
+        )
+    return _stretch_back(class_map, camera_hw)
+
+
+def _stretch(bgrs: Sequence[np.ndarray], network_hw: tuple[int, int]) -> np.ndarray:
+    if not bgrs:
+        raise ValueError("expected one frame or more, got none")
+    for bgr in bgrs:
+        if bgr.ndim != 3 or bgr.shape[2] != 3 or bgr.dtype != np.uint8 or not bgr.size:
+            raise ValueError(f"expected (H, W, 3) uint8 BGR with H, W ≥ 1, got {bgr.dtype} {bgr.shape}")
+    height, width = network_hw
+    frames = np.empty((len(bgrs), height, width, 3), np.uint8)
+    for frame, bgr in zip(frames, bgrs, strict=True):
+        cv2.resize(bgr, (width, height), dst=frame, interpolation=cv2.INTER_LINEAR)
+    return frames
+
+
+def _stretch_back(values: np.ndarray, camera_hw: tuple[int, ...]) -> np.ndarray:
+    # nearest: anything else would invent classes; EXACT: plain INTER_NEAREST shifts by up to a pixel
+    return cv2.resize(values, (camera_hw[1], camera_hw[0]), interpolation=cv2.INTER_NEAREST_EXACT)

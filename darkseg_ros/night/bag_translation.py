@@ -1,0 +1,74 @@
+"""A recorded day drive turned into a night drive: every frame of a bag, at any speed of the machine, without ROS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from darkseg_ros.errors import BagError, ImageMessageError
+from darkseg_ros.frames.bags import BagReader, BagWriter
+from darkseg_ros.frames.messages import bgr_from_message
+from darkseg_ros.frames.stamps import stamp_ns_of
+from darkseg_ros.night.day_to_night import NIGHT_TOPIC, DayToNight
+
+
+@dataclass(frozen=True)
+class TranslatedBag:
+    """What was written.
+
+    Attributes:
+        frames: night frames.
+        skipped_topics: topics of types that are none of ROS 2's own; they are not in the new bag.
+    """
+
+    frames: int
+    skipped_topics: tuple[str, ...]
+
+
+def translate_bag(bag: Path, out: Path, *, day_to_night: DayToNight, topic: str | None = None) -> TranslatedBag:
+    """Write a bag with all that a day bag holds and a night frame for each day frame.
+
+    The night frames have the topic NIGHT_TOPIC and the headers of their day frames, so that labels of the day are
+    found for the night by their stamps. The same bag and settings give the same messages.
+
+    Args:
+        bag: with camera images.
+        out: folder to be made.
+        day_to_night: makes the night frames.
+        topic: of the day frames; needed only where the bag has several image topics.
+
+    Raises:
+        BagError: if the bag cannot be read, holds NIGHT_TOPIC already, or a frame cannot be decoded, and if `out`
+            exists or cannot be written; no bag is left behind.
+    """
+    with BagReader(bag) as reader:
+        if NIGHT_TOPIC in reader.topics:
+            raise BagError(f"{bag} holds {NIGHT_TOPIC} already; name the bag that it was made from")
+        day_topic = reader.image_topic(topic)
+        known = [name for name, found in reader.topics.items() if reader.knows(found.message_type)]
+        skipped = tuple(sorted(set(reader.topics) - set(known)))
+        frames = 0
+        # disable=None shows the bar on a terminal only
+        with BagWriter(out) as writer, tqdm(total=day_topic.count, desc="frames", disable=None) as bar:
+            for message in reader.messages(known):
+                writer.copy(message)
+                if message.topic != day_topic.name:
+                    continue
+                day = reader.deserialize(message)
+                stamp_ns = stamp_ns_of(day.header)
+                try:
+                    day_bgr = bgr_from_message(day)
+                except ImageMessageError as error:
+                    raise BagError(f"frame {frames} of {day_topic.name} in {bag} cannot be decoded: {error}") from error
+                writer.write_image(
+                    NIGHT_TOPIC,
+                    day_to_night(day_bgr, stamp_ns=stamp_ns),
+                    stamp_ns=stamp_ns,
+                    frame_id=day.header.frame_id,
+                    log_stamp_ns=message.log_stamp_ns,
+                )
+                frames += 1
+                bar.update()
+    return TranslatedBag(frames, skipped)

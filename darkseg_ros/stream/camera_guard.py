@@ -1,0 +1,101 @@
+"""From a camera frame to what is published for it: the camera is looked at first, the answer smoothed last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from darkseg_ros.classes import IGNORE_INDEX
+from darkseg_ros.model.segmenter import Segmentation
+from darkseg_ros.stream.camera_health import CameraCondition, CameraFault, CameraHealth
+from darkseg_ros.stream.monitor import Health, HealthLevel
+from darkseg_ros.stream.temporal_smoothing import TemporalSmoother
+
+FLAG, UNLABEL, SILENCE = "flag", "unlabel", "silence"
+"""What becomes of the frames of an unhealthy camera: segmented as ever, all pixels IGNORE_INDEX, no answer."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What one frame shows of its camera, and what becomes of the frame.
+
+    Attributes:
+        camera: the condition of the camera, this frame included.
+        to_segment: whether the frame goes to the engine.
+        instead: what is published where it does not; None where the policy is silence.
+    """
+
+    camera: CameraCondition
+    to_segment: bool
+    instead: Segmentation | None
+
+
+class CameraGuard:
+    """Keeps what must be remembered of one stream: the camera's condition and the frames to smooth with.
+
+    Not thread-safe: one thread gives it every frame.
+    """
+
+    def __init__(self) -> None:
+        self._health = CameraHealth()
+        self._smoother: TemporalSmoother | None = None
+        self._drive = 0
+
+    def look(self, bgr: np.ndarray, *, drive: int, on_unhealthy_camera: str) -> Sight:
+        """Judge the camera by one frame.
+
+        Args:
+            bgr: (H, W, 3) uint8.
+            drive: number of the drive that the frame is of; nothing is smoothed across two.
+            on_unhealthy_camera: FLAG, UNLABEL or SILENCE.
+        """
+        if drive != self._drive:
+            self._drive, self._smoother = drive, None
+        camera = self._health.check(bgr)
+        if camera.healthy or on_unhealthy_camera == FLAG:
+            return Sight(camera, to_segment=True, instead=None)
+        self._smoother = None
+        return Sight(
+            camera,
+            to_segment=False,
+            instead=None if on_unhealthy_camera == SILENCE else _unlabelled(bgr.shape[:2]),
+        )
+
+    def steady(self, segmentation: Segmentation, *, smoothing_frames: int) -> Segmentation:
+        """Smooth the answer to the frame looked at last.
+
+        Args:
+            segmentation: kept, so its arrays must not be changed.
+            smoothing_frames: frames that vote, this one included; 0 and 1 smooth nothing.
+        """
+        smoother = self._smoother_of(smoothing_frames)
+        return segmentation if smoother is None else smoother(segmentation)
+
+    def _smoother_of(self, frames: int) -> TemporalSmoother | None:
+        if frames < 2:
+            self._smoother = None
+        elif self._smoother is None or self._smoother.frames != frames:
+            self._smoother = TemporalSmoother(frames)
+        return self._smoother
+
+
+def camera_verdict(camera: CameraCondition, *, on_unhealthy_camera: str) -> Health | None:
+    """None for a healthy camera; a warning while class maps go on, an error where they are withheld."""
+    if camera.healthy:
+        return None
+    faults = ", ".join(fault.value for fault in CameraFault if fault in camera.faults)
+    level, consequence = {
+        FLAG: (HealthLevel.WARN, "class maps are not to be trusted"),
+        UNLABEL: (HealthLevel.ERROR, "all pixels are unlabelled"),
+        SILENCE: (HealthLevel.ERROR, "no class maps"),
+    }[on_unhealthy_camera]
+    return Health(level, f"the camera is {faults}: {consequence}")
+
+
+def _unlabelled(camera_hw: tuple[int, ...]) -> Segmentation:
+    return Segmentation(
+        class_map=np.full(camera_hw, IGNORE_INDEX, np.uint8),
+        engine_confidence=np.zeros(camera_hw, np.uint8),
+        inference_ms=0.0,
+    )

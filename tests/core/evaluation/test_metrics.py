@@ -1,0 +1,362 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from darkseg_ros.evaluation.metrics import (
+    FLICKER_GAP_MAX_NS,
+    UNLABELLED_COLUMN,
+    Evaluation,
+    Flicker,
+    Invalidation,
+    bootstrap_intervals,
+    class_accuracy,
+    confusion_matrix,
+    frequency_weighted_iou,
+    iou_per_class,
+    mean_iou,
+    mean_iou_of_present,
+    pixel_accuracy,
+)
+
+# road: 2 pixels, 1 right, 1 called sidewalk; sidewalk: 2 pixels, 1 right, 1 left unlabelled;
+# building: 2 pixels, 1 right, 1 called wall (which the label map does not hold); 1 pixel without ground truth
+LABEL_MAP = np.array([[0, 0, 1, 1], [2, 2, 255, 255]], np.uint8)
+CLASS_MAP = np.array([[0, 1, 1, 255], [2, 3, 0, 255]], np.uint8)
+
+
+def test_rows_are_ground_truth_columns_predictions() -> None:
+    expected = np.zeros((19, 20), np.int64)
+    expected[0, 0] = expected[0, 1] = expected[1, 1] = expected[2, 2] = expected[2, 3] = 1
+    expected[1, UNLABELLED_COLUMN] = 1
+    np.testing.assert_array_equal(confusion_matrix(LABEL_MAP, CLASS_MAP), expected)
+
+
+def test_iou_of_each_class_is_hits_over_union() -> None:
+    iou = iou_per_class(confusion_matrix(LABEL_MAP, CLASS_MAP))
+    # road 1/(1+0+1), sidewalk 1/(1+1+1), building 1/(1+0+1), wall 0/(0+1+0); no other class occurs
+    np.testing.assert_allclose(iou[:4], [1 / 2, 1 / 3, 1 / 2, 0])
+    assert np.isnan(iou[4:]).all()
+
+
+def test_means_and_accuracies_worked_by_hand() -> None:
+    confusion = confusion_matrix(LABEL_MAP, CLASS_MAP)
+    assert mean_iou(confusion) == pytest.approx((1 / 2 + 1 / 3 + 1 / 2 + 0) / 4)
+    assert mean_iou_of_present(confusion) == pytest.approx((1 / 2 + 1 / 3 + 1 / 2) / 3)
+    assert pixel_accuracy(confusion) == pytest.approx(3 / 6)
+    assert class_accuracy(confusion) == pytest.approx(1 / 2)
+    # the three classes have two pixels each, so the weights are equal
+    assert frequency_weighted_iou(confusion) == pytest.approx((1 / 2 + 1 / 3 + 1 / 2) / 3)
+
+
+def test_frequency_weighted_iou_weighs_by_labelled_pixels() -> None:
+    # road: 3 pixels all right, IoU 3/4; sky: 1 pixel called road, IoU 0
+    confusion = confusion_matrix(np.array([[0, 0, 0, 10]]), np.array([[0, 0, 0, 0]]))
+    assert frequency_weighted_iou(confusion) == pytest.approx(3 / 4 * 3 / 4)
+
+
+def test_an_unlabelled_prediction_is_a_miss_and_no_false_alarm() -> None:
+    iou = iou_per_class(confusion_matrix(np.array([[13, 13, 13, 0]]), np.array([[13, 255, 255, 0]])))
+    assert iou[13] == pytest.approx(1 / 3)
+    assert iou[0] == 1.0
+
+
+def test_pixels_without_ground_truth_do_not_count() -> None:
+    assert confusion_matrix(np.full((2, 2), 255), np.array([[0, 1], [2, 255]])).sum() == 0
+
+
+def test_a_class_in_neither_map_counts_in_no_mean() -> None:
+    confusion = confusion_matrix(np.array([[5]]), np.array([[5]]))
+    assert mean_iou(confusion) == mean_iou_of_present(confusion) == class_accuracy(confusion) == 1.0
+
+
+@pytest.mark.parametrize(("label", "prediction", "named"), [(19, 0, "label map"), (0, 254, "class map")])
+def test_values_that_are_no_train_ids_are_refused(label: int, prediction: int, named: str) -> None:
+    with pytest.raises(ValueError, match=f"the {named} holds the value"):
+        confusion_matrix(np.array([[label]]), np.array([[prediction]]))
+
+
+def test_geometries_must_agree() -> None:
+    with pytest.raises(ValueError, match="same geometry"):
+        confusion_matrix(np.zeros((2, 3), np.uint8), np.zeros((3, 2), np.uint8))
+
+
+def test_expected_calibration_error_worked_by_hand() -> None:
+    evaluation = Evaluation()
+    # bin of confidence 1.0: 2 pixels, 1 right, so |1 - 2|; of 51/255 = 0.2: 2 pixels, none right, |0 - 0.4|
+    evaluation.add(
+        np.array([[0, 0, 1, 1, 255]]),
+        np.array([[0, 1, 2, 2, 0]]),
+        np.array([[255, 255, 51, 51, 255]], np.uint8),
+    )
+    assert evaluation.metrics().ece == pytest.approx((1 + 0.4) / 4)
+
+
+def test_without_confidence_there_is_no_calibration_error() -> None:
+    evaluation = Evaluation()
+    evaluation.add(LABEL_MAP, CLASS_MAP)
+    assert evaluation.metrics().ece is None
+
+
+def test_figures_are_over_all_pixels_not_means_of_images() -> None:
+    evaluation = Evaluation()
+    evaluation.add(np.array([[0, 0, 0]]), np.array([[0, 0, 0]]))
+    evaluation.add(np.array([[0]]), np.array([[1]]))
+    metrics = evaluation.metrics()
+    assert metrics.images == 2
+    assert metrics.pixel_accuracy == pytest.approx(3 / 4)
+    assert metrics.iou["road"] == pytest.approx(3 / 4)
+    assert metrics.iou["sidewalk"] == 0.0
+    assert metrics.iou["sky"] is None
+    assert metrics.miou == pytest.approx(3 / 8)
+    assert metrics.miou_present == pytest.approx(3 / 4)
+
+
+def test_the_interval_of_equal_images_is_a_point() -> None:
+    one = confusion_matrix(LABEL_MAP, CLASS_MAP)
+    intervals = bootstrap_intervals(np.stack([one] * 5))
+    assert intervals["miou"] == pytest.approx((1 / 3, 1 / 3))
+    assert intervals["miou_present"] == pytest.approx((4 / 9, 4 / 9))
+
+
+def test_the_interval_spans_what_resampling_can_give() -> None:
+    right = confusion_matrix(np.array([[0]]), np.array([[0]]))
+    wrong = confusion_matrix(np.array([[0]]), np.array([[1]]))
+    # of two images drawn twice, a quarter of the draws is all right and a quarter all wrong
+    assert bootstrap_intervals(np.stack([right, wrong]))["miou_present"] == (0.0, 1.0)
+
+
+def test_the_interval_is_deterministic() -> None:
+    confusions = np.random.default_rng(1).integers(0, 50, (7, 19, 20))
+    assert bootstrap_intervals(confusions) == bootstrap_intervals(confusions)
+
+
+def test_images_without_any_ground_truth_are_refused() -> None:
+    evaluation = Evaluation()
+    with pytest.raises(ValueError, match="no image was evaluated"):
+        evaluation.metrics()
+    evaluation.add(np.array([[255]]), np.array([[0]]))
+    with pytest.raises(ValueError, match="no pixel has ground truth"):
+        evaluation.metrics()
+
+
+def test_one_image_without_ground_truth_among_others_does_no_harm() -> None:
+    evaluation = Evaluation()
+    evaluation.add(np.array([[0]]), np.array([[0]]))
+    evaluation.add(np.array([[255]]), np.array([[1]]))
+    metrics = evaluation.metrics()
+    assert metrics.miou == 1.0
+    assert metrics.ci95["miou"] == (1.0, 1.0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    height=st.integers(1, 12),
+    width=st.integers(1, 12),
+    classes=st.integers(1, 19),
+)
+def test_figures_agree_with_torchmetrics(seed: int, height: int, width: int, classes: int) -> None:
+    torch = pytest.importorskip("torch", reason="torchmetrics, the independent implementation, needs torch")
+    torchmetrics = pytest.importorskip("torchmetrics.functional.classification")
+    rng = np.random.default_rng(seed)
+    label_map, class_map = (rng.choice(np.array([*range(classes), 255], np.uint8), (height, width)) for _ in range(2))
+    label_map[0, 0] = 0  # at least one pixel counts
+    confusion = confusion_matrix(label_map, class_map)
+    truth = torch.from_numpy(label_map.astype(np.int64))
+    # unlabelled is a class of its own for torchmetrics, which knows no misses
+    predicted = torch.from_numpy(np.minimum(class_map, UNLABELLED_COLUMN).astype(np.int64))
+    as_twenty = {"num_classes": 20, "ignore_index": 255}
+    theirs = torchmetrics.multiclass_confusion_matrix(predicted, truth, **as_twenty).numpy()
+    np.testing.assert_array_equal(confusion, theirs[:19])
+    iou = torchmetrics.multiclass_jaccard_index(predicted, truth, average="none", **as_twenty).numpy()[:19]
+    ours = iou_per_class(confusion)
+    np.testing.assert_allclose(ours[~np.isnan(ours)], iou[~np.isnan(ours)], atol=1e-6)
+    assert not iou[np.isnan(ours)].any()
+    accuracy = torchmetrics.multiclass_accuracy(predicted, truth, average="micro", **as_twenty)
+    assert pixel_accuracy(confusion) == pytest.approx(float(accuracy), abs=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), classes=st.integers(1, 19))
+def test_mean_iou_agrees_with_torchmetrics(seed: int, classes: int) -> None:
+    torch = pytest.importorskip("torch", reason="torchmetrics, the independent implementation, needs torch")
+    torchmetrics = pytest.importorskip("torchmetrics.functional.classification")
+    rng = np.random.default_rng(seed)
+    label_map = rng.choice(np.array([*range(classes), 255], np.uint8), (5, 7))
+    class_map = rng.integers(0, classes, (5, 7), np.uint8)
+    label_map[0, 0] = 0
+    theirs = torchmetrics.multiclass_jaccard_index(
+        torch.from_numpy(class_map.astype(np.int64)),
+        torch.from_numpy(label_map.astype(np.int64)),
+        num_classes=19,
+        average="macro",
+        ignore_index=255,
+    )
+    assert float(mean_iou(confusion_matrix(label_map, class_map))) == pytest.approx(float(theirs), abs=1e-6)
+
+
+# five pixels of road: right and certain, right and doubtful, called sky and certain, called sky and doubtful,
+# doubtful; and one of sky, certain and right. Where the annotator was in doubt stands in DOUBT.
+TRUTH = np.array([[0, 0, 0, 0, 0, 10]], np.uint8)
+PREDICTION = np.array([[0, 0, 10, 10, 1, 10]], np.uint8)
+CONFIDENCE = np.array([[255, 51, 255, 51, 51, 255]], np.uint8)
+DOUBT = np.array([[False, False, False, False, True, True]])
+
+
+def invalidation(**options: np.ndarray) -> Invalidation:
+    counts = Invalidation()
+    counts.add(TRUTH, PREDICTION, CONFIDENCE, **options)
+    return counts
+
+
+def test_uiou_worked_by_hand() -> None:
+    uiou = invalidation(invalid_mask=DOUBT).uiou_per_class(0.5)
+    # road: TP 1, TI 1 (the last), FI 2 (the doubtful ones in clear regions), FN 1 (called sky, certain), FP 0
+    assert uiou[0] == pytest.approx((1 + 1) / (1 + 1 + 0 + 1 + 2))
+    # sky: TP 1 though the annotator was in doubt, FP 1
+    assert uiou[10] == pytest.approx(1 / (1 + 1))
+    assert np.isnan(np.delete(uiou, [0, 10])).all()
+    point = invalidation(invalid_mask=DOUBT).at(0.5)
+    assert point.uiou == pytest.approx((2 / 5 + 1 / 2) / 2)
+    assert point.invalid_share == pytest.approx(3 / 6)
+
+
+def test_without_a_mask_every_invalid_prediction_is_a_false_one() -> None:
+    uiou = invalidation().uiou_per_class(0.5)
+    assert uiou[0] == pytest.approx(1 / (1 + 1 + 3))  # TP 1, FN 1, FI 3
+    assert uiou[10] == pytest.approx(1 / 2)
+
+
+def test_uiou_at_threshold_0_is_the_iou() -> None:
+    uiou = invalidation(invalid_mask=DOUBT).uiou_per_class(0.0)
+    iou = iou_per_class(confusion_matrix(TRUTH, PREDICTION))
+    np.testing.assert_allclose(uiou[[0, 10]], iou[[0, 10]])
+
+
+def test_an_unlabelled_prediction_is_invalid_at_every_threshold() -> None:
+    counts = Invalidation()
+    certain = np.full((1, 2), 255, np.uint8)
+    counts.add(np.array([[0, 0]]), np.array([[255, 255]]), certain, invalid_mask=np.array([[True, False]]))
+    assert counts.uiou_per_class(0.0)[0] == pytest.approx(1 / 2)  # TI 1, FI 1
+    assert counts.at(0.0).invalid_share == 1.0
+
+
+def test_a_prediction_at_the_threshold_is_valid() -> None:
+    counts = Invalidation()
+    counts.add(np.array([[0]]), np.array([[0]]), np.array([[102]], np.uint8))  # 102 / 255 = 0.4
+    assert counts.at(0.4).invalid_share == 0.0
+    assert counts.at(0.41).invalid_share == 1.0
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), min_confidence=st.floats(0, 1))
+def test_uiou_agrees_with_counting_pixel_by_pixel(seed: int, min_confidence: float) -> None:
+    rng = np.random.default_rng(seed)
+    ids = np.array([0, 1, 2, 18, 255], np.uint8)
+    label_map, class_map = (rng.choice(ids, (6, 7)) for _ in range(2))
+    confidence = rng.integers(0, 256, (6, 7), np.uint8)
+    doubt = rng.random((6, 7)) < 0.4
+    counts = Invalidation()
+    counts.add(label_map[:3], class_map[:3], confidence[:3], invalid_mask=doubt[:3])
+    counts.add(label_map[3:], class_map[3:], confidence[3:], invalid_mask=doubt[3:])
+    uiou = counts.uiou_per_class(min_confidence)
+    for train_id in (0, 1, 2, 18):
+        good = bad = pixels = 0
+        for truth, prediction, certainty, doubtful in zip(
+            label_map.flat, class_map.flat, confidence.flat, doubt.flat, strict=True
+        ):
+            if truth == 255:
+                continue
+            invalid = prediction == 255 or int(certainty) < min_confidence * 255
+            if truth == train_id:
+                pixels += 1
+                right = doubtful if invalid else prediction == truth
+                good += bool(right)
+                bad += not right
+            elif prediction == train_id and not invalid:
+                bad += 1
+        if pixels:
+            assert uiou[train_id] == pytest.approx(good / (good + bad))
+        else:
+            assert np.isnan(uiou[train_id])
+
+
+def test_metrics_hold_the_uiou_and_its_curve() -> None:
+    evaluation = Evaluation(uiou_min_confidence=0.5)
+    evaluation.add(TRUTH, PREDICTION, CONFIDENCE, invalid_mask=DOUBT)
+    metrics = evaluation.metrics()
+    assert metrics.uiou == pytest.approx((2 / 5 + 1 / 2) / 2)
+    assert metrics.uiou_min_confidence == 0.5
+    curve = {point.min_confidence: point.uiou for point in metrics.uiou_curve}
+    assert list(curve) == pytest.approx(np.arange(20) * 0.05)
+    assert curve[0.0] == pytest.approx(metrics.miou_present)
+    assert curve[0.5] == pytest.approx(metrics.uiou)
+
+
+@pytest.mark.parametrize("wrong", ["confidence", "invalid_mask"])
+def test_confidence_and_mask_of_another_size_are_refused_and_nothing_is_added(wrong: str) -> None:
+    evaluation = Evaluation()
+    options = {"confidence": CONFIDENCE, "invalid_mask": DOUBT, wrong: np.zeros((2, 2), np.uint8)}
+    with pytest.raises(ValueError, match=f"the {wrong.replace('_', ' ')} is"):
+        evaluation.add(TRUTH, PREDICTION, **options)
+    assert evaluation.images == 0
+
+
+MS = 1_000_000
+
+
+def test_flicker_worked_by_hand() -> None:
+    flicker = Flicker()
+    flicker.add(0, np.array([[0, 0, 1, 1]], np.uint8))
+    assert flicker.share() is None
+    flicker.add(33 * MS, np.array([[0, 2, 1, 255]], np.uint8))  # two of four change, one to unlabelled
+    flicker.add(66 * MS, np.array([[0, 2, 1, 255]], np.uint8))  # none
+    assert flicker.share() == pytest.approx(2 / 8)
+
+
+def test_flicker_with_label_maps_compares_pixels_of_steady_ground_truth_only() -> None:
+    flicker = Flicker()
+    flicker.add(0, np.array([[0, 0, 1, 1]], np.uint8), np.array([[5, 5, 5, 255]], np.uint8))
+    # pixel 0 stays, 1 flickers, 2 changes with its label, 3 has no ground truth
+    flicker.add(33 * MS, np.array([[0, 2, 2, 2]], np.uint8), np.array([[5, 5, 6, 255]], np.uint8))
+    assert flicker.share() == pytest.approx(1 / 2)
+
+
+@pytest.mark.parametrize(("stamp_ns", "hw"), [(501 * MS, (1, 4)), (0, (1, 4)), (-33 * MS, (1, 4)), (33 * MS, (2, 2))])
+def test_frames_far_apart_back_in_time_or_of_another_size_do_not_flicker(stamp_ns: int, hw: tuple[int, int]) -> None:
+    flicker = Flicker()
+    flicker.add(0, np.zeros((1, 4), np.uint8))
+    flicker.add(stamp_ns, np.ones(hw, np.uint8))
+    assert flicker.share() is None
+
+
+def test_memory_is_bounded_and_no_image_is_lost() -> None:
+    evaluation = Evaluation()
+    right, wrong = np.array([[0]], np.uint8), np.array([[1]], np.uint8)
+    for index in range(5000):
+        evaluation.add(right, wrong if index % 4 == 0 else right)
+    assert len(evaluation._blocks) <= 1024
+    # equally weighty blocks: 5000 images make 625 of eight
+    assert {int(block.sum()) for block in evaluation._blocks} == {8}
+    metrics = evaluation.metrics()
+    assert metrics.images == 5000
+    assert metrics.pixel_accuracy == pytest.approx(3 / 4)
+    low, high = metrics.ci95["pixel_accuracy"]
+    assert low <= 3 / 4 <= high < low + 0.1
+
+
+def test_intervals_can_be_left_out() -> None:
+    evaluation = Evaluation()
+    evaluation.add(LABEL_MAP, CLASS_MAP)
+    assert evaluation.metrics(intervals=False).ci95 == {}
+
+
+@pytest.mark.parametrize(("gap_ns", "share"), [(FLICKER_GAP_MAX_NS, 1.0), (FLICKER_GAP_MAX_NS + 1, None), (0, None)])
+def test_frames_are_consecutive_up_to_the_largest_gap(gap_ns: int, share: float | None) -> None:
+    flicker = Flicker()
+    flicker.add(1_000, np.zeros((2, 3), np.uint8))
+    flicker.add(1_000 + gap_ns, np.ones((2, 3), np.uint8))
+    assert flicker.share() == share

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from darkseg_ros.errors import BagError, InputError
+from darkseg_ros.frames.bags import IMAGE_TYPE, BagMessage, BagReader, BagWriter, write_bag_from_video
+from darkseg_ros.frames.source import FRAME_ID, open_frames, read_image
+from tests.core.frames.video_files import write_video
+
+
+def picture(seed: int, *, height: int = 5, width: int = 7) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def write_picture(path: Path, pixels: np.ndarray) -> Path:
+    assert cv2.imwrite(str(path), pixels)
+    return path
+
+
+@pytest.mark.parametrize("name", ["street.png", "street.PNG", "street.bmp", "street.tiff", "street.ppm"])
+def test_an_image_file_is_one_exact_frame(tmp_path: Path, name: str) -> None:
+    source = open_frames(write_picture(tmp_path / name, picture(0)))
+    assert (source.kind, source.count, source.rate_hz) == ("image", 1, None)
+    (frame,) = source
+    np.testing.assert_array_equal(frame.bgr, picture(0))
+    assert (frame.name, frame.stamp_ns, frame.frame_id) == ("street", 0, FRAME_ID)
+
+
+def test_a_grey_16_bit_image_becomes_bgr_of_8_bits(tmp_path: Path) -> None:
+    path = write_picture(tmp_path / "deep.png", np.full((2, 3), 200 * 256 + 9, np.uint16))
+    assert (read_image(path) == 200).all()
+    assert read_image(path).shape == (2, 3, 3)
+
+
+def test_a_folder_comes_in_the_order_of_its_names_and_of_any_sizes(tmp_path: Path) -> None:
+    for name, seed, size in (("b.png", 1, 3), ("a.bmp", 0, 9), ("c.PNG", 2, 1)):
+        write_picture(tmp_path / name, picture(seed, height=size, width=size))
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "._a.png").write_bytes(b"left by another system")
+    (tmp_path / "folder.png").mkdir()
+    source = open_frames(str(tmp_path))
+    assert (source.kind, source.count) == ("folder", 3)
+    for _ in range(2):  # every iteration starts anew
+        frames = list(source)
+        assert [frame.name for frame in frames] == ["a", "b", "c"]
+        assert [frame.bgr.shape[0] for frame in frames] == [9, 3, 1]
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.95])
+@pytest.mark.parametrize("name", ["broken.jpg", "broken.png"])
+def test_a_broken_image_in_a_folder_is_named_when_its_turn_comes(tmp_path: Path, name: str, kept: float) -> None:
+    write_picture(tmp_path / "a.png", picture(0))
+    content = write_picture(tmp_path / name, picture(1, height=40, width=40)).read_bytes()
+    (tmp_path / name).write_bytes(content[: int(len(content) * kept)])
+    frames = iter(open_frames(tmp_path))
+    assert next(frames).name == "a"
+    with pytest.raises(InputError, match=r"broken\.(jpg|png) cannot be decoded"):
+        next(frames)
+
+
+@pytest.mark.parametrize("name", ["fake.bmp", "fake.tif", "fake.webp"])
+@pytest.mark.parametrize("content", [b"", b"not an image"])
+def test_what_is_no_image_is_an_error(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match="cannot be decoded"):
+        list(open_frames(tmp_path / name))
+
+
+def test_two_images_of_one_stem_are_told_apart_before_anything_is_overwritten(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.png", picture(0))
+    write_picture(tmp_path / "a.bmp", picture(0))
+    with pytest.raises(InputError, match="share a stem"):
+        open_frames(tmp_path)
+
+
+def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(InputError, match=r"holds no images; expected files ending in \.jpg"):
+        open_frames(tmp_path)
+
+
+def test_a_missing_input_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist; expected an image, a folder"):
+        open_frames(tmp_path / "missing.mp4")
+
+
+def test_a_video_is_stamped_from_its_start(tmp_path: Path) -> None:
+    source = open_frames(write_video(tmp_path / "drive.mp4", frames=4, rate_hz=30))
+    assert (source.kind, source.count, source.rate_hz) == ("video", 4, 30.0)
+    frames = list(source)
+    assert [frame.stamp_ns for frame in frames] == [0, 33_333_333, 66_666_667, 100_000_000]
+    assert [frame.name for frame in frames] == [f"drive_{index:06d}" for index in range(4)]
+    assert {frame.frame_id for frame in frames} == {FRAME_ID}
+
+
+def test_a_video_cut_off_is_an_error(tmp_path: Path) -> None:
+    content = write_video(tmp_path / "drive.avi", frames=60).read_bytes()
+    (tmp_path / "cut.avi").write_bytes(content[: len(content) // 2])
+    source = open_frames(tmp_path / "cut.avi")
+    with pytest.raises(InputError, match="cut off"):
+        list(source)
+
+
+def test_a_file_of_unknown_kind_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no video")
+    with pytest.raises(InputError, match="cannot be opened as a video"):
+        open_frames(tmp_path / "notes.txt")
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_bag_gives_its_stamps_and_frame_ids(tmp_path: Path, storage: str) -> None:
+    with BagWriter(tmp_path / "drive", storage) as writer:
+        for index in range(3):
+            stamp_ns = 1_600_000_000_000_000_007 + index * 50_000_000
+            writer.write_image("/front", picture(index), stamp_ns=stamp_ns, frame_id=f"front_{index}")
+    source = open_frames(tmp_path / "drive")
+    assert (source.kind, source.count, source.rate_hz) == ("bag", 3, 20.0)
+    frames = list(source)
+    assert [frame.stamp_ns for frame in frames] == [1_600_000_000_000_000_007 + i * 50_000_000 for i in range(3)]
+    assert [frame.frame_id for frame in frames] == ["front_0", "front_1", "front_2"]
+    assert [frame.name for frame in frames] == ["drive_000000", "drive_000001", "drive_000002"]
+    for index, frame in enumerate(frames):
+        np.testing.assert_array_equal(frame.bgr, picture(index))
+    storage_file = next(path for path in (tmp_path / "drive").iterdir() if path.suffix in (".mcap", ".db3"))
+    assert len(list(open_frames(storage_file))) == 3
+
+
+def test_a_bag_made_from_a_video_holds_the_same_frames(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "drive.mp4", frames=4)
+    write_bag_from_video(video, tmp_path / "raw", start_stamp_ns=0)
+    write_bag_from_video(video, tmp_path / "jpeg", start_stamp_ns=0, compressed=True)
+    for expected, raw, jpeg in zip(
+        open_frames(video), open_frames(tmp_path / "raw"), open_frames(tmp_path / "jpeg"), strict=True
+    ):
+        np.testing.assert_array_equal(raw.bgr, expected.bgr)
+        assert raw.stamp_ns == jpeg.stamp_ns == expected.stamp_ns
+        assert raw.frame_id == jpeg.frame_id == expected.frame_id
+        assert np.abs(jpeg.bgr.astype(int) - expected.bgr).max() <= 4
+
+
+def test_one_of_several_camera_topics_is_chosen_by_name(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "drive") as writer:
+        for seed, topic in enumerate(("/left", "/right")):
+            writer.write_image(topic, picture(seed), stamp_ns=5, frame_id=topic)
+    with pytest.raises(BagError, match="name the one to take"):
+        open_frames(tmp_path / "drive")
+    with pytest.raises(BagError, match="no topic /rear; it has /left"):
+        open_frames(tmp_path / "drive", topic="/rear")
+    (frame,) = open_frames(tmp_path / "drive", topic="/right")
+    assert (frame.frame_id, frame.stamp_ns) == ("/right", 5)
+
+
+def test_an_input_that_may_not_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(path: Path, *arguments: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    image = write_picture(tmp_path / "a.png", picture(0))
+    video = write_video(tmp_path / "drive.mp4", frames=1)
+    monkeypatch.setattr(Path, "iterdir", deny)
+    monkeypatch.setattr(Path, "open", deny)
+    monkeypatch.setattr(Path, "read_bytes", deny)
+    for path in (tmp_path, image, video):
+        with pytest.raises(InputError, match="cannot be read: Permission denied"):
+            list(open_frames(path))
+
+
+def test_a_topic_makes_sense_for_bags_only(tmp_path: Path) -> None:
+    path = write_picture(tmp_path / "a.png", picture(0))
+    with pytest.raises(InputError, match="not a bag; leave the topic out"):
+        open_frames(path, topic="/camera")
+
+
+def test_a_message_that_cannot_be_decoded_names_topic_and_position(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with BagWriter(tmp_path / "drive") as writer:
+        for index in range(2):
+            writer.write_image("/front", picture(index), stamp_ns=index, frame_id="")
+    deserialize = BagReader.deserialize
+
+    def deserialize_with_unknown_encoding(reader: BagReader, recorded: BagMessage) -> Any:
+        message = deserialize(reader, recorded)
+        assert message.__msgtype__ == IMAGE_TYPE
+        if recorded.log_stamp_ns == 1:
+            message.encoding = "32FC1"
+        return message
+
+    monkeypatch.setattr(BagReader, "deserialize", deserialize_with_unknown_encoding)
+    frames = iter(open_frames(tmp_path / "drive"))
+    next(frames)
+    with pytest.raises(BagError, match=r"message 1 of topic /front .*encoding '32FC1'"):
+        next(frames)

@@ -1,0 +1,322 @@
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from darkseg_ros.stream.camera_health import CameraCondition, CameraFault, CameraHealth, HealthThresholds
+from darkseg_ros.synthetic_drive import SyntheticDrive
+
+DARK, OVER_EXPOSED, BLOCKED, FROZEN = CameraFault
+SIZE_HW = (128, 256)
+Frames = Callable[[int], np.ndarray]
+"""From a frame's number to its picture."""
+
+
+@pytest.fixture(scope="module")
+def day_frames() -> list[np.ndarray]:
+    drive = SyntheticDrive(seed=1, size_hw=SIZE_HW, night=False)
+    return [drive.frame(index).bgr for index in range(12)]
+
+
+@pytest.fixture(scope="module")
+def night_frames() -> list[np.ndarray]:
+    drive = SyntheticDrive(seed=2, size_hw=SIZE_HW, night=True)
+    return [drive.frame(index).bgr for index in range(12)]
+
+
+def with_noise(bgr: np.ndarray, *, seed: int, sigma: float = 4.0) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(0, sigma, bgr.shape)
+    return np.clip(bgr + noise, 0, 255).astype(np.uint8)
+
+
+def flat_frame(level: int, *, seed: int, sigma: float = 4.0) -> np.ndarray:
+    return with_noise(np.full((*SIZE_HW, 3), float(level)), seed=seed, sigma=sigma)
+
+
+def half_covered(bgr: np.ndarray, *, level: int, seed: int) -> np.ndarray:
+    """The left half behind dirt close to the lens: it is out of focus, lit from behind, and has sensor noise."""
+    covered = bgr.astype(np.float32)
+    width = bgr.shape[1] // 2
+    covered[:, :width] = 0.2 * cv2.GaussianBlur(covered, (0, 0), bgr.shape[1] / 10)[:, :width] + 0.8 * level
+    return with_noise(covered, seed=seed, sigma=3.0)
+
+
+def last_condition(frames: list[np.ndarray]) -> CameraCondition:
+    health = CameraHealth()
+    return [health.check(frame) for frame in frames][-1]
+
+
+def faults_over(
+    frames: Iterator[np.ndarray], thresholds: HealthThresholds | None = None
+) -> list[frozenset[CameraFault]]:
+    health = CameraHealth(thresholds)
+    return [health.check(frame).faults for frame in frames]
+
+
+@pytest.mark.parametrize("night", [False, True], ids=["day", "night"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_drive_is_healthy_by_day_and_by_night(seed: int, night: bool) -> None:
+    drive = SyntheticDrive(seed=seed, size_hw=SIZE_HW, night=night)
+    assert set(faults_over(drive.frame(3 * index).bgr for index in range(12))) == {frozenset()}
+
+
+def test_a_night_frame_of_two_lamps_in_black_is_not_dark() -> None:
+    def frame(index: int) -> np.ndarray:
+        bgr = np.full((512, 1024, 3), 3, np.uint8)
+        for left in (300, 700):
+            cv2.circle(bgr, (left + index, 250), 25, (120, 160, 180), -1)
+        return bgr
+
+    assert set(faults_over(frame(index) for index in range(20))) == {frozenset()}
+
+
+@pytest.mark.parametrize("sigma", [2.0, 8.0, 16.0])
+@pytest.mark.parametrize("level", [0, 10])
+def test_a_lens_cap_is_dark_whatever_the_sensors_noise(level: int, sigma: float) -> None:
+    assert last_condition([flat_frame(level, seed=seed, sigma=sigma) for seed in range(8)]).faults == {DARK}
+
+
+def test_a_lens_cap_put_on_by_night_is_dark(night_frames: list[np.ndarray]) -> None:
+    capped = [with_noise(frame * 0.02, seed=seed) for seed, frame in enumerate(night_frames)]
+    assert last_condition(capped).faults == {DARK}
+
+
+def test_a_saturated_frame_is_over_exposed_and_not_called_blocked(day_frames: list[np.ndarray]) -> None:
+    saturated = [np.clip(frame.astype(np.float32) * 6 + 60, 0, 255).astype(np.uint8) for frame in day_frames]
+    condition = last_condition(saturated)
+    assert condition.faults == {OVER_EXPOSED}
+    assert condition.over_exposed_share > 0.5
+
+
+def test_one_saturated_quarter_is_no_fault(day_frames: list[np.ndarray]) -> None:
+    def with_low_sun(frame: np.ndarray) -> np.ndarray:
+        glaring = frame.copy()
+        glaring[: SIZE_HW[0] // 2, : SIZE_HW[1] // 2] = 255
+        return glaring
+
+    condition = last_condition([with_low_sun(frame) for frame in day_frames])
+    assert condition.healthy
+    assert condition.over_exposed_share == 0.25
+
+
+@pytest.mark.parametrize("level", [0, 60, 150])
+def test_dirt_over_half_of_the_lens_by_day_is_blocked(day_frames: list[np.ndarray], level: int) -> None:
+    covered = [half_covered(frame, level=level, seed=seed) for seed, frame in enumerate(day_frames)]
+    assert last_condition(covered).faults == {BLOCKED}
+
+
+def test_lit_dirt_over_half_of_the_lens_by_night_is_blocked(night_frames: list[np.ndarray]) -> None:
+    covered = [half_covered(frame, level=70, seed=seed) for seed, frame in enumerate(night_frames)]
+    assert last_condition(covered).faults == {BLOCKED}
+
+
+def test_a_textureless_wall_of_light_is_blocked_and_not_dark() -> None:
+    condition = last_condition([flat_frame(120, seed=seed) for seed in range(8)])
+    assert condition.faults == {BLOCKED}
+    assert condition.blocked_share == 1.0
+
+
+def test_dirt_in_the_sky_is_not_told_from_the_sky(day_frames: list[np.ndarray]) -> None:
+    def with_grey_sky(frame: np.ndarray) -> np.ndarray:
+        overcast = frame.copy()
+        overcast[: SIZE_HW[0] // 4] = 150
+        return overcast
+
+    before, after = last_condition(day_frames), last_condition([with_grey_sky(frame) for frame in day_frames])
+    assert after.healthy
+    assert after.blocked_share == pytest.approx(before.blocked_share, abs=1 / 24)
+
+
+# --- frozen
+
+
+def repeats_of(frames: Iterator[np.ndarray]) -> list[int]:
+    health = CameraHealth()
+    return [health.check(frame).repeats for frame in frames]
+
+
+def test_frozen_begins_with_the_tenth_repeat_and_ends_after_five_new_frames(day_frames: list[np.ndarray]) -> None:
+    stream = [day_frames[0]] * 13 + day_frames[1:8]
+    frozen = [FROZEN in faults for faults in faults_over(iter(stream))]
+    assert frozen == [False] * 10 + [True] * 3 + [True] * 4 + [False] * 3
+
+
+def test_a_standing_camera_with_sensor_noise_is_not_frozen(day_frames: list[np.ndarray]) -> None:
+    assert set(repeats_of(with_noise(day_frames[0], seed=seed, sigma=0.5) for seed in range(30))) == {0}
+
+
+def test_a_driver_that_sends_each_frame_three_times_is_not_frozen(day_frames: list[np.ndarray]) -> None:
+    stream = [frame for frame in day_frames for _ in range(3)]
+    assert set(faults_over(iter(stream))) == {frozenset()}
+    assert repeats_of(iter(stream[:6])) == [0, 1, 2, 0, 1, 2]
+
+
+def test_a_change_of_size_ends_frozen_at_once(day_frames: list[np.ndarray]) -> None:
+    health = CameraHealth()
+    for _ in range(15):
+        frozen = health.check(day_frames[0])
+    assert frozen.faults == {FROZEN}
+    smaller = health.check(day_frames[0][:-2])
+    assert (smaller.faults, smaller.repeats) == (frozenset(), 0)
+    assert health.check(day_frames[0]).repeats == 0
+
+
+def test_a_caller_that_reuses_its_buffer_is_not_frozen(day_frames: list[np.ndarray]) -> None:
+    buffer = np.empty_like(day_frames[0])
+
+    def filled(frame: np.ndarray) -> np.ndarray:
+        buffer[...] = frame
+        return buffer
+
+    assert repeats_of(filled(frame) for frame in day_frames) == [0] * len(day_frames)
+
+
+# --- hysteresis
+
+
+def test_four_flashes_in_a_row_are_no_fault_and_five_are() -> None:
+    def dark_after(count: int) -> list[bool]:
+        capped = [flat_frame(0, seed=seed) for seed in range(count)]
+        return [DARK in faults for faults in faults_over(iter(capped))]
+
+    assert dark_after(4) == [False] * 4
+    assert dark_after(6) == [False] * 4 + [True] * 2
+
+
+def test_one_clear_frame_restarts_the_count(day_frames: list[np.ndarray]) -> None:
+    capped = [flat_frame(0, seed=seed) for seed in range(8)]
+    stream = capped[:4] + day_frames[:1] + capped[4:]
+    assert not any(DARK in faults for faults in faults_over(iter(stream)))
+
+
+def test_a_fault_ends_with_the_fifth_clear_frame(day_frames: list[np.ndarray]) -> None:
+    stream = [flat_frame(0, seed=seed) for seed in range(5)] + day_frames[:6]
+    assert [DARK in faults for faults in faults_over(iter(stream))] == [False] * 4 + [True] * 5 + [False] * 2
+
+
+@pytest.mark.parametrize("before", ["healthy", "over-exposed"])
+def test_between_the_thresholds_nothing_changes(day_frames: list[np.ndarray], before: str) -> None:
+    def saturated(share: float, frame: np.ndarray) -> np.ndarray:
+        glaring = frame.copy()
+        glaring[:, : int(SIZE_HW[1] * share)] = 255
+        return glaring
+
+    start = 0.75 if before == "over-exposed" else 0.0
+    stream = [saturated(start, frame) for frame in day_frames] + [saturated(0.45, frame) for frame in day_frames]
+    faults = faults_over(iter(stream))
+    assert faults[11] == faults[-1] == (frozenset({OVER_EXPOSED}) if start else frozenset())
+
+
+@given(
+    exposed=st.lists(st.booleans(), min_size=1, max_size=40),
+    enter_frames=st.integers(1, 6),
+    leave_frames=st.integers(1, 6),
+)
+@settings(deadline=None, max_examples=60)
+def test_a_fault_changes_only_after_as_many_signs_in_a_row(
+    exposed: list[bool], enter_frames: int, leave_frames: int
+) -> None:
+    thresholds = HealthThresholds(enter_frames=enter_frames, leave_frames=leave_frames, frozen_repeats=1000)
+    white, grey = np.full((16, 16, 3), 255, np.uint8), np.full((16, 16, 3), 128, np.uint8)
+    held = [OVER_EXPOSED in faults for faults in faults_over((white if it else grey for it in exposed), thresholds)]
+    for index, (before, after) in enumerate(itertools.pairwise([False, *held])):
+        needed = leave_frames if before else enter_frames
+        if after != before:
+            assert exposed[max(0, index + 1 - needed) : index + 1] == [after] * needed
+
+
+@given(before=st.lists(st.booleans(), max_size=12), sign=st.booleans())
+@settings(deadline=None, max_examples=40)
+def test_a_lasting_state_is_always_told_in_the_end(before: list[bool], sign: bool) -> None:
+    white, grey = np.full((16, 16, 3), 255, np.uint8), np.full((16, 16, 3), 128, np.uint8)
+    stream = [*before, *[sign] * 5]
+    assert (OVER_EXPOSED in faults_over(white if it else grey for it in stream)[-1]) == sign
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"dark_contrast_enter": 30.0}, "dark_contrast_leave"),
+        ({"over_exposed_share_leave": 0.6}, "over_exposed_share_leave"),
+        ({"blocked_share_leave": 0.9}, "blocked_share_leave"),
+        ({"enter_frames": 0}, "enter_frames is 0, expected 1 or more"),
+    ],
+)
+def test_thresholds_that_contradict_each_other_are_refused(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        HealthThresholds(**wrong)  # type: ignore[arg-type]
+
+
+# --- any input
+
+
+@given(
+    st.tuples(st.integers(1, 70), st.integers(1, 70)).flatmap(
+        lambda size_hw: arrays.arrays(np.uint8, (*size_hw, 3), elements=st.integers(0, 255), fill=st.integers(0, 255))
+    )
+)
+@settings(deadline=None, max_examples=150)
+def test_any_frame_gets_figures_within_their_ranges(bgr: np.ndarray) -> None:
+    before = bgr.copy()
+    condition = CameraHealth(HealthThresholds(enter_frames=1)).check(bgr)
+    assert 0 <= condition.median_level <= 255
+    assert 0 <= condition.contrast <= 255
+    assert 0 <= condition.over_exposed_share <= 1
+    assert 0 <= condition.blocked_share <= 1
+    assert not {DARK, OVER_EXPOSED} <= condition.faults
+    assert condition.healthy == (condition.summary == "healthy")
+    np.testing.assert_array_equal(bgr, before)
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (1, 2000), (2000, 1), (31, 63), (33, 65), (287, 574)])
+def test_every_size_can_be_judged(size_hw: tuple[int, int]) -> None:
+    white = np.full((*size_hw, 3), 255, np.uint8)
+    assert last_condition([white] * 5).faults == {OVER_EXPOSED}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)],
+    ids=["grey", "float", "empty"],
+)
+def test_what_is_no_bgr_frame_is_refused(wrong: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"expected \(H, W, 3\) uint8"):
+        CameraHealth().check(wrong)
+
+
+def test_a_view_with_strides_is_judged_as_its_copy(day_frames: list[np.ndarray]) -> None:
+    mirrored = day_frames[0][:, ::-1]
+    assert CameraHealth().check(mirrored) == CameraHealth().check(np.ascontiguousarray(mirrored))
+
+
+def test_the_summary_names_every_fault_with_its_figure() -> None:
+    black = np.zeros((8, 8, 3), np.uint8)
+    assert last_condition([black] * 11).summary == (
+        "dark: nothing stands out by more than 0 levels; frozen: the same frame 10 times again"
+    )
+
+
+@pytest.mark.parametrize(("size_hw", "budget_ms"), [((512, 1024), 1.0), ((1024, 2048), 2.0)])
+def test_a_check_stays_within_its_budget(size_hw: tuple[int, int], budget_ms: float) -> None:
+    health = CameraHealth()
+    frames = [np.random.default_rng(seed).integers(0, 256, (*size_hw, 3), dtype=np.uint8) for seed in range(2)]
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        cpu_ms = []
+        for index in range(40):
+            started = time.thread_time()
+            health.check(frames[index % 2])
+            cpu_ms.append((time.thread_time() - started) * 1000)
+    finally:
+        cv2.setNumThreads(threads)
+    # CPU time of this thread: a busy machine hardly lengthens it (0.15 ms measured on 2026-11-22)
+    assert float(np.median(cpu_ms)) < budget_ms

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from darkseg_ros.stream.frame_gate import StampOrder, StampVerdict, is_from_the_future, stamp_age_ms
+
+MS = 1_000_000
+S = 1_000_000_000
+IN_ORDER, DUPLICATE, BACKWARD, REBASED = StampVerdict
+
+
+def verdicts(*stamps_ns: int) -> list[StampVerdict]:
+    order = StampOrder()
+    return [order.judge(stamp_ns) for stamp_ns in stamps_ns]
+
+
+def test_rising_stamps_are_in_order() -> None:
+    assert verdicts(5 * S, 5 * S + 1, 99 * S) == [IN_ORDER] * 3
+
+
+def test_a_repeated_stamp_is_a_duplicate() -> None:
+    assert verdicts(5 * S, 5 * S, 6 * S, 6 * S) == [IN_ORDER, DUPLICATE, IN_ORDER, DUPLICATE]
+
+
+def test_a_stamp_up_to_a_second_back_is_backward_and_changes_nothing() -> None:
+    assert verdicts(5 * S, 4 * S, 5 * S - 1, 5 * S) == [IN_ORDER, BACKWARD, BACKWARD, DUPLICATE]
+
+
+def test_a_jump_back_of_more_than_a_second_starts_anew() -> None:
+    assert verdicts(5 * S, 4 * S - 1, 4 * S, 5 * S) == [IN_ORDER, REBASED, IN_ORDER, IN_ORDER]
+
+
+def test_one_stamp_from_the_far_future_does_not_block_those_after_it() -> None:
+    assert verdicts(5 * S, 9999 * S, 6 * S, 7 * S) == [IN_ORDER, IN_ORDER, REBASED, IN_ORDER]
+
+
+def test_frames_without_a_stamp_are_all_served_and_leave_the_order_alone() -> None:
+    assert verdicts(0, 0, 5 * S, 0, 5 * S) == [IN_ORDER, IN_ORDER, IN_ORDER, IN_ORDER, DUPLICATE]
+
+
+def test_when_the_clock_was_set_back_the_next_step_back_is_a_new_start_however_small() -> None:
+    order = StampOrder()
+    assert order.judge(5 * S) is IN_ORDER
+    order.clock_jumped_back()
+    assert [order.judge(stamp) for stamp in (5 * S - 1, 5 * S, 5 * S - 1)] == [REBASED, IN_ORDER, BACKWARD]
+
+
+def test_frames_on_their_way_when_the_clock_was_set_back_do_not_use_up_the_new_start() -> None:
+    order = StampOrder()
+    assert order.judge(5 * S) is IN_ORDER
+    order.clock_jumped_back()
+    assert [order.judge(stamp) for stamp in (5 * S + 1, 5 * S)] == [IN_ORDER, REBASED]
+
+
+@given(st.lists(st.integers(min_value=1, max_value=20 * S), max_size=30))
+def test_served_stamps_fall_only_where_a_rebase_was_counted(stamps_ns: list[int]) -> None:
+    served = []
+    order = StampOrder()
+    for stamp_ns in stamps_ns:
+        verdict = order.judge(stamp_ns)
+        if verdict in (IN_ORDER, REBASED):
+            served.append((stamp_ns, verdict))
+    for (before_ns, _), (after_ns, verdict) in itertools.pairwise(served):
+        assert (after_ns < before_ns) == (verdict is REBASED)
+        assert after_ns != before_ns
+
+
+def test_age_is_the_time_since_the_stamp() -> None:
+    assert stamp_age_ms(100 * S, 100 * S + 250 * MS, simulated_clock=False) == 250.0
+
+
+@pytest.mark.parametrize(
+    ("stamp_ns", "now_ns"),
+    [(0, 100 * S), (100 * S, 0), (100 * S + 1, 100 * S), (1, 3600 * S + 2)],
+    ids=["no stamp", "clock not started", "future", "recorded long ago"],
+)
+def test_stamps_that_do_not_belong_to_the_clock_have_no_age(stamp_ns: int, now_ns: int) -> None:
+    assert stamp_age_ms(stamp_ns, now_ns, simulated_clock=False) is None
+
+
+def test_on_the_clock_of_the_bag_itself_any_age_counts() -> None:
+    assert stamp_age_ms(1 * S, 7201 * S, simulated_clock=True) == 7_200_000.0
+
+
+def test_a_stamp_is_from_the_future_when_it_is_further_ahead_than_allowed() -> None:
+    assert not is_from_the_future(101 * S, 100 * S, max_future_ms=1000)
+    assert is_from_the_future(101 * S + 1, 100 * S, max_future_ms=1000)
+
+
+@pytest.mark.parametrize(
+    ("stamp_ns", "now_ns", "max_future_ms"),
+    [(0, 100 * S, 1000), (1, 100 * S, 1000), (9999 * S, 0, 1000), (9999 * S, 100 * S, 0)],
+    ids=["no stamp", "recorded long ago", "clock not started", "turned off"],
+)
+def test_what_is_not_ahead_of_a_running_clock_is_not_from_the_future(
+    stamp_ns: int, now_ns: int, max_future_ms: int
+) -> None:
+    assert not is_from_the_future(stamp_ns, now_ns, max_future_ms=max_future_ms)

@@ -1,0 +1,60 @@
+"""The teacher: an exponential moving average of the student's weights."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import nn
+
+from darkseg_ros.errors import InputError
+from training.networks.build import NetworkConfig, build_network
+from training.runs.checkpoints import load_averaged_weights, load_checkpoint
+
+
+def copy_as_teacher(student: nn.Module) -> nn.Module:
+    """A frozen copy in evaluation mode."""
+    return copy.deepcopy(student).eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def update_teacher(teacher: nn.Module, student: nn.Module, *, step: int, decay: float) -> None:
+    """Teacher ← α · teacher + (1 − α) · student with α = min(1 − 1/(step + 1), decay); counters are copied.
+
+    Source: Tarvainen and Valpola, "Mean teachers", NeurIPS 2017 (arXiv 1703.01780), section 2.
+    """
+    alpha = min(1 - 1 / (step + 1), decay)
+    student_state = student.state_dict()
+    averaged, current = [], []
+    for name, value in teacher.state_dict().items():
+        if value.is_floating_point():
+            averaged.append(value)
+            current.append(student_state[name])
+        else:
+            value.copy_(student_state[name])
+    torch._foreach_lerp_(averaged, current, 1 - alpha)
+
+
+def load_teacher(checkpoint: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The averaged network of a run, in evaluation mode, and the run's checkpoint.
+
+    Raises:
+        InputError: if the file is no checkpoint of `training.train_segmenter`.
+    """
+    state = load_checkpoint(checkpoint)
+    try:
+        saved = state["config"]["network"]
+        # the encoder's weights are in the checkpoint; their file may be gone
+        settings = OmegaConf.merge(OmegaConf.structured(NetworkConfig), saved, {"encoder_weights": None})
+    except (KeyError, OmegaConfBaseException) as error:
+        raise InputError(
+            f"{checkpoint} holds no segmenter that this version knows ({error}); "
+            "expected a checkpoint of training.train_segmenter"
+        ) from error
+    network = build_network(cast(NetworkConfig, settings))
+    load_averaged_weights(network, checkpoint)
+    return network.eval(), state
