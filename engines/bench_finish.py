@@ -21,7 +21,8 @@ import onnxruntime
 import torch
 from torch import nn
 
-from darkseg_ros.model.backends.finish.logits_finish import finish_logits, finish_logits_numpy
+from darkseg_ros.model.backends.finish.logits_finish import finish_logits
+from darkseg_ros.model.backends.finish.numpy_finish import finish_logits_numpy
 from engines.export import export_onnx
 from engines.fused_graph import FusedGraph, LogitsGraph
 

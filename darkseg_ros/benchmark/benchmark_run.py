@@ -12,7 +12,8 @@ from darkseg_ros.benchmark.contestants import Contestant
 from darkseg_ros.benchmark.figures import ContestantFigures, Goal, RosFigures
 from darkseg_ros.benchmark.interleaved import measure
 from darkseg_ros.benchmark.machine import Machine, read_versions
-from darkseg_ros.benchmark.report import SCHEMA_VERSION, BenchmarkReport, describe_frames, write_report
+from darkseg_ros.benchmark.report import SCHEMA_VERSION, BenchmarkReport, describe_frames
+from darkseg_ros.benchmark.report_writer import write_report
 
 
 def run_benchmark(

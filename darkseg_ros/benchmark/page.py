@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 from string import Template
-from typing import TYPE_CHECKING
 
 from darkseg_ros.benchmark.figures import (
     KIND_TEXTS,
@@ -17,10 +16,8 @@ from darkseg_ros.benchmark.figures import (
     RosFigures,
     three_digits,
 )
+from darkseg_ros.benchmark.report import BenchmarkReport
 from darkseg_ros.pictures.page_parts import STYLE, card, nice_ceiling, small_percent
-
-if TYPE_CHECKING:
-    from darkseg_ros.benchmark.report import BenchmarkReport
 
 
 def render_page(report: BenchmarkReport) -> str:

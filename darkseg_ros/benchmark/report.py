@@ -12,10 +12,8 @@ import numpy as np
 
 from darkseg_ros.benchmark.figures import ContestantFigures, Goal, RosFigures
 from darkseg_ros.benchmark.machine import Machine
-from darkseg_ros.benchmark.page import render_page
 from darkseg_ros.benchmark.typed_json import from_json
 from darkseg_ros.errors import InputError
-from darkseg_ros.whole_files import whole_file
 
 SCHEMA_VERSION = 1
 REPORT_JSON, REPORT_PAGE = "report.json", "report.html"
@@ -82,28 +80,6 @@ def describe_frames(frames: np.ndarray, *, name: str) -> BenchmarkInput:
 def report_json(report: BenchmarkReport) -> bytes:
     """What `read_report` reads; raises ValueError for a figure that is no number."""
     return f"{json.dumps(asdict(report), indent=2, allow_nan=False, ensure_ascii=False)}\n".encode()
-
-
-def write_report(report: BenchmarkReport, out: Path) -> None:
-    """Write report.json and report.html; both appear together when both are whole.
-
-    Args:
-        report: the benchmark.
-        out: the folder, made if needed.
-
-    Raises:
-        InputError: if they cannot be written; what lay there before is unchanged.
-    """
-    content = report_json(report)
-    page = render_page(report).encode()
-    try:
-        with whole_file(out / REPORT_PAGE) as page_path, whole_file(out / REPORT_JSON) as json_path:
-            page_path.write_bytes(page)
-            json_path.write_bytes(content)
-    except OSError as error:
-        raise InputError(
-            f"{out} cannot be written: {error.strerror}; choose a folder with room and permission"
-        ) from error
 
 
 def read_report(path: Path) -> BenchmarkReport:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from darkseg_ros.benchmark.figures import Ratio
-from darkseg_ros.benchmark.report import describe_frames, read_report, write_report
+from darkseg_ros.benchmark.report import describe_frames, read_report
+from darkseg_ros.benchmark.report_writer import write_report
 from darkseg_ros.errors import InputError
 from tests.core.benchmark.reports import REPORT, with_reference
 

@@ -10,7 +10,7 @@ from itertools import accumulate
 import numpy as np
 
 from darkseg_ros.model.backends.finish.finish_code import LoadedCode
-from darkseg_ros.model.backends.finish.logits_finish import AxisBlend, axis_blend
+from darkseg_ros.model.backends.finish.numpy_finish import AxisBlend, axis_blend
 from darkseg_ros.model.bundle import LOGITS_STRIDE
 
 LANES = 8

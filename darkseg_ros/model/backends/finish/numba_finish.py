@@ -27,7 +27,6 @@ from numba import carray, types
 from darkseg_ros.errors import EngineError
 from darkseg_ros.model.backends.finish.compiled_finish import LANES, CompiledFinish
 from darkseg_ros.model.backends.finish.finish_code import SYMBOL, LoadedCode, find_linker, initialise_llvm, sealed
-from darkseg_ros.model.backends.finish.logits_finish import finish_logits_numpy
 from darkseg_ros.model.backends.finish.numba_vectors import (
     anywhere_at_least,
     bytes_interleaved,
@@ -39,6 +38,7 @@ from darkseg_ros.model.backends.finish.numba_vectors import (
     transposer,
     where_greater,
 )
+from darkseg_ros.model.backends.finish.numpy_finish import finish_logits_numpy
 from darkseg_ros.model.bundle import LOGITS_STRIDE
 
 _FLOATS, _WORDS, _INTEGERS = (types.CPointer(each) for each in (types.float32, types.uint32, types.int64))

@@ -15,12 +15,8 @@ from darkseg_ros.errors import EngineError
 from darkseg_ros.model.backends.finish import compiled_finish, logits_finish
 from darkseg_ros.model.backends.finish.compiled_finish import LANES, CompiledFinish
 from darkseg_ros.model.backends.finish.finish_code import load_kernel
-from darkseg_ros.model.backends.finish.logits_finish import (
-    axis_blend,
-    fastest_finish,
-    finish_logits,
-    finish_logits_numpy,
-)
+from darkseg_ros.model.backends.finish.logits_finish import fastest_finish, finish_logits
+from darkseg_ros.model.backends.finish.numpy_finish import axis_blend, finish_logits_numpy
 
 pytest.importorskip("numba")
 
