@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from darkseg_ros.classes import NUM_CLASSES
 from darkseg_ros.commands.demo_page import DemoFigures, FrameAge, Moment, render_page
+from darkseg_ros.commands.options import add_model_options
 from darkseg_ros.errors import DarksegError, ImageMessageError, InputError
 from darkseg_ros.evaluation.metrics import Evaluation
 from darkseg_ros.frames.bags import (
@@ -47,7 +48,6 @@ from darkseg_ros.frames.messages import bgr_from_compressed_image, bgr_from_imag
 from darkseg_ros.frames.stamps import stamp_ns_of
 from darkseg_ros.frames.videos import frame_time_ns
 from darkseg_ros.installed_files import default_bundle
-from darkseg_ros.model.backends import BACKENDS
 from darkseg_ros.model.bundle import load_bundle
 from darkseg_ros.nodes.node_process import (
     ClassMapRecord,
@@ -132,8 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for page, video and metrics")
     parser.add_argument("--input", type=Path, help="a video or a rosbag2 bag; default: a generated night drive")
     parser.add_argument("--topic", help="image topic of a bag that has several")
-    parser.add_argument("--bundle", type=Path, help="default: the one that came with the package")
-    parser.add_argument("--backend", choices=BACKENDS, default="auto", help="inference library")
+    add_model_options(parser)
     parser.add_argument("--seconds", type=float, default=10.0, help="length of the generated drive")
     arguments = parser.parse_args(argv)
     if not 0 < arguments.seconds <= 3600:
@@ -169,7 +168,7 @@ def run_demo(
         given: a video or bag, None for a generated drive.
         topic: the bag's image topic, where it has several.
         bundle: folder of the model bundle.
-        backend: one of BACKENDS.
+        backend: as `model.backends.open_engine` takes it.
         seconds: length of the generated drive.
 
     Raises:

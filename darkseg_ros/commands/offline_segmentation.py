@@ -1,4 +1,4 @@
-"""`darkseg segment`: class maps of images, folders, videos and bags, without ROS."""
+"""Class maps of images, folders, videos and bags, without ROS."""
 
 from __future__ import annotations
 
@@ -24,6 +24,14 @@ _OVERLAY_JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True)
+class SegmentationPlan:
+    """Inputs that were opened, and the folder for the class maps of each."""
+
+    sources: tuple[FrameSource, ...]
+    folders: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
 class SegmentedFiles:
     """What `segment_files` did: frames segmented, and the folder or folders that hold their class maps."""
 
@@ -31,14 +39,26 @@ class SegmentedFiles:
     folders: tuple[Path, ...]
 
 
-def segment_files(
-    inputs: Sequence[Path],
-    *,
-    segmenter: Segmenter,
-    out: Path,
-    overlay: bool = False,
-    topic: str | None = None,
-) -> SegmentedFiles:
+def plan_segmentation(inputs: Sequence[Path], *, out: Path, topic: str | None = None) -> SegmentationPlan:
+    """Find out whether the inputs can be read and where their class maps go, before a model is opened.
+
+    Args:
+        inputs: images, folders of images, videos and bags.
+        out: folder to write to; not made yet.
+        topic: image topic of the bags, where they have several; other inputs do not look at it.
+
+    Raises:
+        InputError: if an input cannot be read, `out` is a file, or two inputs would write the same folder.
+    """
+    sources = tuple(open_frames(path, topic=topic if is_bag(path) else None) for path in inputs)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; name a folder to write to")
+    folders = tuple(_output_folder(source, out) for source in sources)
+    _check_folders_differ(sources, folders)
+    return SegmentationPlan(sources, folders)
+
+
+def segment_files(plan: SegmentationPlan, *, segmenter: Segmenter, overlay: bool = False) -> SegmentedFiles:
     """Write the class map of every frame.
 
     An image or a folder of images gives ``OUT/<name>.png`` (uint8 train ids, 255 = not trusted, in camera
@@ -47,26 +67,19 @@ def segment_files(
     replaces an earlier one.
 
     Args:
-        inputs: images, folders of images, videos and bags.
+        plan: the inputs and their folders, which are made if needed.
         segmenter: runs on every frame.
-        out: folder to write to, made if needed.
         overlay: draw the classes over the camera image too.
-        topic: image topic of the bags, where they have several; other inputs do not look at it.
 
     Raises:
-        InputError: if an input cannot be read, two would write the same file, or an input lies in the way of
+        InputError: if a frame cannot be read, two would write the same file, or an input lies in the way of
             the output.
     """
-    sources = [open_frames(path, topic=topic if is_bag(path) else None) for path in inputs]
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; name a folder to write to")
-    output_of_source = [_output_folder(source, out) for source in sources]
-    _check_folders_differ(sources, output_of_source)
     written: set[Path] = set()
     frames = 0
-    for source, folder in zip(sources, output_of_source, strict=True):
+    for source, folder in zip(plan.sources, plan.folders, strict=True):
         frames += _segment_source(source, segmenter=segmenter, folder=folder, overlay=overlay, written=written)
-    return SegmentedFiles(frames, tuple(dict.fromkeys(output_of_source)))
+    return SegmentedFiles(frames, tuple(dict.fromkeys(plan.folders)))
 
 
 def _is_sequence(source: FrameSource) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from darkseg_ros.errors import BagError, ImageMessageError
-from darkseg_ros.frames.bags import BagReader, BagWriter
+from darkseg_ros.frames.bags import BagReader, BagTopic, BagWriter
 from darkseg_ros.frames.messages import bgr_from_message
 from darkseg_ros.frames.stamps import stamp_ns_of
 from darkseg_ros.night.day_to_night import NIGHT_TOPIC, DayToNight
@@ -25,6 +25,18 @@ class TranslatedBag:
 
     frames: int
     skipped_topics: tuple[str, ...]
+
+
+def check_bags(bag: Path, out: Path, *, topic: str | None = None) -> None:
+    """Find out, before a model is opened, whether `translate_bag` has a bag to read and a place to write to.
+
+    Raises:
+        BagError: if the bag cannot be read, has no such image topic, or holds NIGHT_TOPIC already, and if `out` exists.
+    """
+    if out.exists():
+        raise BagError(f"{out} exists already; remove it or choose another name")
+    with BagReader(bag) as reader:
+        _find_day_topic(reader, topic)
 
 
 def translate_bag(bag: Path, out: Path, *, day_to_night: DayToNight, topic: str | None = None) -> TranslatedBag:
@@ -44,9 +56,7 @@ def translate_bag(bag: Path, out: Path, *, day_to_night: DayToNight, topic: str 
             exists or cannot be written; no bag is left behind.
     """
     with BagReader(bag) as reader:
-        if NIGHT_TOPIC in reader.topics:
-            raise BagError(f"{bag} holds {NIGHT_TOPIC} already; name the bag that it was made from")
-        day_topic = reader.image_topic(topic)
+        day_topic = _find_day_topic(reader, topic)
         known = [name for name, found in reader.topics.items() if reader.knows(found.message_type)]
         skipped = tuple(sorted(set(reader.topics) - set(known)))
         frames = 0
@@ -72,3 +82,9 @@ def translate_bag(bag: Path, out: Path, *, day_to_night: DayToNight, topic: str 
                 frames += 1
                 bar.update()
     return TranslatedBag(frames, skipped)
+
+
+def _find_day_topic(reader: BagReader, topic: str | None) -> BagTopic:
+    if NIGHT_TOPIC in reader.topics:
+        raise BagError(f"{reader.path} holds {NIGHT_TOPIC} already; name the bag that it was made from")
+    return reader.image_topic(topic)

@@ -173,7 +173,10 @@ def test_a_node_that_dies_is_an_error(bundle: Path) -> None:
 def test_sigterm_ends_the_node_too(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     cv2.imwrite(str(tmp_path / "images" / "0.png"), pictures(1)[0])
-    program = "import sys; from darkseg_ros.commands import cli; cli._TURN_S = 0.02; sys.exit(cli.main(sys.argv[1:]))"
+    program = (
+        "import sys; from darkseg_ros.commands import bench, cli; "
+        "bench._TURN_S = 0.02; sys.exit(cli.main(sys.argv[1:]))"
+    )
     options = [
         "--backend",
         "fake",

@@ -18,8 +18,8 @@ from darkseg_ros.model.backends.tensorrt.library import LIBRARIES
 from darkseg_ros.model.backends.tensorrt.plan_cache import PlanCache
 from darkseg_ros.model.bundle import ModelBundle, load_golden
 
-BACKENDS = ("auto", "tensorrt", "openvino", "onnxruntime", "fake")
-"""Values of the `backend` parameter; `fake` answers from the frame's own pixels and is there for tests."""
+BACKENDS = ("auto", "tensorrt", "openvino", "onnxruntime")
+"""Values of the `backend` parameter. `FakeEngine.name` opens too, but is for tests and not told to users."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def open_engine(bundle: ModelBundle, *, backend: str = "auto", threads: int = 0)
 
     Args:
         bundle: a checked bundle.
-        backend: one of `BACKENDS`.
+        backend: one of `BACKENDS`, or `FakeEngine.name`.
         threads: of the inference on the CPU; with 0, OpenVINO runs with the fastest number, measured once
             (`darkseg_ros.model.backends.cpu_settings`), ONNX Runtime with its own choice.
 
@@ -50,7 +50,7 @@ def open_engine(bundle: ModelBundle, *, backend: str = "auto", threads: int = 0)
         return _checked(OpenVinoEngine(bundle, threads=threads), bundle, bundle.cpu_agreement_min)
     if backend == "onnxruntime":
         return _checked(OnnxRuntimeEngine(bundle, threads=threads), bundle, bundle.fused_agreement_min)
-    if backend == "fake":
+    if backend == FakeEngine.name:
         return FakeEngine()
     raise EngineError(f"there is no backend {backend!r}; choose one of {', '.join(BACKENDS)}")
 

@@ -14,7 +14,7 @@ from darkseg_ros.benchmark import camera_frames
 from darkseg_ros.benchmark.camera_frames import generated_frames, read_frames
 from darkseg_ros.benchmark.figures import RosFigures
 from darkseg_ros.benchmark.report import read_report
-from darkseg_ros.commands import cli
+from darkseg_ros.commands import bench as bench_verb
 from darkseg_ros.commands.cli import main
 from darkseg_ros.errors import InputError
 from tests.bundles import write_tiny_bundle
@@ -28,7 +28,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "_TURN_S", 0.02)
+    monkeypatch.setattr(bench_verb, "_TURN_S", 0.02)
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_a_benchmark_of_other_frames_is_refused_before_the_wait(
 def test_without_ros_it_says_so_and_goes_on(
     bundle: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    monkeypatch.setattr(bench_verb, "find_spec", lambda name: None)
     assert bench(bundle, images, tmp_path / "out") == 0
     assert capsys.readouterr().err.startswith("without ROS: rclpy is not installed; source a ROS 2 installation")
 
@@ -117,7 +117,7 @@ def test_the_node_is_measured_on_the_same_frames(
     module = ModuleType("darkseg_ros.benchmark.ros_run")
     module.measure_ros = measure_ros  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(cli, "find_spec", lambda name: object())
+    monkeypatch.setattr(bench_verb, "find_spec", lambda name: object())
     assert bench(bundle, images, tmp_path / "out") == 0
     assert calls == [(bundle, "fake", (3, 20, 30, 3), ["progress", "search_seconds", "seconds"])]
     assert read_report(tmp_path / "out" / "report.json").ros == ROS

@@ -14,6 +14,7 @@ import pytest
 
 from darkseg_ros.commands.cli import main
 from darkseg_ros.frames.bags import COMPRESSED_TOPIC, IMAGE_TOPIC, LABEL_TOPIC, BagReader, BagWriter
+from darkseg_ros.installed_files import package_version
 from darkseg_ros.pictures.video_writer import VideoWriter
 from tests.bundles import write_tiny_bundle
 from tests.core.frames.recorded_bags import Recorded, write_recorded_bag
@@ -56,6 +57,81 @@ def write_pair(folder: Path, stem: str, *, blue: int, label: int) -> None:
 def evaluate(folder: Path, bundle: Path) -> int:
     arguments = ["--images", folder / "images", "--labels", folder / "labels", "--out", folder / "out"]
     return main(["evaluate", *map(str, arguments), *fake(bundle)])
+
+
+def fails_if_an_engine_opens(*_: object, **__: object) -> None:
+    raise AssertionError("an engine was opened before the paths were looked at")
+
+
+def test_help_imports_no_verb_and_is_there_at_once() -> None:
+    program = (
+        "import sys, time; started = time.process_time()\n"
+        "from darkseg_ros.commands.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'numpy', 'cv2', 'rosbags', 'openvino', 'onnxruntime', 'darkseg_ros.commands.options'}\n"
+        "print(time.process_time() - started, sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    seconds, _, imported = answer.stderr.partition(" ")
+    assert imported.strip() == "[]"
+    assert float(seconds) < 0.3
+    for verb in ("segment", "evaluate", "bench", "bag"):
+        assert f"\n    {verb} " in answer.stdout
+
+
+@pytest.mark.parametrize("verb", ["segment", "evaluate", "bench", "bag from-video", "bag to-night", "bag play"])
+def test_every_verb_tells_its_options_and_no_fake_backend(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([*verb.split(), "--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    assert f"usage: darkseg {verb} [-h] " in text
+    assert "--" in text.replace("--help", "")
+    assert "fake" not in text
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["--version"])
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out == f"darkseg {package_version()}\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["segment", "{missing}", "--out", "{out}"],
+        ["segment", "{image}", "--out", "{image}"],
+        ["evaluate", "{missing}", "--out", "{out}"],
+        ["evaluate", "--images", "{missing}", "--labels", "{folder}", "--out", "{out}"],
+        ["evaluate", "--images", "{folder}", "--labels", "{empty}", "--out", "{out}"],
+        ["bag", "to-night", "{missing}", "--out", "{out}"],
+        ["bag", "to-night", "{bag}", "--out", "{folder}"],
+        ["bag", "to-night", "{bag}", "--out", "{out}", "--topic", "/nothing"],
+    ],
+)
+def test_bad_paths_are_told_before_an_engine_opens(
+    tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for opener in ("options.Segmenter.open", "bag_to_night.open_day_to_night"):
+        monkeypatch.setattr(f"darkseg_ros.commands.{opener}", fails_if_an_engine_opens)
+    paths = {name: tmp_path / name for name in ("missing", "folder", "empty", "bag", "out")}
+    paths["image"] = paths["folder"] / "a.png"
+    for name in ("folder", "empty"):
+        paths[name].mkdir()
+    cv2.imwrite(str(paths["image"]), np.zeros((*HW, 3), np.uint8))
+    write_bag(paths["bag"])
+    assert main([word.format(**paths) for word in command]) == 1
+    only_error_line(capsys)
+    assert not paths["out"].exists()
+
+
+def test_an_unknown_backend_names_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["segment", "x", "--out", "y", "--backend", "magic"])
+    assert exit_.value.code == 2
+    assert "expected one of auto, tensorrt, openvino, onnxruntime, got 'magic'" in capsys.readouterr().err
 
 
 def test_segment_says_what_it_wrote(tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -364,7 +440,7 @@ def test_interruption_is_status_130(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("darkseg_ros.commands.cli.segment_files", interrupt)
+    monkeypatch.setattr("darkseg_ros.commands.segment.plan_segmentation", interrupt)
     assert main(["segment", "x", "--out", str(tmp_path), *fake(bundle)]) == 130
     assert capsys.readouterr().err == ""
 

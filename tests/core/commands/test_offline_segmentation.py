@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from darkseg_ros.commands.offline_segmentation import segment_files
+from darkseg_ros.commands.offline_segmentation import SegmentedFiles, plan_segmentation, segment_files
 from darkseg_ros.errors import EngineError, InputError
 from darkseg_ros.frames.bags import IMAGE_TOPIC, BagWriter
 from darkseg_ros.model.segmenter import Segmenter
@@ -43,13 +43,19 @@ def write_bag(path: Path, frames: list[np.ndarray], *, topic: str = IMAGE_TOPIC)
             bag.write_image(topic, bgr, stamp_ns=10**18 + index * 10**8, frame_id="front")
 
 
+def segment(
+    inputs: list[Path], *, segmenter: Segmenter, out: Path, overlay: bool = False, topic: str | None = None
+) -> SegmentedFiles:
+    return segment_files(plan_segmentation(inputs, out=out, topic=topic), segmenter=segmenter, overlay=overlay)
+
+
 def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
 def test_an_image_gives_its_class_map(tmp_path: Path, segmenter: Segmenter) -> None:
     cv2.imwrite(str(tmp_path / "street.png"), random_bgr(1))
-    segmented = segment_files([tmp_path / "street.png"], segmenter=segmenter, out=tmp_path / "out")
+    segmented = segment([tmp_path / "street.png"], segmenter=segmenter, out=tmp_path / "out")
     assert segmented.frames == 1
     assert segmented.folders == (tmp_path / "out",)
     assert names_in(tmp_path / "out") == ["street.png"]
@@ -62,7 +68,7 @@ def test_a_folder_gives_a_class_map_and_an_overlay_for_each_image(tmp_path: Path
     # blue 10 is sky, (180, 130, 70) in BGR: the overlay is the mean of both
     cv2.imwrite(str(images / "a.png"), np.full((*HW, 3), (10, 100, 200), np.uint8))
     cv2.imwrite(str(images / "b.png"), random_bgr(2))
-    segment_files([images], segmenter=segmenter, out=tmp_path / "out", overlay=True)
+    segment([images], segmenter=segmenter, out=tmp_path / "out", overlay=True)
     assert names_in(tmp_path / "out") == ["a.png", "a_overlay.jpg", "b.png", "b_overlay.jpg"]
     np.testing.assert_array_equal(read_class_map(tmp_path / "out" / "a.png"), np.full(HW, 10))
     np.testing.assert_array_equal(read_class_map(tmp_path / "out" / "b.png"), random_bgr(2)[..., 0] % 19)
@@ -72,7 +78,7 @@ def test_a_folder_gives_a_class_map_and_an_overlay_for_each_image(tmp_path: Path
 
 def test_the_class_map_has_the_geometry_of_the_image(tmp_path: Path, segmenter: Segmenter) -> None:
     cv2.imwrite(str(tmp_path / "odd.png"), np.full((37, 51, 3), (7, 0, 0), np.uint8))
-    segment_files([tmp_path / "odd.png"], segmenter=segmenter, out=tmp_path / "out")
+    segment([tmp_path / "odd.png"], segmenter=segmenter, out=tmp_path / "out")
     np.testing.assert_array_equal(read_class_map(tmp_path / "out" / "odd.png"), np.full((37, 51), 7))
 
 
@@ -82,7 +88,7 @@ def test_a_video_gives_a_class_map_a_frame_and_an_overlay_video(tmp_path: Path, 
     for index in range(4):
         writer.write(random_bgr(index))
     writer.release()
-    segmented = segment_files([path], segmenter=segmenter, out=tmp_path / "out", overlay=True)
+    segmented = segment([path], segmenter=segmenter, out=tmp_path / "out", overlay=True)
     assert segmented.frames == 4
     assert names_in(tmp_path / "out") == ["drive", "drive_overlay.mp4"]
     assert names_in(tmp_path / "out" / "drive") == [f"drive_{index:06d}.png" for index in range(4)]
@@ -98,9 +104,9 @@ def test_a_bag_gives_the_class_maps_of_the_chosen_topic(tmp_path: Path, segmente
             for topic, seed in (("/left", index), ("/right", 10 + index)):
                 bag.write_image(topic, random_bgr(seed), stamp_ns=10**18 + index * 10**8, frame_id="front")
     with pytest.raises(InputError, match="/left, /right"):
-        segment_files([tmp_path / "night"], segmenter=segmenter, out=tmp_path / "out")
+        segment([tmp_path / "night"], segmenter=segmenter, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    segment_files([tmp_path / "night"], segmenter=segmenter, out=tmp_path / "out", topic="/right")
+    segment([tmp_path / "night"], segmenter=segmenter, out=tmp_path / "out", topic="/right")
     assert len(names_in(tmp_path / "out" / "night")) == 3
     for index in range(3):
         class_map = read_class_map(tmp_path / "out" / "night" / f"night_{index:06d}.png")
@@ -111,7 +117,7 @@ def test_an_error_on_the_way_leaves_no_half_video(tmp_path: Path, segmenter: Seg
     failing = np.full((*HW, 3), (255, 0, 255), np.uint8)
     write_bag(tmp_path / "night", [random_bgr(0), random_bgr(1), failing])
     with pytest.raises(EngineError):
-        segment_files([tmp_path / "night"], segmenter=segmenter, out=tmp_path / "out", overlay=True)
+        segment([tmp_path / "night"], segmenter=segmenter, out=tmp_path / "out", overlay=True)
     assert names_in(tmp_path / "out") == ["night"]
     assert names_in(tmp_path / "out" / "night") == ["night_000000.png", "night_000001.png"]
 
@@ -121,7 +127,7 @@ def test_an_input_is_never_replaced_by_its_class_map(tmp_path: Path, segmenter: 
     before = (tmp_path / "street.png").read_bytes()
     for given in (tmp_path / "street.png", tmp_path):
         with pytest.raises(InputError, match="would replace the input"):
-            segment_files([given], segmenter=segmenter, out=tmp_path)
+            segment([given], segmenter=segmenter, out=tmp_path)
     assert (tmp_path / "street.png").read_bytes() == before
 
 
@@ -131,13 +137,13 @@ def test_two_inputs_of_one_name_are_refused(tmp_path: Path, segmenter: Segmenter
         cv2.imwrite(str(tmp_path / folder / "street.png"), random_bgr(1))
         write_bag(tmp_path / folder / "night", [random_bgr(1)])
     with pytest.raises(InputError, match="a second time"):
-        segment_files(
+        segment(
             [tmp_path / "first" / "street.png", tmp_path / "second" / "street.png"],
             segmenter=segmenter,
             out=tmp_path / "out",
         )
     with pytest.raises(InputError, match="would both write"):
-        segment_files(
+        segment(
             [tmp_path / "first" / "night", tmp_path / "second" / "night"],
             segmenter=segmenter,
             out=tmp_path / "out",

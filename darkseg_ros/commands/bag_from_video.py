@@ -1,0 +1,32 @@
+"""`darkseg bag from-video`: turn a video into a bag."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from darkseg_ros.commands.options import positive
+from darkseg_ros.frames.bags import write_bag_from_video
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the verb."""
+    parser.add_argument("video", type=Path)
+    parser.add_argument("--out", type=Path, required=True, help="the bag, a folder that does not exist yet")
+    parser.add_argument("--compressed", action="store_true", help="write JPEGs instead of raw images")
+    parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap")
+    parser.add_argument("--topic", help="default: /camera/image_raw, compressed: /camera/image_raw/compressed")
+    parser.add_argument("--rate-hz", type=positive, help="default: the video's own")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    frames = write_bag_from_video(
+        arguments.video,
+        arguments.out,
+        storage=arguments.storage,
+        compressed=arguments.compressed,
+        topic=arguments.topic,
+        rate_hz=arguments.rate_hz,
+    )
+    print(f"{frames} frames in {arguments.out}")

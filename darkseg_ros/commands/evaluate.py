@@ -1,0 +1,156 @@
+"""`darkseg evaluate`: figures of class maps against label maps, with a report and thresholds."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from darkseg_ros.commands.options import add_model_options, number, open_segmenter, share
+from darkseg_ros.evaluation.bag import (
+    BagTopics,
+    evaluate_recorded,
+    evaluate_with_model,
+    find_topics,
+    sha256_of_bag,
+    sha256_of_files,
+)
+from darkseg_ros.evaluation.drive import EvaluatedInput, EvaluationResult
+from darkseg_ros.evaluation.folder import evaluate_files
+from darkseg_ros.evaluation.metrics import UIOU_MIN_CONFIDENCE
+from darkseg_ros.evaluation.report import METRICS_FILE, REPORT_FILE, check_output, table_of, write_report
+from darkseg_ros.evaluation.thresholds import Threshold, judge
+from darkseg_ros.frames.bags import LABEL_TOPIC
+from darkseg_ros.frames.labelled import pair_files
+
+_THRESHOLD_MISSED = 3
+_TOPIC_OPTIONS = ("label", "class-map", "image", "invalid")
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the verb."""
+    parser.description = (
+        "Score class maps against label maps: those that a bag holds, or those that a model makes of the images of a "
+        "bag or folder. Without class maps in the bag, or with --bundle, a model makes them. Writes "
+        f"{METRICS_FILE} and {REPORT_FILE}."
+    )
+    parser.epilog = "Exit status: 0, 1 for bad input, 2 for a bad command line, 3 when a threshold was missed."
+    parser.add_argument("bag", nargs="?", type=Path, help="rosbag2 bag with label maps, and class maps or images")
+    parser.add_argument("--images", type=Path, help="instead of a bag: folder of images")
+    parser.add_argument("--labels", type=Path, help="its label maps, of the same stems (train ids, 255 = none)")
+    parser.add_argument("--out", type=Path, required=True, help=f"folder for {METRICS_FILE} and {REPORT_FILE}")
+    parser.add_argument("--label-topic", help=f"default: {LABEL_TOPIC}")
+    parser.add_argument("--class-map-topic", help="default: the bag's only topic …/class_map")
+    parser.add_argument("--image-topic", help="default: the bag's only camera topic")
+    parser.add_argument("--invalid-topic", help="masks of indiscernible pixels (0 = clear), for the UIoU")
+    bounds: tuple[tuple[str, Literal["at least", "at most"], str], ...] = (
+        ("--at-least", "at least", "miou_present=0.2"),
+        ("--at-most", "at most", "latency_p99_ms=50"),
+    )
+    for option, bound, example in bounds:
+        parser.add_argument(
+            option,
+            dest="thresholds",
+            action="append",
+            type=partial(_threshold, bound),
+            metavar="FIGURE=LIMIT",
+            help=f"a threshold on a figure of {METRICS_FILE}, such as {example}; may be repeated",
+        )
+    parser.add_argument(
+        "--invalid-below",
+        type=share,
+        default=UIOU_MIN_CONFIDENCE,
+        metavar="CONFIDENCE",
+        help=f"UIoU takes predictions of less confidence for invalid, 0…1; default: {UIOU_MIN_CONFIDENCE}",
+    )
+    add_model_options(parser)
+    parser.set_defaults(run=partial(_run, parser))
+
+
+def _threshold(bound: Literal["at least", "at most"], text: str) -> Threshold:
+    figure, equals, limit = text.rpartition("=")
+    try:
+        if not equals:
+            raise ValueError(f"expected FIGURE=LIMIT such as miou_present=0.2, got {text!r}")
+        return Threshold(figure.strip(), bound, number(limit))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    _check_options(parser, arguments)
+    check_output(arguments.out)
+    result, evaluated = _evaluate_bag(arguments) if arguments.bag else _evaluate_folder(arguments)
+    thresholds = judge(result, arguments.thresholds or ())
+    write_report(result, evaluated, thresholds=thresholds, out=arguments.out)
+    print(evaluated.comparison)
+    print("\n".join(table_of(result, thresholds)))
+    print(f"report: {arguments.out / REPORT_FILE}")
+    return 0 if all(threshold.passed for threshold in thresholds) else _THRESHOLD_MISSED
+
+
+def _check_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    topics = {f"--{name}-topic": getattr(arguments, f"{name}_topic".replace("-", "_")) for name in _TOPIC_OPTIONS}
+    if arguments.bag is None:
+        if arguments.images is None or arguments.labels is None:
+            parser.error("name a bag, or a folder of images with --images and its label maps with --labels")
+        if given := [option for option, topic in topics.items() if topic is not None]:
+            parser.error(f"{', '.join(given)} belong to a bag, not to --images")
+    elif arguments.images is not None or arguments.labels is not None:
+        parser.error("name either a bag or --images and --labels, not both")
+    elif arguments.bundle is not None and arguments.class_map_topic is not None:
+        parser.error("--bundle makes new class maps, --class-map-topic takes those of the bag; give one of them")
+
+
+def _evaluate_folder(arguments: argparse.Namespace) -> tuple[EvaluationResult, EvaluatedInput]:
+    pairs = pair_files(arguments.images, arguments.labels)  # bad paths are told before an engine opens
+    segmenter = open_segmenter(arguments)
+    try:
+        result = evaluate_files(
+            segmenter,
+            images=arguments.images,
+            labels=arguments.labels,
+            uiou_min_confidence=arguments.invalid_below,
+        )
+    finally:
+        segmenter.close()
+    evaluated = EvaluatedInput(
+        name=arguments.images.resolve().name,
+        comparison=f"Class maps of the images of {arguments.images} against the label maps of {arguments.labels}.",
+        sha256=sha256_of_files([*(pair.image for pair in pairs), *(pair.label for pair in pairs)]),
+        bundle=segmenter.bundle.name,
+        backend=segmenter.engine.name,
+    )
+    return result, evaluated
+
+
+def _evaluate_bag(arguments: argparse.Namespace) -> tuple[EvaluationResult, EvaluatedInput]:
+    wanted = BagTopics(
+        image=arguments.image_topic,
+        label=arguments.label_topic or LABEL_TOPIC,
+        class_map=arguments.class_map_topic,
+        invalid=arguments.invalid_topic,
+    )
+    bag: Path = arguments.bag
+    name = bag.resolve().name
+    topics = find_topics(bag, wanted, recorded=arguments.bundle is None)
+    bundle = backend = None
+    if "class_map" in topics:
+        result = evaluate_recorded(bag, topics, uiou_min_confidence=arguments.invalid_below)
+        maps = f"Class maps of {topics['class_map'].name}, as recorded in {name},"
+    else:
+        segmenter = open_segmenter(arguments)
+        try:
+            result = evaluate_with_model(bag, topics, segmenter, uiou_min_confidence=arguments.invalid_below)
+        finally:
+            segmenter.close()
+        maps = f"Class maps made of {topics['image'].name} of {name}"
+        bundle, backend = segmenter.bundle.name, segmenter.engine.name
+    return result, EvaluatedInput(
+        name=name,
+        comparison=f"{maps} against the label maps of {topics['label_map'].name}.",
+        sha256=sha256_of_bag(bag),
+        bundle=bundle,
+        backend=backend,
+    )

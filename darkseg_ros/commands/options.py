@@ -1,0 +1,58 @@
+"""Options that several verbs have, and the types of their values."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from darkseg_ros.installed_files import default_bundle
+from darkseg_ros.model.backends import BACKENDS
+from darkseg_ros.model.backends.fake import FakeEngine
+from darkseg_ros.model.segmenter import Segmenter
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """``--bundle`` and ``--backend``."""
+    parser.add_argument("--bundle", type=Path, help="model bundle; default: the one that came with the package")
+    parser.add_argument(
+        "--backend",
+        type=_backend,
+        default="auto",
+        metavar=f"{{{','.join(BACKENDS)}}}",
+        help="inference library; default: %(default)s",
+    )
+
+
+def open_segmenter(arguments: argparse.Namespace) -> Segmenter:
+    """The model that the options of `add_model_options` name; the caller closes it."""
+    return Segmenter.open(arguments.bundle or default_bundle(), backend=arguments.backend)
+
+
+def number(text: str) -> float:
+    """Any number."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}") from None
+
+
+def positive(text: str) -> float:
+    """A number above 0."""
+    value = number(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    return value
+
+
+def share(text: str) -> float:
+    """A number within 0…1."""
+    value = number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number within 0…1, got {text}")
+    return value
+
+
+def _backend(text: str) -> str:
+    if text not in (*BACKENDS, FakeEngine.name):
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(BACKENDS)}, got {text!r}")
+    return text
