@@ -5,9 +5,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from darkseg_ros.errors import InputError
-from darkseg_ros.frames.labelled import LabelledImage, pair_files, read_label_map, read_labelled
+from darkseg_ros.frames.labelled import (
+    CLASS_COLOURS,
+    LABEL_IDS,
+    TRAIN_IDS,
+    LabelFormat,
+    LabelledImage,
+    look_like_label_ids,
+    pair_endings,
+    pair_files,
+    read_label_map,
+    read_labelled,
+    value_counts,
+)
 
 
 def write(path: Path, pixels: np.ndarray) -> Path:
@@ -65,3 +78,64 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
     broken.write_bytes(b"no image")
     with pytest.raises(InputError, match=r"broken\.png"):
         read_labelled(LabelledImage(broken, write(tmp_path / "label.png", LABEL_MAP)))
+
+
+def test_raw_label_ids_become_train_ids(tmp_path: Path) -> None:
+    path = write(tmp_path / "label.png", np.array([[7, 11], [33, 0]], np.uint8))
+    assert read_label_map(path, LABEL_IDS).tolist() == [[0, 2], [18, 255]]  # road, building, bicycle, unlabelled
+
+
+def test_the_indices_of_a_palette_are_the_values(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.array([[0, 13], [255, 8]], np.uint8), "P")
+    picture.putpalette([200, 100, 50] * 256)  # which colours it has does not matter
+    picture.save(tmp_path / "label.png")
+    assert read_label_map(tmp_path / "label.png").tolist() == [[0, 13], [255, 8]]
+
+
+def test_colours_of_the_class_table_become_train_ids(tmp_path: Path) -> None:
+    rgb = np.array([[(128, 64, 128), (70, 130, 180)], [(0, 0, 0), (0, 0, 142)]], np.uint8)
+    path = write(tmp_path / "label.png", rgb[:, :, ::-1])
+    assert read_label_map(path, CLASS_COLOURS).tolist() == [[0, 10], [255, 13]]  # road, sky, none, car
+
+
+def test_a_colour_outside_the_table_is_named(tmp_path: Path) -> None:
+    rgb = np.array([[(128, 64, 128), (1, 2, 3)]], np.uint8)
+    with pytest.raises(InputError, match=r"holds the colour \(1, 2, 3\); expected the colours of the class table"):
+        read_label_map(write(tmp_path / "label.png", rgb[:, :, ::-1]), CLASS_COLOURS)
+
+
+def test_a_value_outside_the_mapping_of_a_format_is_named(tmp_path: Path) -> None:
+    two_classes = LabelFormat("my ids 1 and 2", {1: 0, 2: 10})
+    with pytest.raises(InputError, match="holds the value 3; expected my ids 1 and 2"):
+        read_label_map(write(tmp_path / "label.png", np.full((2, 2), 3, np.uint8)), two_classes)
+
+
+def test_ignored_classes_have_no_ground_truth(tmp_path: Path) -> None:
+    path = write(tmp_path / "label.png", np.array([[0, 13, 7]], np.uint8))
+    assert read_label_map(path, TRAIN_IDS.ignoring([13, 7])).tolist() == [[0, 255, 255]]
+
+
+def test_a_label_map_that_is_cut_off_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "label.png", np.random.default_rng(0).integers(0, 19, (64, 64)).astype(np.uint8))
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(InputError, match=r"label\.png cannot be read as a label map"):
+        read_label_map(path)
+
+
+def test_files_pair_by_their_path_without_the_endings_of_their_layout(tmp_path: Path) -> None:
+    for city, index in (("ulm", 0), ("bonn", 1)):
+        write(tmp_path / "image" / city / f"{city}_{index}_leftImg8bit.png", IMAGE)
+        write(tmp_path / "label" / city / f"{city}_{index}_gtFine_labelIds.png", LABEL_MAP)
+        write(tmp_path / "label" / city / f"{city}_{index}_gtFine_color.png", IMAGE)
+    pairs = pair_endings(tmp_path / "image", "_leftImg8bit.png", tmp_path / "label", "_gtFine_labelIds.png", LABEL_IDS)
+    assert [pair.label.name for pair in pairs] == ["bonn_1_gtFine_labelIds.png", "ulm_0_gtFine_labelIds.png"]
+    (tmp_path / "label" / "ulm" / "ulm_0_gtFine_labelIds.png").unlink()
+    with pytest.raises(InputError, match=r"ulm_0_leftImg8bit\.png has no label map ulm/ulm_0\*"):
+        pair_endings(tmp_path / "image", "_leftImg8bit.png", tmp_path / "label", "_gtFine_labelIds.png", LABEL_IDS)
+
+
+def test_much_of_value_7_and_little_of_0_looks_like_raw_label_ids(tmp_path: Path) -> None:
+    raw = write(tmp_path / "raw.png", np.array([[7, 7, 7, 8, 11, 17, 0, 0]], np.uint8))
+    train_ids = write(tmp_path / "train_ids.png", np.array([[0, 0, 0, 1, 2, 5, 7, 255]], np.uint8))
+    assert look_like_label_ids(value_counts(raw))
+    assert not look_like_label_ids(value_counts(train_ids))
