@@ -9,6 +9,7 @@ VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
 RUNTIME := $(VENV)/.runtime-installed
 DEVELOP := $(VENV)/.develop-installed
+KERNEL := $(wildcard darkseg_ros/model/backends/finish/kernel*)
 CLOSING_LINE := ros2_ws/log/pytest_closing_line
 
 SHELL := /bin/bash
@@ -69,7 +70,7 @@ check: $(DEVELOP)  ## lint, format and types: ruff and mypy
 	@$(VENV_PYTHON) -m mypy
 
 clean:  ## remove the environment and everything built or measured
-	rm -rf $(VENV) out ros2_ws/build ros2_ws/install ros2_ws/log darkseg_ros.egg-info
+	rm -rf $(VENV) out build ros2_ws/build ros2_ws/install ros2_ws/log darkseg_ros.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV_PYTHON):
@@ -87,7 +88,7 @@ $(CONSTRAINTS): requirements/constraints.txt | $(VENV_PYTHON)
 	@$(VENV_PYTHON) -c 'import numpy; print(f"numpy=={numpy.__version__}")' >> $@
 endif
 
-$(RUNTIME): requirements/runtime.txt requirements/ros_wheels.txt $(CONSTRAINTS) setup.py setup.cfg | $(VENV_PYTHON)
+$(RUNTIME): requirements/runtime.txt requirements/ros_wheels.txt $(CONSTRAINTS) setup.py setup.cfg $(KERNEL) | $(VENV_PYTHON)
 	@echo "Installing the runtime into $(VENV) ..."
 	@$(PIP_INSTALL) -c $(CONSTRAINTS) $(addprefix -r ,$(RUNTIME_REQUIREMENTS))
 	@# Not `pip install -e`: it would copy launch files and bundles into the environment, where they go stale.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 
 PACKAGE = "darkseg_ros"
 SHARE = f"share/{PACKAGE}"
@@ -21,6 +21,8 @@ def bundles() -> list[str]:
     return sorted(f"engines/{path.parent.name}" for path in (ROOT / "engines").glob("*/model.json"))
 
 
+FINISH = f"{PACKAGE}/model/backends/finish"
+
 setup(
     name=PACKAGE,
     version="0.1.0",
@@ -31,6 +33,16 @@ setup(
     python_requires=">=3.10",
     # `training` and `engines` run from the checkout: their names are too general to install.
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
+    # Loaded by ctypes: plain C without Python's headers. Without a compiler the package installs and finishes slowly.
+    ext_modules=[
+        Extension(
+            f"{FINISH.replace('/', '.')}._kernel",
+            sources=[f"{FINISH}/kernel.c"],
+            depends=[f"{FINISH}/kernel_body.h"],
+            extra_compile_args=["-O3", "-ffp-contract=off", "-Wno-psabi"],
+            optional=True,
+        )
+    ],
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (SHARE, ["package.xml"]),
@@ -41,7 +53,7 @@ setup(
     install_requires=["setuptools"],
     # colcon picks pytest as the test runner by this entry.
     extras_require={"test": ["pytest"]},
-    zip_safe=True,
+    zip_safe=False,
     entry_points={
         "console_scripts": [
             "darkseg = darkseg_ros.commands.cli:main",

@@ -262,12 +262,12 @@ def _write_output_to(log: Path) -> None:
 
 
 def _finish_cost(rounds: int) -> FinishCost:
-    from engines.bench_finish import FALLBACK, KERNEL, ONNX_RUNTIME, TORCH, compare_finishes
+    from engines.bench_finish import DEFINITION, KERNEL, ONNX_RUNTIME, TORCH, compare_finishes
 
     times = compare_finishes(_FINISH_SHAPE, rounds=rounds)
     return FinishCost(
         kernel_ms=times[KERNEL].wall_ms,
-        numpy_ratio=times[FALLBACK].ratio,
+        numpy_ratio=times[DEFINITION].ratio,
         torch_ratio=times[TORCH].ratio,
         onnxruntime_ratio=times[ONNX_RUNTIME].ratio,
     )

@@ -23,10 +23,12 @@ from torch import nn
 
 from darkseg_ros.model.backends.finish.logits_finish import finish_logits
 from darkseg_ros.model.backends.finish.numpy_finish import finish_logits_numpy
+from darkseg_ros.model.backends.finish.opencv_finish import finish_logits_opencv
 from engines.export import export_onnx
 from engines.fused_graph import FusedGraph, LogitsGraph
 
-KERNEL, FALLBACK, TORCH, ONNX_RUNTIME = "kernel", "numpy", "torch", "onnxruntime in-graph"
+KERNEL, FALLBACK, DEFINITION = "kernel", "OpenCV, without kernel", "numpy"
+TORCH, ONNX_RUNTIME = "torch", "onnxruntime in-graph"
 
 _TEMPERATURE = 1.3
 _WARM_UP_ROUNDS = 2
@@ -57,9 +59,9 @@ def main(arguments: list[str] | None = None) -> None:
     parsed = parser.parse_args(arguments)
     times = compare_finishes(tuple(parsed.shape), rounds=parsed.rounds)
     print(f"{'x'.join(map(str, parsed.shape))} logits, one thread, medians of {parsed.rounds} rounds")
-    print(f"{'':22}{'wall ms':>9}{'CPU ms':>9}{'x kernel':>10}{'same class':>12}")
+    print(f"{'':24}{'wall ms':>9}{'CPU ms':>9}{'x kernel':>10}{'same class':>12}")
     for name, row in times.items():
-        print(f"{name:22}{row.wall_ms:9.2f}{row.cpu_ms:9.2f}{row.ratio:10.1f}{row.agreement:12.5%}")
+        print(f"{name:24}{row.wall_ms:9.2f}{row.cpu_ms:9.2f}{row.ratio:10.1f}{row.agreement:12.5%}")
 
 
 def compare_finishes(shape: tuple[int, ...], *, rounds: int) -> dict[str, FinishTime]:
@@ -79,7 +81,8 @@ def compare_finishes(shape: tuple[int, ...], *, rounds: int) -> dict[str, Finish
             batch = torch.from_numpy(logits)[None]
             ways: dict[str, Callable[[], np.ndarray]] = {
                 KERNEL: lambda: finish_logits(logits, temperature=_TEMPERATURE)[0],
-                FALLBACK: lambda: finish_logits_numpy(logits, temperature=_TEMPERATURE, align_corners=False)[0],
+                FALLBACK: lambda: finish_logits_opencv(logits, temperature=_TEMPERATURE, align_corners=False)[0],
+                DEFINITION: lambda: finish_logits_numpy(logits, temperature=_TEMPERATURE, align_corners=False)[0],
                 TORCH: lambda: module(batch)[0][0].numpy(),
                 ONNX_RUNTIME: lambda: session.run(None, {"frame": logits[None]})[0][0],
             }

@@ -152,7 +152,7 @@ def open_finished_onnxruntime(logits_onnx: Path) -> Run:
 
     from darkseg_ros.model.backends.finish.logits_finish import fastest_finish, finish_logits
 
-    fastest_finish()
+    fastest_finish()  # loaded before the first frame
     session = _session(logits_onnx)
     frame = session.get_inputs()[0]
 

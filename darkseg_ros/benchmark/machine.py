@@ -11,7 +11,7 @@ from pathlib import Path
 from darkseg_ros.installed_files import package_version
 
 _LIBRARIES = (
-    *("numpy", "opencv-python-headless", "opencv-python", "numba"),
+    *("numpy", "opencv-python-headless", "opencv-python"),
     *("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx-cu13"),
     *("torch", "torchvision", "segmentation-models-pytorch", "timm", "transformers"),
 )

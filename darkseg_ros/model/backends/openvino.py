@@ -22,7 +22,7 @@ from darkseg_ros.model.backends.cpu_settings import (
     time_ratio,
     usable_cpus,
 )
-from darkseg_ros.model.backends.finish.logits_finish import fastest_finish, finish_logits
+from darkseg_ros.model.backends.finish.logits_finish import finish_logits, is_slow
 from darkseg_ros.model.backends.protocol import EngineOutput
 from darkseg_ros.model.bundle import LOGITS_STRIDE, ModelBundle
 
@@ -118,13 +118,12 @@ class OpenVinoEngine:
         key = _settings_key(bundle)
         kept = threads or kept_threads(key)
         graph = _open(bundle, threads=kept or LIBRARYS_CHOICE)
-        fastest_finish()  # ready before the first frame: the first start on a machine compiles it for seconds
         if kept is None:
             graph = _fastest(graph, bundle, key)
         self._graph: Any = graph
         self._temperature = bundle.temperature
         count = "1 thread" if graph.threads == 1 else f"{graph.threads} threads"
-        self.name = f"{graph.library} int8 CPU, {count}"
+        self.name = f"{graph.library} int8 CPU, {count}{', slow finish' if is_slow() else ''}"
 
     def __call__(self, frames: np.ndarray) -> EngineOutput:
         answers = [self._run_one(frames[index : index + 1]) for index in range(len(frames))]

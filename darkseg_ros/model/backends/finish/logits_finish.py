@@ -3,9 +3,9 @@
 Bilinear ×4, then argmax; ties go to the lowest train id. Confidence is the maximum softmax probability at quarter
 resolution, upsampled the same way: a full-size softmax would cost several times the network's share.
 
-A kernel does it where Numba is installed, which compiles it; numpy gives the same class map, bit for bit, and a
-confidence that differs by at most 1 of 255. torch, OpenCV and ONNX Runtime each round their interpolation a little
-differently, so the class map is theirs except where the two best classes lie within that rounding of each other.
+A compiled kernel does it, on one thread. NumPy gives the same class map, bit for bit, and a confidence that differs by
+at most 1 of 255. torch, OpenCV and ONNX Runtime each round their interpolation a little differently: the class map is
+theirs except where the two best classes lie within that rounding of each other.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from functools import lru_cache
 import numpy as np
 
 from darkseg_ros.errors import EngineError
-from darkseg_ros.model.backends.finish.compiled_finish import CompiledFinish
-from darkseg_ros.model.backends.finish.finish_code import load_kernel
-from darkseg_ros.model.backends.finish.numpy_finish import finish_logits_numpy
+from darkseg_ros.model.backends.finish.kernel import load_kernel
+from darkseg_ros.model.backends.finish.opencv_finish import finish_logits_opencv
+
+Finish = Callable[..., tuple[np.ndarray, np.ndarray]]
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,14 +53,15 @@ def finish_logits(
 
 
 @lru_cache(maxsize=1)
-def fastest_finish() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
-    """What `finish_logits` runs on this machine, ready to run.
-
-    The first call takes 0.1 s, or some four where the kernel is compiled, which happens once per machine: engines make
-    it while they open, so that no frame waits. It logs a warning where only the slow fallback is left.
-    """
+def fastest_finish() -> Finish:
+    """What `finish_logits` runs on this machine: the kernel, or OpenCV where it was not compiled, with a warning."""
     try:
-        return CompiledFinish(load_kernel())
+        return load_kernel()
     except EngineError as error:
-        _LOG.warning("class maps are finished by numpy, which takes some 30 times as long: %s", error)
-        return finish_logits_numpy
+        _LOG.warning("class maps are finished by OpenCV, which takes some 10 times as long: %s", error)
+        return finish_logits_opencv
+
+
+def is_slow() -> bool:
+    """Whether this machine has the slow finish only."""
+    return fastest_finish() is finish_logits_opencv

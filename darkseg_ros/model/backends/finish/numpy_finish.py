@@ -1,4 +1,4 @@
-"""The finish in NumPy: what the kernel is measured against, and what runs where there is no kernel."""
+"""The finish in NumPy: the definition that the kernel follows to the bit."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def axis_blend(size: int, *, align_corners: bool) -> AxisBlend:
 def finish_logits_numpy(
     logits: np.ndarray, *, temperature: float, align_corners: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`logits_finish.finish_logits` without a kernel, on finite float32 logits."""
+    """`logits_finish.finish_logits` on finite float32 logits."""
     _, height, width = logits.shape
     rows, columns = axis_blend(height, align_corners=align_corners), axis_blend(width, align_corners=align_corners)
     best = _upsample(logits[0], rows, columns)
@@ -55,11 +55,16 @@ def finish_logits_numpy(
         candidate = _upsample(logits[train_id], rows, columns)
         class_map[candidate > best] = train_id
         np.maximum(best, candidate, out=best)
+    confidence = _upsample(max_probability(logits, temperature=temperature), rows, columns)
+    return class_map, np.rint(confidence * 255).astype(np.uint8)
+
+
+def max_probability(logits: np.ndarray, *, temperature: float) -> np.ndarray:
+    """(K, h, w) finite float32 logits → (h, w) float32 maximum of the softmax over the classes."""
     with np.errstate(over="ignore", under="ignore"):  # logits too far apart for float32: the lower ones add nothing
         shifted = (logits - logits.max(0)) * np.float32(1 / temperature)
-        probability = 1 / np.exp(shifted).sum(0)
-    confidence = _upsample(probability, rows, columns)
-    return class_map, np.rint(confidence * 255).astype(np.uint8)
+        probability: np.ndarray = 1 / np.exp(shifted).sum(0)
+    return probability
 
 
 def _upsample(source: np.ndarray, rows: AxisBlend, columns: AxisBlend) -> np.ndarray:

@@ -18,7 +18,7 @@ from darkseg_ros.model.backends import open_engine
 from darkseg_ros.model.backends import openvino as openvino_engine
 from darkseg_ros.model.backends.cpu_settings import SettingsKey
 from darkseg_ros.model.backends.fake import FakeEngine
-from darkseg_ros.model.backends.finish.compiled_finish import CompiledFinish
+from darkseg_ros.model.backends.finish.kernel import FinishKernel
 from darkseg_ros.model.backends.finish.logits_finish import fastest_finish
 from darkseg_ros.model.backends.openvino import OpenVinoEngine
 from darkseg_ros.model.bundle import ModelBundle, load_bundle
@@ -131,38 +131,16 @@ def test_one_answer_that_is_none_fails_the_batch_and_not_the_engine(tiny: ModelB
 
 
 def test_the_kernel_is_ready_before_the_first_frame(tiny: ModelBundle) -> None:
-    pytest.importorskip("numba")
     fastest_finish.cache_clear()
     OpenVinoEngine(tiny)
     assert fastest_finish.cache_info().currsize == 1
-    assert isinstance(fastest_finish(), CompiledFinish)
+    assert isinstance(fastest_finish(), FinishKernel)
 
 
-OPEN_AND_RUN = """
-import sys
-import numpy as np
-from darkseg_ros.model.bundle import load_bundle
-from darkseg_ros.model.backends import open_engine
-from darkseg_ros.model.backends.finish.logits_finish import fastest_finish
-engine = open_engine(load_bundle(sys.argv[1]), backend="openvino")
-engine(np.zeros((1, 64, 128, 3), np.uint8))
-print(type(fastest_finish()).__name__, "numba" in sys.modules)
-"""
-
-
-def test_a_process_that_runs_an_engine_never_imports_numba(tiny: ModelBundle) -> None:
-    """Its hundred megabytes would be the node's."""
-    pytest.importorskip("numba")
-    fastest_finish()  # compiled by now
-    answer = subprocess.run(
-        [sys.executable, "-c", OPEN_AND_RUN, str(tiny.directory)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
-    assert (answer.returncode, answer.stdout) == (0, "CompiledFinish False\n"), answer.stderr
+def test_a_slow_finish_shows_in_the_engines_name(tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "slow" not in OpenVinoEngine(tiny).name
+    monkeypatch.setattr(openvino_engine, "is_slow", lambda: True)
+    assert OpenVinoEngine(tiny).name.endswith(", slow finish")
 
 
 def file_of(bundle: ModelBundle, role: str, path: Path) -> ModelBundle:

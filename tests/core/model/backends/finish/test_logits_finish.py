@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,13 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darkseg_ros.errors import EngineError
-from darkseg_ros.model.backends.finish import compiled_finish, logits_finish
-from darkseg_ros.model.backends.finish.compiled_finish import LANES, CompiledFinish
-from darkseg_ros.model.backends.finish.finish_code import load_kernel
-from darkseg_ros.model.backends.finish.logits_finish import fastest_finish, finish_logits
+from darkseg_ros.model.backends.finish import kernel as kernel_module
+from darkseg_ros.model.backends.finish import logits_finish
+from darkseg_ros.model.backends.finish.kernel import INSTRUCTION_SETS, FinishKernel, check, kernel_library
+from darkseg_ros.model.backends.finish.logits_finish import fastest_finish, finish_logits, is_slow
 from darkseg_ros.model.backends.finish.numpy_finish import axis_blend, finish_logits_numpy
+from darkseg_ros.model.backends.finish.opencv_finish import finish_logits_opencv
 
-pytest.importorskip("numba")
+LANES = 8
+"""Source pixels that the kernel takes at a time, at most."""
 
 ROUNDING = 4e-6
 """Relative; float32 interpolation in any order stays within it, `align_corners` at these sizes included."""
@@ -26,14 +28,19 @@ ROUNDING = 4e-6
 Finish = Callable[..., tuple[np.ndarray, np.ndarray]]
 
 
-@lru_cache(maxsize=1)
-def kernel() -> CompiledFinish:
-    """Loaded when a test first asks, as the cache is then the tests' own."""
-    return CompiledFinish(load_kernel())
+def kernels() -> list[FinishKernel]:
+    """One for each instruction set that this processor has."""
+    best = FinishKernel(kernel_library()).instruction_set
+    return [FinishKernel(kernel_library(), instruction_set=number) for number in range(best + 1)]
 
 
 def finish_logits_compiled(logits: np.ndarray, **options: float) -> tuple[np.ndarray, np.ndarray]:
-    return kernel()(logits, **options)
+    """The kernel's answer, the same whatever the instruction set."""
+    first, *others = [kernel(logits, **options) for kernel in kernels()]
+    for other in others:
+        np.testing.assert_array_equal(other[0], first[0])
+        np.testing.assert_array_equal(other[1], first[1])
+    return first
 
 
 both_finishes = pytest.mark.parametrize("finish", [finish_logits_compiled, finish_logits_numpy])
@@ -199,9 +206,8 @@ def test_the_largest_floats_are_finished_like_any_other(align_corners: bool) -> 
 def test_a_single_row_does_not_depend_on_what_memory_held_before() -> None:
     logits = np.random.default_rng(0).normal(0, 1, (5, 1, 13)).astype(np.float32)
     expected, _ = finish_logits_numpy(logits, temperature=1.0, align_corners=False)
-    frame = compiled_finish._frame_arguments(*logits.shape, align_corners=False)
     for _ in range(200):
-        dirt = [np.full(frame.scratch_bytes // 4, np.nan, np.float32) for _ in range(4)]
+        dirt = [np.full(size, np.nan, np.float32) for size in (64, 320, 640, 1280, 2560, 5120)]
         del dirt
         class_map, _ = finish_logits_compiled(logits, temperature=1.0, align_corners=False)
         np.testing.assert_array_equal(class_map, expected)
@@ -326,17 +332,65 @@ def test_threads_that_share_the_kernel_do_not_share_its_scratch() -> None:
             np.testing.assert_array_equal(class_map, expected[index % 4])
 
 
-def test_without_the_kernel_the_fallback_answers_and_a_warning_names_the_cure(
+def test_without_the_kernel_opencv_answers_and_a_warning_names_the_cure(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("PATH", "")  # no linker: llvmlite must load the kernel
-    monkeypatch.setitem(sys.modules, "llvmlite", None)
-    assert fastest_finish.__wrapped__() is finish_logits_numpy
+    monkeypatch.setattr(kernel_module, "LIBRARY", "darkseg_ros.model.backends.finish._absent")
+    kernel_library.cache_clear()
+    assert fastest_finish.__wrapped__() is finish_logits_opencv
     (record,) = caplog.records
     assert record.levelname == "WARNING"
-    assert re.search(r"finished by numpy.*llvmlite.* does not import .*run `pip install numba`", record.message)
+    assert re.search(r"finished by OpenCV.*not compiled.*install gcc", record.message)
 
 
 def test_with_the_kernel_there_is_nothing_to_warn_of(caplog: pytest.LogCaptureFixture) -> None:
-    assert isinstance(fastest_finish.__wrapped__(), CompiledFinish)
+    assert isinstance(fastest_finish.__wrapped__(), FinishKernel)
+    assert not is_slow()
     assert not caplog.records
+
+
+@pytest.mark.parametrize("changed", ["class map", "confidence"])
+def test_a_kernel_with_other_answers_is_refused(changed: str) -> None:
+    def other(logits: np.ndarray, **options: float) -> tuple[np.ndarray, np.ndarray]:
+        class_map, confidence = finish_logits_numpy(logits, **options)
+        if changed == "class map":
+            class_map[0, 0] ^= 1
+        else:
+            confidence[-1, -1] ^= 8
+        return class_map, confidence
+
+    check(finish_logits_numpy)
+    with pytest.raises(EngineError, match=r"not NumPy's.*CFLAGS"):
+        check(other)
+
+
+def test_a_library_that_does_not_load_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "kernel.so"
+    broken.write_bytes(b"no library")
+    monkeypatch.setattr(kernel_module, "find_spec", lambda name: SimpleNamespace(origin=str(broken)))
+    with pytest.raises(EngineError, match=r"does not load.*install"):
+        kernel_library.__wrapped__()
+
+
+def test_an_x86_processor_with_avx2_runs_more_than_the_baseline() -> None:
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    expected = 2 if " avx512dq " in flags and " avx512vl " in flags else 1 if " avx2 " in flags else 0
+    assert FinishKernel(kernel_library()).instruction_set == expected < len(INSTRUCTION_SETS)
+
+
+def test_memory_that_is_not_there_is_an_error() -> None:
+    kernel = FinishKernel(kernel_library())
+    kernel._finish = lambda *arguments: 1
+    with pytest.raises(EngineError, match="no memory"):
+        kernel(np.zeros((2, 1, 1), np.float32), temperature=1.0, align_corners=False)
+
+
+@both_alignments
+def test_opencv_gives_the_definition_too(align_corners: bool) -> None:
+    rng = np.random.default_rng(8)
+    for classes, height, width in ((1, 1, 1), (5, 3, 17), (19, 9, 40)):
+        logits = rng.normal(0, 3, (classes, height, width)).astype(np.float32)
+        class_map, confidence = finish_logits_opencv(logits, temperature=1.3, align_corners=align_corners)
+        assert_is_the_argmax(class_map, interpolate_with_torch(logits, align_corners=align_corners))
+        expected = expected_confidence(logits, temperature=1.3, align_corners=align_corners)
+        assert np.abs(confidence - expected).max() <= 0.51
