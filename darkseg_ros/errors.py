@@ -1,13 +1,40 @@
 """The errors this package raises on purpose. Each message states expected, got and cure."""
 
+from __future__ import annotations
 
-def one_line(error: BaseException) -> str:
-    """What an error says, without the line breaks that libraries put into it."""
-    return " ".join(str(error).split())
+_BEGINNING, _END = 1200, 600
+"""Characters that `one_line` keeps of a longer text: the cause stands in front, the cure at the end."""
+
+
+def one_line(text: object) -> str:
+    """A text that others wrote, fit for a terminal, a log and /diagnostics: one printable line of bounded length.
+
+    Line breaks and runs of spaces become one space. Characters that do not print, such as terminal escapes, marks of
+    the writing direction and bytes of a file name that are no UTF-8, become their Python escapes. The middle of a
+    text of more than 1,800 characters is left out.
+
+    Args:
+        text: what an error or a library says, a name in a file; anything with ``str()``.
+    """
+    words = " ".join(_cut(str(text)).split())
+    if words.isprintable():
+        return words
+    return _cut("".join(each if each.isprintable() else ascii(each)[1:-1] for each in words))
+
+
+def _cut(text: str) -> str:
+    left_out = len(text) - _BEGINNING - _END
+    return text if left_out <= 0 else f"{text[:_BEGINNING]} … ({left_out} characters left out) … {text[-_END:]}"
 
 
 class DarksegError(Exception):
-    """Base of them all: catch this to report one line instead of a traceback."""
+    """Base of them all: catch this to report one line instead of a traceback.
+
+    Messages quote names and values of files and other processes, so ``str()`` gives them as `one_line` makes them.
+    """
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class ImageMessageError(DarksegError):

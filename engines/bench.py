@@ -35,7 +35,7 @@ from darkseg_ros.benchmark.goals import GOALS_HW
 from darkseg_ros.benchmark.machine import read_machine
 from darkseg_ros.benchmark.report import REPORT_PAGE, BenchmarkReport, describe_frames, read_report
 from darkseg_ros.benchmark.table import table_of
-from darkseg_ros.errors import BenchmarkError, DarksegError, InputError
+from darkseg_ros.errors import BenchmarkError, DarksegError, InputError, one_line
 from darkseg_ros.evaluation.report import check_output
 from darkseg_ros.installed_files import default_bundle
 from darkseg_ros.model.bundle import load_bundle
@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"\n{text}")
         return REGRESSED if has_regression else 0
     except (DarksegError, OSError) as error:
-        print(f"bench: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"bench: {one_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

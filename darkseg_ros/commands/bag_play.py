@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from darkseg_ros.commands.options import positive
-from darkseg_ros.errors import InputError
+from darkseg_ros.errors import InputError, one_line
 
 _WAIT_FOR_NODES_S = 120.0  # an engine may have to be built first
 
@@ -54,4 +54,4 @@ def _run(arguments: argparse.Namespace) -> None:
     print(f"{report.messages} messages in {report.seconds:.1f} s")
     if report.skipped_topics:
         topics = ", ".join(report.skipped_topics)
-        print(f"not played, as their types are not installed: {topics}", file=sys.stderr)
+        print(f"not played, as their types are not installed: {one_line(topics)}", file=sys.stderr)

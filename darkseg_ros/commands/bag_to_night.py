@@ -7,6 +7,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from darkseg_ros.errors import one_line
 from darkseg_ros.model.translator import TRANSLATOR_BACKENDS
 from darkseg_ros.night.bag_translation import check_bags, translate_bag
 from darkseg_ros.night.day_to_night import NIGHT_TOPIC, NightSettings, open_day_to_night
@@ -51,4 +52,4 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None
     print(f"{translated.frames} night frames on {NIGHT_TOPIC} in {arguments.out}, by {day_to_night.name}")
     if translated.skipped_topics:
         topics = ", ".join(translated.skipped_topics)
-        print(f"not copied, as their types are none of ROS 2's own: {topics}", file=sys.stderr)
+        print(f"not copied, as their types are none of ROS 2's own: {one_line(topics)}", file=sys.stderr)

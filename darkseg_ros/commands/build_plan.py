@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from darkseg_ros.errors import BundleError, DarksegError, EngineError
+from darkseg_ros.errors import BundleError, DarksegError, EngineError, one_line
 from darkseg_ros.installed_files import default_bundle
 from darkseg_ros.model.backends.open import check_golden
 from darkseg_ros.model.backends.tensorrt.engine import Gpu, open_plan, plan_key, stored_plan
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             capabilities=arguments.capabilities,
         )
     except (DarksegError, OSError) as error:
-        print(f"build_plan: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"build_plan: {one_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

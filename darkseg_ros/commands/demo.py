@@ -30,7 +30,7 @@ from tqdm import tqdm
 from darkseg_ros.classes import NUM_CLASSES
 from darkseg_ros.commands.demo_page import DemoFigures, FrameAge, Moment, render_page
 from darkseg_ros.commands.options import add_model_options
-from darkseg_ros.errors import DarksegError, ImageMessageError, InputError
+from darkseg_ros.errors import DarksegError, ImageMessageError, InputError, one_line
 from darkseg_ros.evaluation.metrics import Evaluation
 from darkseg_ros.frames.bags import (
     COMPRESSED_IMAGE_TYPE,
@@ -148,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             seconds=arguments.seconds,
         )
     except (DarksegError, OSError) as error:
-        print(f"demo: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"demo: {one_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -20,7 +20,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from darkseg_ros.errors import DarksegError, InputError
+from darkseg_ros.errors import DarksegError, InputError, one_line
 from darkseg_ros.whole_files import write_whole
 from training.data.pairs import PositionSampler
 
@@ -159,10 +159,10 @@ def one_line_errors(stage: str) -> Iterator[None]:
     try:
         yield
     except (DarksegError, OSError) as error:
-        message = str(error)
+        message = str(error.args[0]) if len(error.args) == 1 else str(error)  # with its line breaks, if it has any
         if message.startswith("Caught "):  # from a loader process, with its whole traceback
             message = message.rstrip().splitlines()[-1]
-        sys.exit(f"{stage}: {' '.join(message.split())}")
+        sys.exit(f"{stage}: {one_line(message)}")
     except KeyboardInterrupt:
         sys.exit(130)
 
