@@ -19,9 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
-from darkseg_ros.cache_folder import cache_folder
+from darkseg_ros.cache_folder import cache_folder, read_private, write_private
 from darkseg_ros.errors import EngineError
-from darkseg_ros.whole_files import write_whole
 
 LIBRARYS_CHOICE = 0
 """As a number of threads: whatever the library takes by itself."""
@@ -109,7 +108,7 @@ def time_ratio(rival: Callable[[], object], reference: Callable[[], object]) -> 
 def kept_threads(key: SettingsKey) -> int | None:
     """The choice of an earlier start; None where there is none, or its file is not what `keep_threads` writes."""
     try:
-        values = json.loads(key.path.read_text(encoding="utf-8"))
+        values = json.loads(read_private(key.path))
         threads = values["threads"]
         of_this_key = values["key"] == {**asdict(key), "cpus": list(key.cpus)}
     except (EngineError, OSError, ValueError, TypeError, KeyError, RecursionError):
@@ -122,7 +121,7 @@ def keep_threads(key: SettingsKey, threads: int) -> None:
     """Write a choice for the next start. Where that fails, a log line says so: each start then measures."""
     content = json.dumps({"key": asdict(key), "threads": threads}, indent=2).encode()
     try:
-        write_whole(key.path, content)
+        write_private(key.path, content)
     except EngineError as error:
         _LOG.warning("the number of CPU threads is measured again at each start: %s", error)
     except OSError as error:

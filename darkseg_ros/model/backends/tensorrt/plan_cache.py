@@ -11,16 +11,18 @@ import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from darkseg_ros.cache_folder import cache_folder
+from darkseg_ros.cache_folder import cache_folder, make_private_folder, read_private, write_private
 from darkseg_ros.errors import EngineError
-from darkseg_ros.whole_files import whole_file, write_whole
+from darkseg_ros.whole_files import UNFINISHED, whole_file
 
 PLANS_KEPT = 16
 STALE_AFTER_S = 30 * 24 * 3600.0
@@ -31,6 +33,8 @@ PRECISIONS = ("fp16", "int8", "fp32")
 
 _LOCK = "build.lock"
 _ABANDONED_AFTER_S = 24 * 3600.0
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,10 @@ class PlanCache:
         try:
             if path.stat().st_size != entry.size_bytes:
                 return None
-            content = path.read_bytes()
+            content = read_private(path)
+        except PermissionError as error:
+            _LOG.warning("%s is not run, a plan is built anew: %s", path, error.strerror)
+            return None
         except OSError:  # removed by another process, or never there
             return None
         if hashlib.sha256(content).hexdigest() != entry.sha256:
@@ -165,6 +172,7 @@ class PlanCache:
         with writing_in(self.folder):
             with whole_file(path) as unfinished:
                 build(unfinished)
+                unfinished.chmod(0o600)
                 content = unfinished.read_bytes()
             entry = {
                 "key": asdict(key),
@@ -172,16 +180,16 @@ class PlanCache:
                 "sha256": hashlib.sha256(content).hexdigest(),
             }
             # last: a plan counts from the moment its manifest is there
-            write_whole(self.manifest_path(key), json.dumps(entry, indent=2).encode())
+            write_private(self.manifest_path(key), json.dumps(entry, indent=2).encode())
         return content
 
     @contextmanager
     def _lock(self, progress: Callable[[str], None]) -> Iterator[None]:
         """One build at a time in this folder: builders take much memory. A dead process loses its lock."""
         with writing_in(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            file = (self.folder / _LOCK).open("w")
-        with file:
+            make_private_folder(self.folder)
+            lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(lock, "wb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -199,9 +207,9 @@ class PlanCache:
             if rank >= PLANS_KEPT or (other_version and now_s - used_s[key] > STALE_AFTER_S):
                 self.discard(key)
         with writing_in(self.folder):
-            for path in self.folder.glob(".*.unfinished*"):
+            for path in self.folder.glob(f"{UNFINISHED}*"):
                 if now_s - _modified_s(path) > _ABANDONED_AFTER_S:
-                    path.unlink(missing_ok=True)
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 @dataclass(frozen=True)

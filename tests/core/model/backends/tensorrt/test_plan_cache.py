@@ -115,6 +115,25 @@ def test_a_plan_without_a_readable_manifest_is_built_again(cache: PlanCache, bui
     assert get(cache, KEY, build) == b"plan 2" * 50
 
 
+def test_a_plan_that_others_may_have_written_is_built_again(cache: PlanCache, build: Builder) -> None:
+    get(cache, KEY, build)
+    plan = cache.plan_path(KEY)
+    assert stat.S_IMODE(plan.stat().st_mode) == 0o600
+    plan.chmod(0o666)
+    assert get(cache, KEY, build) == b"plan 2" * 50
+    assert stat.S_IMODE(plan.stat().st_mode) == 0o600
+
+
+def test_a_lock_planted_as_a_link_is_not_followed(cache: PlanCache, build: Builder, tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign.txt"
+    foreign.write_bytes(b"keep me")
+    cache.folder.mkdir()
+    (cache.folder / "build.lock").symlink_to(foreign)
+    with pytest.raises(EngineError, match="cannot be written"):
+        get(cache, KEY, build)
+    assert foreign.read_bytes() == b"keep me"
+
+
 def test_a_manifest_records_the_hash_of_its_plan(cache: PlanCache, build: Builder) -> None:
     get(cache, KEY, build)
     entry = json.loads(cache.manifest_path(KEY).read_text())
