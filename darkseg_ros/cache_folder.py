@@ -1,6 +1,6 @@
-"""Where this package keeps what it can make again (plans, settings, compiled code), and for whom.
+"""Where this package keeps what it can make again (plans, settings), and for whom.
 
-Some of it is executed, so nobody but the user and root may have written it.
+Plans are executed, so nobody but the user and root may have written them.
 """
 
 from __future__ import annotations
