@@ -13,9 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from darkseg_ros.classes import CLASS_NAMES
+from darkseg_ros.classes import CITYSCAPES, ClassTable
 from darkseg_ros.errors import InputError
-from darkseg_ros.model.bundle import MANIFEST, SCHEMA_VERSION, SEGMENTATION, TRANSLATION, Golden, sha256_of
+from darkseg_ros.model.bundle import (
+    MANIFEST,
+    OWN_CLASSES_SCHEMA_VERSION,
+    SCHEMA_VERSION,
+    SEGMENTATION,
+    TRANSLATION,
+    Golden,
+    sha256_of,
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,7 @@ class BundleContent:
         model_card: Markdown.
         int8_onnx: see `ModelBundle`.
         int8_agreement_min: see `ModelBundle`.
+        classes: what the values of its class maps mean.
     """
 
     name: str
@@ -47,6 +56,7 @@ class BundleContent:
     model_card: str
     int8_onnx: Path | None = None
     int8_agreement_min: float = 1.0
+    classes: ClassTable = CITYSCAPES
 
 
 @dataclass(frozen=True)
@@ -160,6 +170,12 @@ def _head(name: str, task: str, network_hw: tuple[int, int]) -> dict[str, object
     }
 
 
+def _classes(classes: ClassTable) -> dict[str, object]:
+    if classes == CITYSCAPES:  # readable for packages from before there were other tables
+        return {"class_names": list(classes.names)}
+    return {"schema_version": OWN_CLASSES_SCHEMA_VERSION, "classes": classes.to_json()}
+
+
 def _manifest(content: BundleContent, folder: Path) -> dict[str, object]:
     agreement_min = {"fused": content.fused_agreement_min, "cpu": content.cpu_agreement_min}
     files = {
@@ -178,7 +194,7 @@ def _manifest(content: BundleContent, folder: Path) -> dict[str, object]:
             "confidence": "max softmax at 1/4, bilinear",
             "resize": "nearest",
         },
-        "class_names": list(CLASS_NAMES),
+        **_classes(content.classes),
         "temperature": content.temperature,
         "golden_agreement_min": agreement_min,
         "files": files,

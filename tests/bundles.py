@@ -9,23 +9,28 @@ import onnx
 import openvino
 from onnx import TensorProto, helper, numpy_helper
 
-from darkseg_ros.classes import NUM_CLASSES
+from darkseg_ros.classes import CITYSCAPES, ClassTable
 from darkseg_ros.model.bundle import Golden
 from engines.bundle_writer import BundleContent, TranslatorContent, write_bundle, write_translator_bundle
 
 _OPSET = [helper.make_opsetid("", 20)]
 
 
-def write_tiny_bundle(directory: Path, network_hw: tuple[int, int] = (64, 128)) -> Path:
-    """Write ``directory/tiny``: 4×4 average pooling and a 1×1 convolution; blue makes sky, dark makes road."""
+def write_tiny_bundle(
+    directory: Path, network_hw: tuple[int, int] = (64, 128), *, classes: ClassTable = CITYSCAPES
+) -> Path:
+    """Write ``directory/tiny``: 4×4 average pooling and a 1×1 convolution.
+
+    Dark makes class 0, blue 10, green 8, red 13 (Cityscapes' road, sky, vegetation, car), modulo the number of classes.
+    """
     height, width = network_hw
     directory.mkdir(parents=True, exist_ok=True)
     logits_onnx, fused_onnx = directory / "logits.onnx", directory / "fused.onnx"
     onnx.save(
         _model(
             _logits_nodes(),
-            _logits_weights(),
-            {"logits": ([1, NUM_CLASSES, height // 4, width // 4], TensorProto.FLOAT)},
+            _logits_weights(len(classes)),
+            {"logits": ([1, len(classes), height // 4, width // 4], TensorProto.FLOAT)},
             network_hw,
         ),
         logits_onnx,
@@ -34,7 +39,7 @@ def write_tiny_bundle(directory: Path, network_hw: tuple[int, int] = (64, 128)) 
     onnx.save(
         _model(
             [*_logits_nodes(), *_finish_nodes()],
-            [*_logits_weights(), *_finish_weights()],
+            [*_logits_weights(len(classes)), *_finish_weights()],
             maps,
             network_hw,
         ),
@@ -44,7 +49,7 @@ def write_tiny_bundle(directory: Path, network_hw: tuple[int, int] = (64, 128)) 
     onnx.save(
         _model(
             [*_int8_logits_nodes(), *_finish_nodes()],
-            [*_int8_logits_weights(), *_finish_weights()],
+            [*_int8_logits_weights(len(classes)), *_finish_weights()],
             maps,
             network_hw,
         ),
@@ -68,6 +73,7 @@ def write_tiny_bundle(directory: Path, network_hw: tuple[int, int] = (64, 128)) 
             model_card="# tiny\n\nMade by the tests.\n",
             int8_onnx=int8_onnx,
             int8_agreement_min=0.95,
+            classes=classes,
         ),
     )
 
@@ -99,11 +105,12 @@ def _logits_nodes() -> list:
     ]
 
 
-def _logits_weights() -> list:
-    weight = np.zeros((NUM_CLASSES, 3, 1, 1), np.float32)
-    weight[10, 0], weight[8, 1], weight[13, 2] = 0.05, 0.05, 0.05  # blue → sky, green → vegetation, red → car
-    bias = np.full(NUM_CLASSES, -4.0, np.float32)
-    bias[0] = 3.0  # dark → road
+def _logits_weights(count: int) -> list:
+    weight = np.zeros((count, 3, 1, 1), np.float32)
+    for channel, train_id in enumerate((10, 8, 13)):
+        weight[train_id % count, channel] = 0.05
+    bias = np.full(count, -4.0, np.float32)
+    bias[0] = 3.0
     return [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(bias, "bias")]
 
 
@@ -124,15 +131,15 @@ def _int8_logits_nodes() -> list:
     ]
 
 
-def _int8_logits_weights() -> list:
-    weight, bias = _logits_weights()
+def _int8_logits_weights(count: int) -> list:
+    weight, bias = _logits_weights(count)
     return [
         bias,
         numpy_helper.from_array(np.array(2, np.float32), "pooled_scale"),  # ±254
         numpy_helper.from_array(np.array(0, np.int8), "zero"),
         numpy_helper.from_array((numpy_helper.to_array(weight) * 2500).astype(np.int8), "weight_int8"),  # 0.05 → 125
-        numpy_helper.from_array(np.full(NUM_CLASSES, 1 / 2500, np.float32), "weight_scale"),
-        numpy_helper.from_array(np.zeros(NUM_CLASSES, np.int8), "weight_zeros"),
+        numpy_helper.from_array(np.full(count, 1 / 2500, np.float32), "weight_scale"),
+        numpy_helper.from_array(np.zeros(count, np.int8), "weight_zeros"),
     ]
 
 

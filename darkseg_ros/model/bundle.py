@@ -20,10 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from darkseg_ros.classes import CLASS_NAMES
+from darkseg_ros.classes import CITYSCAPES, ClassTable
 from darkseg_ros.errors import BundleError
 
 SCHEMA_VERSION = 1
+"""Of bundles with Cityscapes' classes and of translators, which every version of this package reads."""
+
+OWN_CLASSES_SCHEMA_VERSION = 2
+"""Of bundles with a class table of their own: `classes` in the place of `class_names`."""
+
 MANIFEST = "model.json"
 SEGMENTATION = "semantic segmentation"
 TRANSLATION = "day to night translation"
@@ -60,10 +65,11 @@ class ModelBundle:
     Attributes:
         directory: the bundle's folder.
         name: of the model.
+        classes: what the values of its class maps mean.
         network_hw: input size of the graphs, (height, width); frames are stretched to it.
         temperature: logits are divided by it before the softmax that gives the confidence.
         fused_onnx: ``frame`` uint8 (1, H, W, 3) BGR → ``class_map`` and ``confidence`` uint8 (1, H, W).
-        cpu_graph: OpenVINO IR, int8: ``frame`` uint8 (1, H, W, 3) BGR → ``logits`` float (1, 19, H/4, W/4).
+        cpu_graph: OpenVINO IR, int8: ``frame`` uint8 (1, H, W, 3) BGR → ``logits`` float (1, K, H/4, W/4).
         cpu_weights: the IR's weights.
         int8_onnx: the fused graph with symmetric int8 (QuantizeLinear, DequantizeLinear) for TensorRT; None where the
             bundle holds none.
@@ -75,6 +81,7 @@ class ModelBundle:
 
     directory: Path
     name: str
+    classes: ClassTable
     network_hw: tuple[int, int]
     temperature: float
     fused_onnx: BundleFile
@@ -122,22 +129,17 @@ def load_bundle(directory: str | Path) -> ModelBundle:
 
     Raises:
         BundleError: if the folder or a file is missing, a hash or size differs, a path leaves the folder, the schema
-            version is unknown, the bundle is for another task, or the classes are not this package's 19.
+            version is unknown, the bundle is for another task, or its classes are no class table.
     """
     directory = Path(directory)
     manifest = _read_manifest(directory, SEGMENTATION)
-    classes = _field(manifest, directory, "class_names", list)
-    if classes != list(CLASS_NAMES):
-        raise BundleError(
-            f"{directory / MANIFEST} lists {len(classes)} classes, expected the {len(CLASS_NAMES)} of "
-            "darkseg_ros.classes in their order; train and export with this class table"
-        )
     files = _field(manifest, directory, "files", dict)
     agreement = _field(manifest, directory, "golden_agreement_min", dict)
     has_int8_onnx = "int8_onnx" in files  # not in bundles from before there was such a graph
     return ModelBundle(
         directory=directory,
         name=_name(manifest, directory),
+        classes=_classes(manifest, directory),
         network_hw=_network_hw(manifest, directory),
         temperature=_number(manifest, directory, "temperature", low=0.01, high=100),
         fused_onnx=_checked_onnx(files, directory, "fused_onnx"),
@@ -149,6 +151,16 @@ def load_bundle(directory: str | Path) -> ModelBundle:
         cpu_agreement_min=_number(agreement, directory, "cpu", low=0, high=1),
         int8_agreement_min=_number(agreement, directory, "int8", low=0, high=1) if has_int8_onnx else 1.0,
     )
+
+
+def load_classes(directory: str | Path) -> ClassTable:
+    """The class table of a segmenter's bundle; of its files only model.json is read.
+
+    Raises:
+        BundleError: as `load_bundle`, of model.json.
+    """
+    directory = Path(directory)
+    return _classes(_read_manifest(directory, SEGMENTATION), directory)
 
 
 def load_translator_bundle(directory: str | Path) -> TranslatorBundle:
@@ -258,10 +270,10 @@ def _read_manifest(directory: Path, task: str) -> dict[str, Any]:
     if not isinstance(manifest, dict):
         raise BundleError(f"{path} holds a {type(manifest).__name__}, expected an object; export the model again")
     version = manifest.get("schema_version")
-    if version != SCHEMA_VERSION:
+    if version not in (SCHEMA_VERSION, OWN_CLASSES_SCHEMA_VERSION):
         raise BundleError(
-            f"{path} has schema version {version!r}, this package reads {SCHEMA_VERSION}; "
-            "export the model again with this version of the package"
+            f"{path} has schema version {version!r}, this package reads {SCHEMA_VERSION} and "
+            f"{OWN_CLASSES_SCHEMA_VERSION}; export the model again with this version of the package"
         )
     if manifest.get("task") != task:
         raise BundleError(
@@ -269,6 +281,21 @@ def _read_manifest(directory: Path, task: str) -> dict[str, Any]:
             "what engines.export writes, day2night_node what engines.export_translator writes"
         )
     return manifest
+
+
+def _classes(manifest: dict[str, Any], directory: Path) -> ClassTable:
+    if manifest["schema_version"] == OWN_CLASSES_SCHEMA_VERSION:
+        try:
+            return ClassTable.from_json(_field(manifest, directory, "classes", list))
+        except ValueError as error:
+            raise BundleError(f"{directory / MANIFEST}: classes: {error}; export the model again") from error
+    names = _field(manifest, directory, "class_names", list)
+    if names != list(CITYSCAPES.names):
+        raise BundleError(
+            f"{directory / MANIFEST} lists {len(names)} classes, expected the {len(CITYSCAPES)} of Cityscapes in their "
+            f"order, or schema version {OWN_CLASSES_SCHEMA_VERSION} with a class table; export the model again"
+        )
+    return CITYSCAPES
 
 
 def _network_hw(manifest: dict[str, Any], directory: Path) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from darkseg_ros.classes import ClassTable
 from darkseg_ros.errors import ImageMessageError, one_line
 from darkseg_ros.frames.messages import bgr_from_message, fill_image
 from darkseg_ros.frames.stamps import stamp_ns_of
@@ -108,9 +109,9 @@ class CameraStream:
         """Count from zero."""
         self._monitor = StreamMonitor(now_s=time.monotonic())
 
-    def announce(self, *, bundle: str) -> None:
+    def announce(self, classes: ClassTable, *, bundle: str) -> None:
         """Say what the values of the class maps mean."""
-        self._label_info.publish(bundle=bundle, min_confidence=self._live().min_confidence)
+        self._label_info.publish(classes, bundle=bundle, min_confidence=self._live().min_confidence)
 
     def subscribe(self) -> None:
         """Take images from now on, with no memory of those before: it may be another drive."""

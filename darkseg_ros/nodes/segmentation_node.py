@@ -36,6 +36,7 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
+from darkseg_ros.classes import CITYSCAPES
 from darkseg_ros.errors import DarksegError, EngineError, one_line
 from darkseg_ros.installed_files import default_bundle
 from darkseg_ros.model.segmenter import Segmenter
@@ -74,6 +75,7 @@ class SegmentationNode(LifecycleNode):
         self._inference: InferenceThread[Arrival] | None = None
         self._opening_since_s: float | None = None
         self._bundle_name = ""
+        self._classes = CITYSCAPES
         self._engine_name = ""
         self._streams = tuple(
             CameraStream(self, name, live=lambda: self._live, offer=self._offer, report=self._report_when_due)
@@ -232,6 +234,7 @@ class SegmentationNode(LifecycleNode):
         finally:
             self._opening_since_s = None
         self._bundle_name, self._engine_name = segmenter.bundle.name, segmenter.engine.name
+        self._classes = segmenter.bundle.classes
         self._announce()
         self.get_logger().info(
             f"bundle {self._bundle_name} on {self._engine_name}, ready after {time.monotonic() - started_s:.1f} s"
@@ -292,7 +295,7 @@ class SegmentationNode(LifecycleNode):
 
     def _announce(self) -> None:
         for stream in self._streams:
-            stream.announce(bundle=self._bundle_name)
+            stream.announce(self._classes, bundle=self._bundle_name)
 
     # --- diagnostics
 

@@ -1,18 +1,12 @@
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import numpy as np
 import pytest
 
-from darkseg_ros.classes import (
-    CLASS_NAMES,
-    CLASSES,
-    IGNORE_INDEX,
-    NUM_CLASSES,
-    PALETTE_BGR,
-    PALETTE_RGB,
-    TRAIN_ID_BY_NAME,
-    TRAIN_ID_OF_LABEL_ID,
-)
+from darkseg_ros.classes import CITYSCAPES, IGNORE_INDEX, ClassTable, SegmentationClass
 
 # By hand from the published table, cityscapesscripts/helpers/labels.py: name, id, trainId, category, color.
 PUBLISHED = [
@@ -42,59 +36,114 @@ WITHOUT_TRAIN_ID = [0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30]
 
 
 def test_table_is_the_published_one() -> None:
-    rows = [(row.name, row.label_id, row.train_id, row.category, row.rgb) for row in CLASSES]
+    rows = [(row.name, row.label_id, train_id, row.category, row.rgb) for train_id, row in enumerate(CITYSCAPES)]
     assert rows == PUBLISHED
 
 
 def test_there_are_19_classes_and_255_is_none_of_them() -> None:
-    assert NUM_CLASSES == 19
+    assert len(CITYSCAPES) == 19
     assert IGNORE_INDEX == 255
-
-
-def test_position_in_the_table_is_the_train_id() -> None:
-    assert [row.train_id for row in CLASSES] == list(range(19))
 
 
 @pytest.mark.parametrize(("label_id", "train_id"), [(7, 0), (8, 1), (11, 2), (23, 10), (26, 13), (33, 18)])
 def test_label_ids_become_train_ids(label_id: int, train_id: int) -> None:
-    assert TRAIN_ID_OF_LABEL_ID[label_id] == train_id
+    assert CITYSCAPES.train_id_of_label_id[label_id] == train_id
 
 
 def test_label_ids_without_a_class_become_ignored() -> None:
-    assert TRAIN_ID_OF_LABEL_ID[WITHOUT_TRAIN_ID].tolist() == [255] * 15
-    assert TRAIN_ID_OF_LABEL_ID[34:].tolist() == [255] * 222
+    assert CITYSCAPES.train_id_of_label_id[WITHOUT_TRAIN_ID].tolist() == [255] * 15
+    assert CITYSCAPES.train_id_of_label_id[34:].tolist() == [255] * 222
 
 
 def test_a_label_map_is_converted_by_one_lookup() -> None:
     label_ids = np.array([[7, 26], [0, 255]], np.uint8)
-    train_ids = TRAIN_ID_OF_LABEL_ID[label_ids]
+    train_ids = CITYSCAPES.train_id_of_label_id[label_ids]
     assert train_ids.dtype == np.uint8
     assert train_ids.tolist() == [[0, 13], [255, 255]]
 
 
-@pytest.mark.parametrize("palette", [PALETTE_RGB, PALETTE_BGR])
+@pytest.mark.parametrize("palette", [CITYSCAPES.palette_rgb, CITYSCAPES.palette_bgr])
 def test_palette_has_a_uint8_colour_for_every_uint8(palette: np.ndarray) -> None:
     assert palette.shape == (256, 3)
     assert palette.dtype == np.uint8
 
 
 def test_palettes_hold_the_same_colours_in_opposite_order() -> None:
-    assert PALETTE_RGB[13].tolist() == [0, 0, 142]
-    assert PALETTE_BGR[13].tolist() == [142, 0, 0]
-    assert PALETTE_RGB[18].tolist() == [119, 11, 32]
-    assert PALETTE_BGR[18].tolist() == [32, 11, 119]
+    assert CITYSCAPES.palette_rgb[13].tolist() == [0, 0, 142]
+    assert CITYSCAPES.palette_bgr[13].tolist() == [142, 0, 0]
+    assert CITYSCAPES.palette_rgb[18].tolist() == [119, 11, 32]
+    assert CITYSCAPES.palette_bgr[18].tolist() == [32, 11, 119]
 
 
 def test_values_without_a_class_are_black() -> None:
-    assert not PALETTE_RGB[19:].any()
-    assert not PALETTE_BGR[19:].any()
+    assert not CITYSCAPES.palette_rgb[19:].any()
+    assert not CITYSCAPES.palette_bgr[19:].any()
 
 
 def test_no_two_classes_share_a_colour() -> None:
-    assert len({row.rgb for row in CLASSES}) == 19
+    assert len({row.rgb for row in CITYSCAPES}) == 19
 
 
 def test_names_lead_to_train_ids_and_back() -> None:
-    assert TRAIN_ID_BY_NAME["traffic light"] == 6
-    assert CLASS_NAMES[6] == "traffic light"
-    assert len(TRAIN_ID_BY_NAME) == len(CLASS_NAMES) == 19
+    assert CITYSCAPES.train_ids["traffic light"] == 6
+    assert CITYSCAPES.names[6] == "traffic light"
+    assert len(CITYSCAPES.train_ids) == len(CITYSCAPES.names) == 19
+
+
+# --- other tables
+
+TWO = ClassTable(
+    (SegmentationClass("lane", "flat", (1, 2, 3), label_id=9), SegmentationClass("rest", "other", (4, 5, 6)))
+)
+
+
+def test_a_table_of_two_has_two_colours_and_maps_one_label_id() -> None:
+    assert TWO.palette_bgr[:3].tolist() == [[3, 2, 1], [6, 5, 4], [0, 0, 0]]
+    assert np.flatnonzero(TWO.train_id_of_label_id != 255).tolist() == [9]
+    assert TWO.train_id_of_label_id[9] == 0
+
+
+@pytest.mark.parametrize("table", [CITYSCAPES, TWO])
+def test_a_table_survives_json(table: ClassTable) -> None:
+    assert ClassTable.from_json(json.loads(json.dumps(table.to_json()))) == table
+
+
+def test_no_array_of_a_table_can_be_written_to() -> None:
+    for values in (TWO.palette_rgb, TWO.palette_bgr, TWO.train_id_of_label_id):
+        with pytest.raises(ValueError, match="read-only"):
+            values[0] = 7
+
+
+def test_only_train_ids_and_255_are_values_of_a_label_map() -> None:
+    TWO.check(np.array([[0, 1], [255, 1]], np.uint8))
+    with pytest.raises(ValueError, match=r"holds the value 2; expected train ids 0…1 or 255"):
+        TWO.check(np.array([[0, 2]], np.uint8))
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    return {"name": "lane", "category": "flat", "rgb": [1, 2, 3]} | changes
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("lane", "expected a list of classes, got str"),
+        ([], "expected 1…255 classes, got 0"),
+        ([row(name=f"class {index}") for index in range(256)], "expected 1…255 classes, got 256"),
+        ([row(), row()], "two classes have the name 'lane'"),
+        ([row(label_id=4), row(name="b", label_id=4)], "two classes have the label id 4"),
+        ([row(label_id=256)], "expected 0…255 as the label id of lane"),
+        ([row(label_id="4")], "label_id of class 0 must be a whole number"),
+        ([row(name="a\nb")], "printable characters"),
+        ([row(category="")], "1…100 printable"),
+        ([row(name=7)], "name and category of class 0 must be text"),
+        ([row(rgb=[1, 2])], "rgb of class 0 must be three whole numbers"),
+        ([row(rgb=[1, 2, 0.5])], "rgb of class 0 must be three whole numbers"),
+        ([row(rgb=[1, 2, 256])], "three values of 0…255 as the colour of lane"),
+        ([row(colour="red")], "class 0 must hold name, category, rgb and at most label_id"),
+        ([row(), "b"], "class 1 must hold"),
+    ],
+)
+def test_what_is_no_table_is_refused_with_its_reason(content: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ClassTable.from_json(content)

@@ -14,9 +14,10 @@ import numpy as np
 import onnx
 import pytest
 
+from darkseg_ros.classes import CITYSCAPES, ClassTable, SegmentationClass
 from darkseg_ros.errors import BundleError
 from darkseg_ros.model.backends import open_engine
-from darkseg_ros.model.bundle import load_bundle, load_golden, load_translator_bundle
+from darkseg_ros.model.bundle import load_bundle, load_classes, load_golden, load_translator_bundle
 from engines.bundle_writer import sha256_of
 from tests.bundles import write_tiny_bundle
 
@@ -50,6 +51,23 @@ def test_a_bundle_from_before_there_was_a_symmetric_int8_graph_loads(bundle_fold
     (bundle_folder / "int8.onnx").unlink()
     change_manifest(bundle_folder, lambda m: (m["files"].pop("int8_onnx"), m["golden_agreement_min"].pop("int8")))
     assert load_bundle(bundle_folder).int8_onnx is None
+
+
+CAMVID_STYLE = ClassTable((SegmentationClass("sky", "sky", (1, 2, 3)), SegmentationClass("road", "flat", (4, 5, 6))))
+
+
+def test_a_bundle_of_cityscapes_classes_stays_readable_for_older_packages(bundle_folder: Path) -> None:
+    manifest = json.loads((bundle_folder / "model.json").read_text())
+    assert manifest["schema_version"] == 1
+    assert manifest["class_names"] == list(CITYSCAPES.names)
+    assert "classes" not in manifest
+    assert load_bundle(bundle_folder).classes == load_classes(bundle_folder) == CITYSCAPES
+
+
+def test_a_bundle_of_other_classes_brings_their_table(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path, classes=CAMVID_STYLE)
+    assert json.loads((folder / "model.json").read_text())["schema_version"] == 2
+    assert load_bundle(folder).classes == load_classes(folder) == CAMVID_STYLE
 
 
 @pytest.mark.parametrize(
@@ -93,10 +111,14 @@ def test_a_truncated_file_is_noticed(bundle_folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(schema_version=2), "schema version 2, this package reads 1"),
+        (lambda m: m.update(schema_version=3), "schema version 3, this package reads 1 and 2"),
+        (lambda m: m.update(schema_version=2), "classes is None"),
+        (lambda m: m.update(schema_version=2, classes=[]), "classes: expected 1…255 classes, got 0"),
         (lambda m: m.pop("schema_version"), "schema version None"),
         (lambda m: m["class_names"].pop(), "lists 18 classes, expected the 19"),
         (lambda m: m["class_names"].reverse(), "in their order"),
+        (lambda m: m["input"].update(height=62), "input size 62×128; expected multiples of 4"),
+        (lambda m: m["input"].update(width=130), "input size 64×130; expected multiples of 4"),
         (lambda m: m["files"]["fused_onnx"].update(path="../model.onnx"), "points outside the bundle"),
         (lambda m: m["files"]["fused_onnx"].update(path="/etc/hostname"), "points outside the bundle"),
         (lambda m: m["files"]["int8_onnx"].update(path="../model.onnx"), "int8_onnx points outside the bundle"),
