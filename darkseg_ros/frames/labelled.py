@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from darkseg_ros.classes import CLASSES, IGNORE_INDEX, NUM_CLASSES
+from darkseg_ros.classes import CITYSCAPES, IGNORE_INDEX, ClassTable
 from darkseg_ros.errors import InputError
 from darkseg_ros.frames.source import image_files, read_image
 
@@ -64,26 +64,32 @@ class LabelFormat:
         return np.array([code for code, _ in rows], np.int32), np.array([train_id for _, train_id in rows], np.uint8)
 
 
-TRAIN_IDS = LabelFormat(
-    f"train ids 0…{NUM_CLASSES - 1} or {IGNORE_INDEX}",
-    train_id_of={**{row.train_id: row.train_id for row in CLASSES}, IGNORE_INDEX: IGNORE_INDEX},
-)
-"""As `darkseg` writes them."""
+def train_id_format(classes: ClassTable) -> LabelFormat:
+    """Train ids, as `darkseg` writes them."""
+    return LabelFormat(
+        f"train ids 0…{len(classes) - 1} or {IGNORE_INDEX}",
+        train_id_of={**{train_id: train_id for train_id in range(len(classes))}, IGNORE_INDEX: IGNORE_INDEX},
+    )
+
+
+def class_colour_format(classes: ClassTable) -> LabelFormat:
+    """Pictures coloured as overlays are."""
+    return LabelFormat(
+        "the colours of the class table, or black for no ground truth",
+        train_id_of_rgb={**{row.rgb: train_id for train_id, row in enumerate(classes)}, (0, 0, 0): IGNORE_INDEX},
+    )
+
+
+TRAIN_IDS = train_id_format(CITYSCAPES)
+
+CLASS_COLOURS = class_colour_format(CITYSCAPES)
 
 LABEL_IDS = LabelFormat(
     "Cityscapes' raw label ids 0…33 or 255",
-    train_id_of={
-        **dict.fromkeys((*range(34), 255), IGNORE_INDEX),  # the licence plate's -1 is 255 in a file
-        **{row.label_id: row.train_id for row in CLASSES},
-    },
+    # the licence plate's -1 is 255 in a file
+    train_id_of={value: int(CITYSCAPES.train_id_of_label_id[value]) for value in (*range(34), 255)},
 )
 """``*_labelIds.png`` of Cityscapes and of data sets that follow it."""
-
-CLASS_COLOURS = LabelFormat(
-    "the colours of the class table, or black for no ground truth",
-    train_id_of_rgb={**{row.rgb: row.train_id for row in CLASSES}, (0, 0, 0): IGNORE_INDEX},
-)
-"""Pictures coloured as overlays are."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +218,7 @@ def look_like_label_ids(counts: np.ndarray) -> bool:
         counts: (256,) pixels by value, over one label map or many.
     """
     labelled = counts[:IGNORE_INDEX].sum()
-    road_id = CLASSES[0].label_id
+    road_id = CITYSCAPES.rows[0].label_id
     return bool(labelled and counts[road_id] > 0.1 * labelled and counts[0] < counts[road_id])
 
 
