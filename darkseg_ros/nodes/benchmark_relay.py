@@ -6,15 +6,24 @@ What its answers take is what camera, middleware and rclpy take by themselves on
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 
 from darkseg_ros.frames.messages import fill_image
-from darkseg_ros.nodes.image_subscription import TRANSPORT_PARAMETER, subscribe_to_images
+from darkseg_ros.nodes.image_subscription import subscribe_to_images, transport_choice
 from darkseg_ros.nodes.middleware import run_node
+from darkseg_ros.nodes.parameters import declare_parameters
 from darkseg_ros.nodes.qos import advertise, result
+
+
+@dataclass(frozen=True)
+class RelayParameters:
+    """Its parameter."""
+
+    transport: str = transport_choice()
 
 
 class BenchmarkRelay(Node):
@@ -22,7 +31,7 @@ class BenchmarkRelay(Node):
 
     def __init__(self) -> None:
         super().__init__("benchmark_relay")
-        self.declare_parameter(*TRANSPORT_PARAMETER)
+        declare_parameters(self, RelayParameters)
         self._publisher = advertise(self, Image, "~/class_map", result())
         subscribe_to_images(self, self._answer)
 

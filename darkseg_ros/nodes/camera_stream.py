@@ -26,7 +26,7 @@ from darkseg_ros.nodes.diagnostics import camera_values, stream_values
 from darkseg_ros.nodes.image_subscription import subscribe_to_images
 from darkseg_ros.nodes.label_info import LabelInfoPublisher
 from darkseg_ros.nodes.qos import advertise, result
-from darkseg_ros.nodes.segmentation_parameters import LiveSettings
+from darkseg_ros.nodes.segmentation_parameters import SegmentationParameters
 from darkseg_ros.stream.camera_guard import CameraGuard, camera_verdict
 from darkseg_ros.stream.camera_health import CameraCondition
 from darkseg_ros.stream.frame_gate import DropReason, StampOrder, StampVerdict, is_from_the_future, stamp_age_ms
@@ -59,7 +59,7 @@ class CameraStream:
     Args:
         node: has the parameters of `darkseg_ros.nodes.segmentation_parameters`.
         name: begins the names of the topics; empty for the only camera of a node.
-        live: the settings in force.
+        live: the parameters in force.
         offer: hands a frame to the engine's thread; returns the one that will not be served: an older one of this
             camera, or the frame itself where no engine is.
         report: tells the diagnostics to look at once.
@@ -70,7 +70,7 @@ class CameraStream:
         node: LifecycleNode,
         name: str,
         *,
-        live: Callable[[], LiveSettings],
+        live: Callable[[], SegmentationParameters],
         offer: Callable[[Arrival], Arrival | None],
         report: Callable[[], None],
     ) -> None:

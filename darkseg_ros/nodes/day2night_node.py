@@ -10,7 +10,7 @@
 | pub | ``/diagnostics`` | diagnostic_msgs/DiagnosticArray, each second and on change | reliable |
 
 A night frame is a function of the day frame, its stamp and the parameters: which frames were dropped before it does not
-matter, nor does a restart. Parameters stand in `_PARAMETERS`; all but ``stale_after_ms`` are settled at start.
+matter, nor does a restart. Parameters stand in `Day2NightParameters`; all but ``stale_after_ms`` are settled at start.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import CompressedImage, Image
@@ -34,10 +32,19 @@ from darkseg_ros.frames.stamps import stamp_ns_of
 from darkseg_ros.model.translator import TRANSLATOR_BACKENDS
 from darkseg_ros.night.day_to_night import NightSettings, open_day_to_night
 from darkseg_ros.nodes.diagnostics import DiagnosticsReporter, Subject, stream_values
-from darkseg_ros.nodes.image_subscription import TRANSPORT_CHOICES, TRANSPORT_PARAMETER, subscribe_to_images
+from darkseg_ros.nodes.image_subscription import subscribe_to_images, transport_choice
 from darkseg_ros.nodes.middleware import run_node
 from darkseg_ros.nodes.package_log import PackageLog
-from darkseg_ros.nodes.parameters import check_choices, fixed, fixed_integer, fixed_number, live_integer
+from darkseg_ros.nodes.parameters import (
+    check_choices,
+    choice,
+    declare_parameters,
+    integer,
+    number,
+    parameter_values,
+    switch,
+    text,
+)
 from darkseg_ros.nodes.qos import advertise, newest_frame, result, subscribe
 from darkseg_ros.stream.batching import BatchRule, LatestFrames
 from darkseg_ros.stream.frame_gate import DropReason, StampOrder, StampVerdict, stamp_age_ms
@@ -51,42 +58,43 @@ _WAITING_LABELS = 32
 
 _AT_ONCE = BatchRule(window_s=0.0, silent_after_s=0.0)
 
-_CHOICES = {**TRANSPORT_CHOICES, "backend": TRANSLATOR_BACKENDS}
 
-_PARAMETERS: tuple[tuple[str, Any, ParameterDescriptor], ...] = (
-    ("bundle", "", fixed("Folder of a translator's bundle; empty darkens without a model.")),
-    ("backend", "auto", fixed(f"Inference library of the bundle: {', '.join(TRANSLATOR_BACKENDS)}.")),
-    ("threads", 0, fixed_integer("CPU threads of the bundle; 0 leaves it to the library.", low=0, high=256)),
-    TRANSPORT_PARAMETER,
-    ("pass_labels", False, fixed("Publish the label of each night frame, taken from the topic label.")),
-    (
-        "seed",
-        0,
-        fixed_integer("Without a bundle: settles lamps, sky glow and noise of the drive.", low=0, high=2**31 - 1),
-    ),
-    (
-        "night_images",
+@dataclass(frozen=True)
+class Day2NightParameters:
+    """The parameters of day2night_node."""
+
+    bundle: str = text("", values="folder", means="Folder of a translator's bundle; empty: darken without a model.")
+    backend: str = choice("auto", choices=TRANSLATOR_BACKENDS, means="Inference library of the bundle.")
+    threads: int = integer(0, low=0, high=256, means="CPU threads of the bundle; 0 leaves the number to the library.")
+    transport: str = transport_choice()
+    pass_labels: bool = switch(False, means="Publish the label of each night frame, taken from the topic label.")
+    seed: int = integer(
+        0, low=0, high=2**31 - 1, means="Without a bundle: settles lamps, sky glow and noise of the drive."
+    )
+    night_images: str = text(
         "",
-        fixed("Without a bundle: folder of night images, of which the seed takes one for its light; empty = none."),
-    ),
-    (
-        "strength",
+        values="folder",
+        means="Without a bundle: folder of night images, of which the seed takes one for its light; empty: none.",
+    )
+    strength: float = number(
         NightSettings.strength,
-        fixed_number("Without a bundle: 0 leaves the day's light, 1 takes the night's.", low=0.0, high=1.0),
-    ),
-    (
-        "noise",
+        low=0.0,
+        high=1.0,
+        means="Without a bundle: 0 leaves the day's light, 1 takes the night's.",
+    )
+    noise: float = number(
         NightSettings.noise,
-        fixed_number("Without a bundle: standard deviation of sensor noise, grey levels.", low=0.0, high=50.0),
-    ),
-    (
-        "stale_after_ms",
+        low=0.0,
+        high=50.0,
+        means="Without a bundle: standard deviation of sensor noise, grey levels.",
+    )
+    stale_after_ms: int = integer(
         1000,
-        live_integer(
-            "STALE when no image came, ERROR when no night frame left for so long; 0 = never.", low=0, high=600_000
-        ),
-    ),
-)
+        low=0,
+        high=600_000,
+        live=True,
+        means="STALE when no image came, ERROR when no night frame left for so long; 0: never.",
+    )
 
 
 @dataclass(frozen=True)
@@ -108,16 +116,15 @@ class Day2NightNode(Node):
     def __init__(self) -> None:
         super().__init__("day2night_node")
         self._package_log = PackageLog(self)
-        for name, default, descriptor in _PARAMETERS:
-            self.declare_parameter(name, default, descriptor)
-        check_choices(self, _CHOICES)
+        declare_parameters(self, Day2NightParameters)
+        given = parameter_values(self, Day2NightParameters)
+        check_choices(given)
         self._frames: LatestFrames[_Arrival] = LatestFrames(lambda: _AT_ONCE)
         self._stamps = StampOrder()
         self._night_publisher = advertise(self, Image, "~/night", result())
 
-        settings = self._settings()
         started_s = time.monotonic()
-        self._day_to_night = open_day_to_night(settings)
+        self._day_to_night = open_day_to_night(_night_settings(given))
         self.get_logger().info(f"{self._day_to_night.name}, ready after {time.monotonic() - started_s:.1f} s")
 
         self._monitor = StreamMonitor(now_s=time.monotonic(), answer="night frame")
@@ -127,7 +134,7 @@ class Day2NightNode(Node):
         self._worker = threading.Thread(target=self._serve_frames, name="day_to_night", daemon=True)
         self._worker.start()
         self._labels: _LabelsOfNightFrames | None = None
-        if self.get_parameter("pass_labels").value:
+        if given.pass_labels:
             self._labels = _LabelsOfNightFrames(advertise(self, Image, "~/label", result()))
             subscribe(self, Image, "label", self._labels.put_label, newest_frame(_LABEL_DEPTH))
         subscribe_to_images(self, self._on_image)
@@ -139,18 +146,6 @@ class Day2NightNode(Node):
         self._day_to_night.close()
         self._package_log.close()
         super().destroy_node()
-
-    def _settings(self) -> NightSettings:
-        value = {name: self.get_parameter(name).value for name, _, _ in _PARAMETERS}
-        return NightSettings(
-            bundle=Path(value["bundle"]) if value["bundle"] else None,
-            seed=value["seed"],
-            night_images=Path(value["night_images"]) if value["night_images"] else None,
-            strength=value["strength"],
-            noise=value["noise"],
-            backend=value["backend"],
-            threads=value["threads"],
-        )
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         now_s = time.monotonic()
@@ -221,6 +216,18 @@ class Day2NightNode(Node):
             "night": self._day_to_night.name,
             **stream_values(self._monitor.figures(now_s=time.monotonic())),
         }
+
+
+def _night_settings(given: Day2NightParameters) -> NightSettings:
+    return NightSettings(
+        bundle=Path(given.bundle) if given.bundle else None,
+        seed=given.seed,
+        night_images=Path(given.night_images) if given.night_images else None,
+        strength=given.strength,
+        noise=given.noise,
+        backend=given.backend,
+        threads=given.threads,
+    )
 
 
 class _LabelsOfNightFrames:

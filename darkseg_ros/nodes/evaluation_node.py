@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,15 +38,38 @@ from darkseg_ros.evaluation.report import REPORT_FILE, check_output, write_repor
 from darkseg_ros.evaluation.thresholds import figures_of
 from darkseg_ros.frames.messages import bgr_from_message, label_map_from_image
 from darkseg_ros.frames.stamps import stamp_ns_of
-from darkseg_ros.nodes.image_subscription import TRANSPORT_CHOICES, TRANSPORT_PARAMETER, subscribe_to_images
+from darkseg_ros.nodes.image_subscription import subscribe_to_images, transport_choice
 from darkseg_ros.nodes.middleware import run_node
-from darkseg_ros.nodes.parameters import check_choices, fixed, fixed_integer, fixed_number
+from darkseg_ros.nodes.parameters import (
+    check_choices,
+    declare_parameters,
+    integer,
+    number,
+    parameter_values,
+    switch,
+    text,
+)
 from darkseg_ros.nodes.qos import advertise, result, subscribe
 from darkseg_ros.stream.frame_gate import stamp_age_ms
 
 _INPUT_DEPTH = 10  # scoring a frame, or a report, may take longer than a camera's period
 _METRICS_PERIOD_S = 1.0
 _LOG_PERIOD_S = 5.0
+
+
+@dataclass(frozen=True)
+class EvaluationParameters:
+    """The parameters of evaluation_node; all are settled at start."""
+
+    transport: str = transport_choice()
+    output: str = text("", values="folder", means="Folder for report.html and metrics.json; empty: none is written.")
+    with_confidence: bool = switch(True, means="Subscribe to confidence, for ECE and UIoU; false where there is none.")
+    uiou_min_confidence: float = number(
+        UIOU_MIN_CONFIDENCE, low=0.0, high=1.0, means="The UIoU takes predictions of less confidence for invalid."
+    )
+    buffered_frames: int = integer(
+        30, low=1, high=300, means="Frames that wait for their parts: camera rate × delay of the slowest part."
+    )
 
 
 class EvaluationNode(Node):
@@ -57,34 +81,21 @@ class EvaluationNode(Node):
 
     def __init__(self) -> None:
         super().__init__("evaluation_node")
-        self.declare_parameter(*TRANSPORT_PARAMETER)
-        self.declare_parameter("output", "", fixed("Folder for report.html and metrics.json; empty writes none."))
-        self.declare_parameter(
-            "with_confidence", True, fixed("Subscribe to confidence, for ECE and UIoU; false where there is none.")
-        )
-        self.declare_parameter(
-            "uiou_min_confidence",
-            UIOU_MIN_CONFIDENCE,
-            fixed_number("The UIoU takes predictions of less confidence for invalid.", low=0.0, high=1.0),
-        )
-        self.declare_parameter(
-            "buffered_frames",
-            30,
-            fixed_integer("Frames that wait for their parts: rate × the slowest one's delay.", low=1, high=300),
-        )
-        check_choices(self, TRANSPORT_CHOICES)
-        if self.get_parameter("output").value:
-            check_output(Path(self.get_parameter("output").value))
+        declare_parameters(self, EvaluationParameters)
+        self._given = parameter_values(self, EvaluationParameters)
+        check_choices(self._given)
+        if self._given.output:
+            check_output(Path(self._given.output))
         self._unusable = 0
         parts: set[Part] = {"image", "label_map", "class_map"}
-        if self.get_parameter("with_confidence").value:
+        if self._given.with_confidence:
             parts.add("confidence")
         expected = frozenset(parts)
         self._evaluation = DriveEvaluation(
             lambda _: expected,
-            capacity=self.get_parameter("buffered_frames").value,
+            capacity=self._given.buffered_frames,
             on_unusable=self._on_unusable,
-            uiou_min_confidence=self.get_parameter("uiou_min_confidence").value,
+            uiou_min_confidence=self._given.uiou_min_confidence,
         )
         self._publisher = advertise(self, String, "~/metrics", result())
         self.create_service(Trigger, "~/write_report", self._on_write_report)
@@ -105,7 +116,7 @@ class EvaluationNode(Node):
     def destroy_node(self) -> None:
         """Score what still waits and write the report, then end the node."""
         self._evaluation.finish()
-        if self.get_parameter("output").value:
+        if self._given.output:
             # ROS is shut down by now, and its logging with it
             print(f"evaluation_node: {self._try_to_write()[1]}", file=sys.stderr, flush=True)
         super().destroy_node()
@@ -150,7 +161,7 @@ class EvaluationNode(Node):
 
     def _try_to_write(self) -> tuple[bool, str]:
         """Whether it worked, and what to tell."""
-        output = self.get_parameter("output").value
+        output = self._given.output
         if not output:
             return False, "the parameter output is empty; start the node with a folder to write to"
         class_map, label_map = self._topic_of_part["class_map"], self._topic_of_part["label_map"]

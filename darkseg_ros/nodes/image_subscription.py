@@ -9,14 +9,15 @@ from rclpy.node import Node
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
-from darkseg_ros.nodes.parameters import fixed
+from darkseg_ros.nodes.parameters import choice
 from darkseg_ros.nodes.qos import newest_frame, subscribe
 
-TRANSPORT_PARAMETER = ("transport", "raw", fixed("raw subscribes to image, compressed to image/compressed."))
-"""Name, default and descriptor; a node that calls `subscribe_to_images` declares it."""
 
-TRANSPORT_CHOICES = {"transport": ("raw", "compressed")}
-"""For `darkseg_ros.nodes.parameters.check_choices`."""
+def transport_choice() -> Any:
+    """A field for the parameter `transport`, which a node that calls `subscribe_to_images` declares."""
+    return choice(
+        "raw", choices=("raw", "compressed"), means="raw subscribes to image, compressed to image/compressed."
+    )
 
 
 def subscribe_to_images(

@@ -13,6 +13,7 @@ It subscribes only while somebody looks at ``~/overlay``. Image and class map be
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 from rclpy.node import Node
@@ -23,14 +24,25 @@ from darkseg_ros.errors import DarksegError, ImageMessageError
 from darkseg_ros.frames.messages import bgr_from_message, fill_image, label_map_from_image
 from darkseg_ros.frames.stamp_matcher import StampMatcher
 from darkseg_ros.frames.stamps import stamp_ns_of
-from darkseg_ros.nodes.image_subscription import TRANSPORT_CHOICES, TRANSPORT_PARAMETER, subscribe_to_images
+from darkseg_ros.nodes.image_subscription import subscribe_to_images, transport_choice
 from darkseg_ros.nodes.middleware import run_node
-from darkseg_ros.nodes.parameters import check_choices, fixed_integer, live_number
+from darkseg_ros.nodes.parameters import check_choices, declare_parameters, integer, number, parameter_values
 from darkseg_ros.nodes.qos import advertise, result, subscribe
 from darkseg_ros.pictures.overlay import draw_overlay
 
 _INPUT_DEPTH = 5  # a picture takes longer to draw than two frames to arrive
 _LOG_PERIOD_S = 5.0
+
+
+@dataclass(frozen=True)
+class OverlayParameters:
+    """The parameters of overlay_node."""
+
+    transport: str = transport_choice()
+    opacity: float = number(0.5, low=0.0, high=1.0, live=True, means="Share of the class colour in each pixel.")
+    buffered_images: int = integer(
+        16, low=1, high=300, means="Images kept until their class map comes: at least camera rate × inference time."
+    )
 
 
 class OverlayNode(Node):
@@ -42,22 +54,18 @@ class OverlayNode(Node):
 
     def __init__(self) -> None:
         super().__init__("overlay_node")
-        self.declare_parameter(*TRANSPORT_PARAMETER)
-        self.declare_parameter(
-            "opacity", 0.5, live_number("Share of the class colour in each pixel.", low=0.0, high=1.0)
-        )
-        self.declare_parameter(
-            "buffered_images",
-            16,
-            fixed_integer("Images kept until their class map comes: rate × inference time.", low=1, high=300),
-        )
-        check_choices(self, TRANSPORT_CHOICES)
+        declare_parameters(self, OverlayParameters)
+        check_choices(self._in_force)
         self._matcher = self._new_matcher()
         self._subscriptions_to_inputs: list[Subscription] = []
         self._publisher = advertise(self, Image, "~/overlay", result(), matched=self._on_audience_changed)
 
     def _new_matcher(self) -> StampMatcher[Image | CompressedImage, Image]:
-        return StampMatcher(self.get_parameter("buffered_images").value)
+        return StampMatcher(self._in_force.buffered_images)
+
+    @property
+    def _in_force(self) -> OverlayParameters:
+        return parameter_values(self, OverlayParameters)
 
     def _on_audience_changed(self, _: Any) -> None:
         watched = self._publisher.get_subscription_count() > 0
@@ -86,7 +94,7 @@ class OverlayNode(Node):
             overlay_bgr = draw_overlay(
                 bgr_from_message(image),
                 label_map_from_image(class_map),
-                opacity=self.get_parameter("opacity").value,
+                opacity=self._in_force.opacity,
             )
         except (ImageMessageError, ValueError) as error:
             self.get_logger().warning(f"no overlay for a frame: {error}", throttle_duration_sec=_LOG_PERIOD_S)

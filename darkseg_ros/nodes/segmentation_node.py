@@ -45,8 +45,8 @@ from darkseg_ros.nodes.diagnostics import DiagnosticsReporter, Subject
 from darkseg_ros.nodes.lifecycle_thread import LifecycleThread
 from darkseg_ros.nodes.middleware import release_memory, run_node
 from darkseg_ros.nodes.package_log import PackageLog
-from darkseg_ros.nodes.parameters import check_choices
-from darkseg_ros.nodes.segmentation_parameters import CHOICES, LiveSettings, camera_names, declare_parameters
+from darkseg_ros.nodes.parameters import check_choices, declare_parameters, parameter_values
+from darkseg_ros.nodes.segmentation_parameters import SegmentationParameters, check_camera_names
 from darkseg_ros.stream.batching import BatchRule, segment_each
 from darkseg_ros.stream.frame_gate import DropReason
 from darkseg_ros.stream.inference_thread import Delivery, InferenceThread
@@ -69,8 +69,9 @@ class SegmentationNode(LifecycleNode):
     def __init__(self) -> None:
         super().__init__("segmentation_node")
         self._package_log = PackageLog(self)
-        declare_parameters(self)
-        self._live = LiveSettings.of(self)
+        declare_parameters(self, SegmentationParameters)
+        self._in_force = parameter_values(self, SegmentationParameters)
+        check_camera_names(self._in_force.cameras)
 
         self._inference: InferenceThread[Arrival] | None = None
         self._opening_since_s: float | None = None
@@ -78,8 +79,8 @@ class SegmentationNode(LifecycleNode):
         self._classes = CITYSCAPES
         self._engine_name = ""
         self._streams = tuple(
-            CameraStream(self, name, live=lambda: self._live, offer=self._offer, report=self._report_when_due)
-            for name in camera_names(self)
+            CameraStream(self, name, live=lambda: self._in_force, offer=self._offer, report=self._report_when_due)
+            for name in self._in_force.cameras
         )
         self._clock_jumps = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False),
@@ -101,7 +102,7 @@ class SegmentationNode(LifecycleNode):
         )
         self.add_post_set_parameters_callback(self._on_parameters_set)
         self._lifecycle = LifecycleThread(self, on_transition=self._diagnostics.report)
-        if self.get_parameter("autostart").value:
+        if self._in_force.autostart:
             self._lifecycle.submit(self._autostart)
 
     def destroy_node(self) -> None:
@@ -180,7 +181,7 @@ class SegmentationNode(LifecycleNode):
         return outcome
 
     def _configure(self) -> None:
-        check_choices(self, CHOICES)
+        check_choices(self._in_force)
         for stream in self._streams:
             stream.reset_figures()
         self._open_engine()
@@ -254,10 +255,10 @@ class SegmentationNode(LifecycleNode):
 
     def _open_segmenter(self) -> Segmenter:
         segmenter = Segmenter.open(
-            Path(self.get_parameter("bundle").value or default_bundle()),
-            backend=self.get_parameter("backend").value,
-            threads=self.get_parameter("threads").value,
-            min_confidence=self._live.min_confidence,
+            Path(self._in_force.bundle or default_bundle()),
+            backend=self._in_force.backend,
+            threads=self._in_force.threads,
+            min_confidence=self._in_force.min_confidence,
         )
         black_bgr = np.zeros((*segmenter.bundle.network_hw, 3), np.uint8)
         try:
@@ -269,10 +270,12 @@ class SegmentationNode(LifecycleNode):
         return segmenter
 
     def _batch_rule(self) -> BatchRule:
-        return BatchRule(window_s=self._live.batch_window_ms / 1000, silent_after_s=self._live.stale_after_ms / 1000)
+        return BatchRule(
+            window_s=self._in_force.batch_window_ms / 1000, silent_after_s=self._in_force.stale_after_ms / 1000
+        )
 
     def _serve(self, segmenter: Segmenter, batch: Sequence[Arrival]) -> Delivery:
-        segmenter.min_confidence = self._live.min_confidence
+        segmenter.min_confidence = self._in_force.min_confidence
         deliveries: list[Delivery] = []
         to_segment: list[tuple[Arrival, np.ndarray]] = []
         for arrival in batch:
@@ -289,8 +292,8 @@ class SegmentationNode(LifecycleNode):
     # --- parameters
 
     def _on_parameters_set(self, _: list[Parameter]) -> None:
-        before, self._live = self._live, LiveSettings.of(self)
-        if self._bundle_name and self._live.min_confidence != before.min_confidence:
+        before, self._in_force = self._in_force, parameter_values(self, SegmentationParameters)
+        if self._bundle_name and self._in_force.min_confidence != before.min_confidence:
             self._announce()
 
     def _announce(self) -> None:
@@ -312,9 +315,9 @@ class SegmentationNode(LifecycleNode):
         inference, opening_since_s = self._inference, self._opening_since_s
         return {
             "state": self._state_machine.current_state[1],
-            "backend": self.get_parameter("backend").value,
+            "backend": self._in_force.backend,
             "engine": self._engine_name,
-            "bundle": self._bundle_name or self.get_parameter("bundle").value,
+            "bundle": self._bundle_name or self._in_force.bundle,
             "building_s": "" if opening_since_s is None else f"{time.monotonic() - opening_since_s:.1f}",
             "engine_busy_ms": f"{0.0 if inference is None else inference.busy_ms():.0f}",
             **stream.values(),

@@ -19,15 +19,16 @@ def test_an_answer_that_is_not_delivered_has_no_say_in_those_after_it(probe: Pro
 
     from darkseg_ros.model.segmenter import Segmentation
     from darkseg_ros.nodes.camera_stream import Arrival, CameraStream
-    from darkseg_ros.nodes.segmentation_parameters import LiveSettings, declare_parameters
+    from darkseg_ros.nodes.parameters import declare_parameters, parameter_values
+    from darkseg_ros.nodes.segmentation_parameters import SegmentationParameters
     from tests.ros.probe import eventually, pixels
 
     context = rclpy.Context()
     rclpy.init(context=context)
     node = LifecycleNode("camera", context=context, parameter_overrides=[Parameter("smoothing_frames", value=3)])
-    declare_parameters(node)
-    live = LiveSettings.of(node)
-    stream = CameraStream(node, "", live=lambda: live, offer=lambda arrival: arrival, report=lambda: None)
+    declare_parameters(node, SegmentationParameters)
+    in_force = parameter_values(node, SegmentationParameters)
+    stream = CameraStream(node, "", live=lambda: in_force, offer=lambda arrival: arrival, report=lambda: None)
     node.trigger_configure()
     node.trigger_activate()
     inbox = probe.listen(Image, "/camera/class_map")

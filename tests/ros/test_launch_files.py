@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import yaml
 
 from darkseg_ros.frames.bags import IMAGE_TOPIC, LABEL_TOPIC, START_STAMP_NS, BagWriter
 from darkseg_ros.installed_files import share_directory
@@ -379,52 +378,6 @@ def test_the_foxglove_layout_shows_topics_of_the_nodes_and_places_every_panel() 
         "/segmentation_node/confidence",
         "/diagnostics",
     }
-
-
-@pytest.mark.usefixtures("ros_domain")
-def test_the_shipped_parameter_file_holds_the_defaults_of_every_parameter() -> None:
-    import rclpy
-
-    from darkseg_ros.nodes.day2night_node import Day2NightNode
-    from darkseg_ros.nodes.overlay_node import OverlayNode
-    from darkseg_ros.nodes.segmentation_node import SegmentationNode
-
-    ros_own = {"use_sim_time", "start_type_description_service"}
-    content: dict[str, Any] = {}
-    for path in CONFIG.glob("*_node.yaml"):
-        content |= yaml.safe_load(path.read_text(encoding="utf-8"))
-    rclpy.init(args=["--ros-args", "-p", "autostart:=false"])
-    try:
-        for node_class in (SegmentationNode, OverlayNode, Day2NightNode):
-            node = node_class()
-            declared = {
-                name: parameter.value
-                for name, parameter in node.get_parameters_by_prefix("").items()
-                if not name.startswith("qos_overrides") and name not in ros_own
-            }
-            shipped = content[f"/**/{node.get_name()}"]["ros__parameters"]
-            assert {**declared, "autostart": True} == {"autostart": True, **shipped}
-            node.destroy_node()
-    finally:
-        rclpy.try_shutdown()
-
-
-@pytest.mark.usefixtures("ros_domain")
-@pytest.mark.parametrize("namespace", ["/", "/front"])
-def test_the_parameter_file_applies_in_every_namespace(tmp_path: Path, namespace: str) -> None:
-    import rclpy
-
-    from darkseg_ros.nodes.overlay_node import OverlayNode
-
-    changed = tmp_path / "params.yaml"
-    changed.write_text(PARAMETERS.read_text(encoding="utf-8").replace("opacity: 0.5", "opacity: 0.75"))
-    rclpy.init(args=["--ros-args", "-r", f"__ns:={namespace}", "--params-file", str(changed)])
-    try:
-        node = OverlayNode()
-        assert node.get_parameter("opacity").value == 0.75
-        node.destroy_node()
-    finally:
-        rclpy.try_shutdown()
 
 
 @contextmanager
