@@ -111,10 +111,7 @@ def _started(actions: Iterable[Action], context: Context) -> Iterator[dict[str, 
             path = "".join(text(path_parts, context))
             yield from _run(Path(path), dict(text(list(action.options["launch_arguments"]), context)))
         elif action.kind in ("Node", "ExecuteProcess"):
-            options = dict(action.options)
-            condition = options.pop("condition", None)
-            if condition is None or text(condition.operands[0], context).lower() in ("true", "1"):
-                yield {"kind": action.kind, **text(options, context)}
+            yield {"kind": action.kind, **text(action.options, context)}
         elif action.kind == "RegisterEventHandler":
             (handler,) = action.operands
             yield {"kind": handler.kind, **handler.options}
@@ -143,7 +140,6 @@ def _stand_ins() -> Iterator[None]:
             "Shutdown",
             "TimerAction",
         ),
-        "launch.conditions": actions("IfCondition"),
         "launch.event_handlers": actions("OnProcessExit"),
         "launch.events": actions("matches_action"),
         "launch.events.process": actions("ShutdownProcess"),
@@ -153,7 +149,8 @@ def _stand_ins() -> Iterator[None]:
         "launch_ros.actions": actions("Node"),
         "launch_ros.substitutions": substitutions("ExecutableInPackage", "FindPackageShare"),
     }
-    before = {name: sys.modules.get(name) for name in contents}
+    # what imported the real ones, or other stand-ins, is imported anew
+    before = {name: sys.modules.pop(name, None) for name in (*contents, "darkseg_ros.nodes.launch_arguments")}
     for name, content in contents.items():
         module = ModuleType(name)
         module.__dict__.update(content)
@@ -163,7 +160,7 @@ def _stand_ins() -> Iterator[None]:
     finally:
         for name, original in before.items():
             if original is None:
-                del sys.modules[name]
+                sys.modules.pop(name, None)
             else:
                 sys.modules[name] = original
 
