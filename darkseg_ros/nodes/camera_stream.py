@@ -132,9 +132,9 @@ class CameraStream:
         for publisher in (self._class_map_publisher, self._confidence_publisher):
             publisher.on_deactivate(state)
 
-    def clock_jumped_back(self) -> None:
+    def clock_jumped_back(self, *, from_ns: int, to_ns: int) -> None:
         """A bag starts again: its clock and its frames come by different topics, in any order."""
-        self._stamps.clock_jumped_back()
+        self._stamps.clock_jumped_back(from_ns=from_ns, to_ns=to_ns)
 
     # --- in the executor's thread
 

@@ -31,7 +31,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from rclpy.clock import JumpThreshold
+from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -84,7 +84,7 @@ class SegmentationNode(LifecycleNode):
         )
         self._clock_jumps = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False),
-            post_callback=lambda _: self._on_clock_jumped_back(),
+            post_callback=self._on_clock_jumped_back,
         )
 
         self._idle_health = Health(HealthLevel.WARN, "not configured")
@@ -247,9 +247,10 @@ class SegmentationNode(LifecycleNode):
         inference = self._inference
         return arrival if inference is None else inference.put(arrival.stream.name, arrival)
 
-    def _on_clock_jumped_back(self) -> None:
+    def _on_clock_jumped_back(self, jump: TimeJump) -> None:
+        to_ns = self.get_clock().now().nanoseconds
         for stream in self._streams:
-            stream.clock_jumped_back()
+            stream.clock_jumped_back(from_ns=to_ns - jump.delta.nanoseconds, to_ns=to_ns)
 
     # --- frames, in the engine's thread
 

@@ -41,11 +41,21 @@ class StampOrder:
 
     def __init__(self) -> None:
         self._newest_ns: int | None = None
-        self._clock_jumped = False
+        self._new_drive_below_ns: int | None = None
 
-    def clock_jumped_back(self) -> None:
-        """The clock of the stamps was set back: the next one before its predecessor is no late frame."""
-        self._clock_jumped = True
+    def clock_jumped_back(self, *, from_ns: int, to_ns: int) -> None:
+        """The clock of the stamps was set back: a bag starts again, and the next stamp near `to_ns` is no late frame.
+
+        The bag's frames come by another topic than its clock, so this may come before or after the first frame of the
+        new drive. A stamp belongs to the drive whose time it is nearer to.
+
+        Args:
+            from_ns: the clock before the jump.
+            to_ns: the clock after it.
+        """
+        halfway_ns = (from_ns + to_ns) // 2
+        already_in_new_drive = self._newest_ns is None or self._newest_ns < halfway_ns
+        self._new_drive_below_ns = None if already_in_new_drive else halfway_ns
 
     def judge(self, stamp_ns: int) -> StampVerdict:
         """Compare a stamp with the newest one so far.
@@ -64,9 +74,10 @@ class StampOrder:
         if newest_ns is None or stamp_ns > newest_ns:
             self._newest_ns = stamp_ns
             return StampVerdict.IN_ORDER
-        if self._clock_jumped or newest_ns - stamp_ns > REBASE_AFTER_NS:
+        of_new_drive = self._new_drive_below_ns is not None and stamp_ns < self._new_drive_below_ns
+        if of_new_drive or newest_ns - stamp_ns > REBASE_AFTER_NS:
             self._newest_ns = stamp_ns
-            self._clock_jumped = False
+            self._new_drive_below_ns = None
             return StampVerdict.REBASED
         return StampVerdict.DUPLICATE if stamp_ns == newest_ns else StampVerdict.BACKWARD
 

@@ -58,7 +58,7 @@ class InferenceThread(Generic[_Frame]):
         self._opening_over = threading.Event()
         self._opening_error: Exception | None = None
         self._segmenter: Segmenter | None = None
-        # held during a delivery, so that none happens after `stop` has returned
+        # held during a delivery, so that none begins after `stop` has returned
         self._delivering = threading.Lock()
         self._given_up = False
         self._in_work: tuple[_Frame, ...] = ()
@@ -102,14 +102,16 @@ class InferenceThread(Generic[_Frame]):
         """End after the batch in work, and close the engine.
 
         Args:
-            within_s: ≥ 0; what takes longer is given up.
+            within_s: ≥ 0; what takes longer is given up. A delivery under way cannot be taken back: it goes on, counts
+                its frames itself, and is the last.
         """
         waiting = tuple(self._frames.close())
         self._thread.join(within_s)
         ended = not self._thread.is_alive()
-        with self._delivering:
-            self._given_up = not ended
-            stuck = () if ended else self._in_work
+        stuck: tuple[_Frame, ...] = ()
+        if not ended and self._delivering.acquire(blocking=False):
+            self._given_up, stuck = True, self._in_work
+            self._delivering.release()
         self._opening_over.set()
         return Stopped(ended=ended, waiting=waiting, stuck=stuck)
 

@@ -124,6 +124,13 @@ def test_a_textureless_wall_of_light_is_blocked_and_not_dark() -> None:
     assert condition.blocked_share == 1.0
 
 
+def test_the_blocked_share_is_of_all_tiles_below_the_sky_also_of_those_too_dark_to_judge() -> None:
+    """One of eight columns of tiles is lit and flat, the others are black: 3 of the 24 tiles below the sky."""
+    frame = np.zeros((*SIZE_HW, 3), np.uint8)
+    frame[:, : SIZE_HW[1] // 8] = 100
+    assert last_condition([frame]).blocked_share == 3 / 24
+
+
 def test_dirt_in_the_sky_is_not_told_from_the_sky(day_frames: list[np.ndarray]) -> None:
     def with_grey_sky(frame: np.ndarray) -> np.ndarray:
         overcast = frame.copy()

@@ -45,15 +45,31 @@ def test_frames_without_a_stamp_are_all_served_and_leave_the_order_alone() -> No
 def test_when_the_clock_was_set_back_the_next_step_back_is_a_new_start_however_small() -> None:
     order = StampOrder()
     assert order.judge(5 * S) is IN_ORDER
-    order.clock_jumped_back()
-    assert [order.judge(stamp) for stamp in (5 * S - 1, 5 * S, 5 * S - 1)] == [REBASED, IN_ORDER, BACKWARD]
+    order.clock_jumped_back(from_ns=5 * S + 3, to_ns=5 * S - 5)
+    assert [order.judge(stamp) for stamp in (5 * S - 2, 5 * S, 5 * S - 1)] == [REBASED, IN_ORDER, BACKWARD]
 
 
 def test_frames_on_their_way_when_the_clock_was_set_back_do_not_use_up_the_new_start() -> None:
     order = StampOrder()
     assert order.judge(5 * S) is IN_ORDER
-    order.clock_jumped_back()
-    assert [order.judge(stamp) for stamp in (5 * S + 1, 5 * S)] == [IN_ORDER, REBASED]
+    order.clock_jumped_back(from_ns=5 * S, to_ns=4 * S)
+    late_ns = 5 * S - 33 * MS
+    assert [order.judge(stamp) for stamp in (5 * S + 1, late_ns, 4 * S)] == [IN_ORDER, BACKWARD, REBASED]
+
+
+@pytest.mark.parametrize("ahead_ns", [0, 50 * MS, -50 * MS])
+def test_a_clock_jump_that_comes_after_the_first_frame_of_the_new_drive_makes_no_second_one(ahead_ns: int) -> None:
+    order = StampOrder()
+    assert [order.judge(stamp) for stamp in (30 * S, 10 * S + ahead_ns)] == [IN_ORDER, REBASED]
+    order.clock_jumped_back(from_ns=30 * S, to_ns=10 * S)
+    served = 10 * S + ahead_ns + 33 * MS
+    assert [order.judge(stamp) for stamp in (served, served - 33 * MS, served - 1)] == [IN_ORDER, BACKWARD, BACKWARD]
+
+
+def test_a_clock_jump_before_the_first_frame_says_nothing() -> None:
+    order = StampOrder()
+    order.clock_jumped_back(from_ns=30 * S, to_ns=10 * S)
+    assert [order.judge(stamp) for stamp in (11 * S, 11 * S - 33 * MS)] == [IN_ORDER, BACKWARD]
 
 
 @given(st.lists(st.integers(min_value=1, max_value=20 * S), max_size=30))

@@ -35,6 +35,7 @@ class Bench:
         self.segmenter: Closeable | None = None
         self.delivered: list[str] = []
         self.in_work = threading.Event()
+        self.in_delivery = threading.Event()
         self.go_on = threading.Event()
         self.inference: InferenceThread[str] = InferenceThread(
             open_segmenter=self._open, serve=self._serve, batch_rule=lambda: AT_ONCE
@@ -49,7 +50,14 @@ class Bench:
         self.in_work.set()
         if "slow" in batch:
             assert self.go_on.wait(WITHIN_S)
-        return lambda: self.delivered.append("+".join(batch))
+
+        def deliver() -> None:
+            if "slow delivery" in batch:
+                self.in_delivery.set()
+                assert self.go_on.wait(WITHIN_S)
+            self.delivered.append("+".join(batch))
+
+        return deliver
 
 
 def eventually(condition: Callable[[], object]) -> None:
@@ -105,6 +113,22 @@ def test_a_stuck_frame_is_given_up_and_never_delivered_and_its_engine_closed_whe
     bench.go_on.set()
     assert bench.segmenter.closed.wait(WITHIN_S)
     assert bench.delivered == []
+
+
+def test_a_delivery_under_way_is_not_waited_for_longer_and_is_the_last() -> None:
+    bench = Bench()
+    bench.inference.wait_until_open()
+    bench.inference.put("front", "slow delivery")
+    assert bench.in_delivery.wait(WITHIN_S)
+    bench.inference.put("front", "next")
+    started_s = time.monotonic()
+    stopped = bench.inference.stop(within_s=0.1)
+    assert time.monotonic() - started_s < WITHIN_S / 4  # it would wait for `go_on` until the test ends
+    assert stopped == Stopped(ended=False, waiting=("next",), stuck=())  # what is delivered is counted by its delivery
+    bench.go_on.set()
+    assert bench.segmenter is not None
+    assert bench.segmenter.closed.wait(WITHIN_S)
+    assert bench.delivered == ["slow delivery"]
 
 
 def test_a_thread_stopped_while_it_opens_says_so_and_closes_what_it_gets() -> None:

@@ -196,6 +196,15 @@ def test_an_age_limit_that_cannot_be_applied_is_a_warning(stream: Stream) -> Non
     assert "max_age_ms has no effect" in limited.summary
 
 
+def test_one_frame_of_unknown_age_is_a_warning_only_until_the_next(stream: Stream) -> None:
+    stream.arrive(0.1)
+    stream.publish(0.11, age_ms=None)
+    assert stream.health(0.12, max_age_ms=100).level is HealthLevel.WARN
+    stream.arrive(0.2)
+    stream.publish(0.21, age_ms=5.0)
+    assert stream.health(0.22, max_age_ms=100) == Health(HealthLevel.OK, "running")
+
+
 def test_activation_starts_the_judgement_anew_and_keeps_the_counters(stream: Stream) -> None:
     stream.arrive(0.1)
     stream.drop(DropReason.ENGINE_ERROR, 0.1, "boom")
