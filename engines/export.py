@@ -57,14 +57,12 @@ from engines.temperature import (
 )
 from training.adaptation.teacher import load_teacher
 from training.data.pairs import find_images, find_labelled_pool
+from training.networks.layers import SIDE_MULTIPLE
 from training.runs.fabric import one_line_errors
 
 MIOU_LOSS_MAX = 0.005
 """int8 may cost this much day mIoU against float. By night it is told and not judged: on 17 images the mIoU has a 95 %
 interval of 0.08, and a class that one of them holds moves it by more than this limit."""
-
-INPUT_MULTIPLE = 32
-"""Input sizes are multiples of it: the encoder halves them five times."""
 
 _OPSET = 20
 _CALIBRATION_IMAGES = 96
@@ -86,7 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
         type=int,
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
-        help=f"size that frames are stretched to, multiples of {INPUT_MULTIPLE}; default: the training's square",
+        help=f"size that frames are stretched to, multiples of {SIDE_MULTIPLE}; default: the training's square",
     )
     parsed = parser.parse_args(arguments)
     with one_line_errors("export"):
@@ -118,16 +116,16 @@ def export(
         out: folder of bundles.
         reference: checkpoint of a segmenter of the same input size, trained without real night images.
         recipe: Markdown file for the model card's section on training.
-        input_hw: size of the graphs, multiples of `INPUT_MULTIPLE`; None takes the square of the training's `input_px`.
+        input_hw: size of the graphs, multiples of `SIDE_MULTIPLE`; None takes the square of the training's `input_px`.
 
     Raises:
         InputError: if a checkpoint is none, the two differ in input size, the size does not fit, the images or the
             recipe are missing, int8 loses more than `MIOU_LOSS_MAX` on the CPU, or a graph answers otherwise than the
             network in torch.
     """
-    if input_hw is not None and (min(input_hw) < INPUT_MULTIPLE or any(side % INPUT_MULTIPLE for side in input_hw)):
+    if input_hw is not None and (min(input_hw) < SIDE_MULTIPLE or any(side % SIDE_MULTIPLE for side in input_hw)):
         raise InputError(
-            f"the input size {input_hw[0]}×{input_hw[1]} does not fit; expected multiples of {INPUT_MULTIPLE}, "
+            f"the input size {input_hw[0]}×{input_hw[1]} does not fit; expected multiples of {SIDE_MULTIPLE}, "
             "such as --input-hw 512 1024"
         )
     network, state = load_teacher(checkpoint)
@@ -224,7 +222,7 @@ def export(
         facts = ModelFacts(
             name=name,
             step=state["step"],
-            architecture=config.network.get("architecture", "slim_fpn"),  # checkpoints from before there were two
+            network=config.network.name,
             encoder=config.network.encoder,
             config=without_data_root(OmegaConf.to_yaml(config)),
             recipe=recipe_text,

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from darkseg_ros.classes import CLASS_NAMES
 from darkseg_ros.evaluation.metrics import Metrics
+from training.networks.config import NETWORKS
 from training.networks.dense_stem import ENCODER_NAME as DENSE_STEM_ENCODER
 
-_ARCHITECTURES = {"slim_fpn": "Slim feature pyramid network", "panoptic_fpn": "Panoptic feature pyramid network"}
 _ENCODERS = {
     "mobilenet_v2": "MobileNetV2",
     DENSE_STEM_ENCODER: "MobileNetV2",
@@ -42,8 +42,8 @@ class ModelFacts:
     Attributes:
         name: of the bundle.
         step: optimiser steps of the last training run.
-        architecture: a value of `training.networks.build.NetworkConfig.architecture`.
-        encoder: a value of `training.networks.build.NetworkConfig.encoder`.
+        network: a key of `training.networks.config.NETWORKS`.
+        encoder: its, as `training.networks.config.NetworkConfig` names it.
         config: that run's YAML.
         recipe: Markdown on how the checkpoint was made.
         network_hw: input size.
@@ -58,7 +58,7 @@ class ModelFacts:
 
     name: str
     step: int
-    architecture: str
+    network: str
     encoder: str
     config: str
     recipe: str
@@ -75,12 +75,12 @@ class ModelFacts:
 def write_model_card(facts: ModelFacts) -> str:
     """Markdown."""
     height, width = facts.network_hw
-    architecture, encoder = _ARCHITECTURES[facts.architecture], _ENCODERS.get(facts.encoder, facts.encoder)
+    network, encoder = NETWORKS[facts.network].title, _ENCODERS.get(facts.encoder, facts.encoder)
     stem = " behind dense convolutions on camera pixels" if facts.encoder == DENSE_STEM_ENCODER else ""
     return f"""# {facts.name}
 
 Semantic segmentation of street scenes by night and by day into Cityscapes' 19 classes.
-{architecture} on {encoder}{stem}; camera frames are stretched to {width}×{height} and come back at their own size.
+{network} on {encoder}{stem}; camera frames are stretched to {width}×{height} and come back at their own size.
 
 ## Intended use and limits
 

@@ -30,14 +30,8 @@ INT8_GRAPH, FLOAT_GRAPH, LOGITS_ONNX, PIPELINE_ONNX = "int8.xml", "float.xml", "
 _CALIBRATION_FRAMES = 4  # of random weights: what they do to the accuracy is nobody's loss
 _LIBRARIES = ("torch", "segmentation-models-pytorch", "timm", "onnx", "onnxscript", "openvino", "nncf")
 _SOURCES = (
-    *("engines/peer_graphs.py", "engines/peer_networks.py", "training/networks/ddrnet.py", "engines/fused_graph.py"),
-    *(
-        "engines/export.py",
-        "engines/quantisation.py",
-        "training/networks/panoptic_fpn.py",
-        "training/networks/slim_fpn.py",
-    ),
-    *("training/networks/dense_stem.py", "training/networks/layers.py"),
+    *("engines/peer_graphs.py", "engines/peer_networks.py", "engines/fused_graph.py", "engines/export.py"),
+    *("engines/quantisation.py", "training/networks/*.py"),
 )
 
 
@@ -77,7 +71,7 @@ class GraphSet:
         facts: dict[str, Any] = {
             **asdict(self),
             "libraries": {library: _version_of(library) for library in _LIBRARIES},
-            "sources": [sha256_of(root / source) for source in _SOURCES],
+            "sources": [sha256_of(path) for pattern in _SOURCES for path in sorted(root.glob(pattern))],
         }
         if self.form == "shipped":
             bundle = load_bundle(default_bundle())

@@ -7,51 +7,32 @@ activations stay in a common range, see `settle`.
 
 from __future__ import annotations
 
-import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
-from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
-from darkseg_ros.classes import NUM_CLASSES
 from darkseg_ros.errors import InputError
-from darkseg_ros.model.bundle import LOGITS_STRIDE
 from engines.fused_graph import LogitsGraph
-from training.networks.ddrnet import DdrNet23Slim
+from training.networks.build import build_network
+from training.networks.config import NetworkConfig
 from training.networks.dense_stem import ENCODER_NAME as DENSE_STEM_ENCODER
-from training.networks.layers import upsample_bilinear
-from training.networks.panoptic_fpn import PanopticFpn
-from training.networks.slim_fpn import SlimFpn
+from training.networks.layers import EncoderDecoder, upsample_bilinear
+
+SHIPPED = NetworkConfig(encoder=DENSE_STEM_ENCODER, options={"channels": 64, "finest_stride": 8, "finest_channels": 32})
+"""The shipped bundle's network; a test holds its convolutions against the bundle's."""
 
 _SEED = 0
 _SETTLING_SHAPE = (2, 3, 128, 256)
 
 
 class FullSize(nn.Module):
-    """A network with smaller logits and what its user writes after it: images → logits of the images' size."""
+    """A network and what its user writes after it: images → logits of the images' size, in one bilinear step."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: EncoderDecoder) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        return upsample_bilinear(self.network(images), images.shape[-2:])
-
-
-class QuarterSize(nn.Module):
-    """A network with logits at an eighth of the images' size, doubled for our finish, which takes quarter-size ones.
-
-    Differs: its authors go from an eighth to the whole in one bilinear step. Here are two, the first of them in the
-        graph. With the larger logits that then leave it, this adds up to 7 % to DDRNet's time (OpenVINO's profile of
-        int8 at 512×1024, two busy cores, 2026-11-26).
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        height, width = images.shape[-2:]
-        return upsample_bilinear(self.network(images), (height // LOGITS_STRIDE, width // LOGITS_STRIDE))
+        return upsample_bilinear(self.network.native_logits(images), images.shape[-2:])
 
 
 class ClassMap(nn.Module):
@@ -60,7 +41,7 @@ class ClassMap(nn.Module):
     ``frame`` uint8 (N, H, W, 3) BGR → ``class_map`` uint8 (N, H, W): one bilinear step to full-size logits, argmax.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: EncoderDecoder) -> None:
         super().__init__()
         self.logits_graph = LogitsGraph(FullSize(network))
 
@@ -69,70 +50,53 @@ class ClassMap(nn.Module):
         return class_map
 
 
-class LrAspp(nn.Module):
-    """torchvision's LR-ASPP on MobileNetV3-Large without the dictionary around its answer.
-
-    Source: Howard et al., "Searching for MobileNetV3", ICCV 2019 (arXiv 1905.02244), section 6.4.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.network = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=NUM_CLASSES)
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.network(images)["out"]
-        return logits
-
-
-def shipped_network() -> SlimFpn:
-    """The shipped bundle's network, with random weights.
-
-    The only place that says which one it is; a test holds its convolutions against the bundle's.
-    """
-    return SlimFpn(encoder=DENSE_STEM_ENCODER, channels=64, finest_stride=8, finest_channels=32)
-
-
-def build_peer(name: str) -> nn.Module:
-    """A network in inference mode: (B, 3, H, W) float RGB, ImageNet-normalised → (B, 19, H, W) logits.
+def peer_config(name: str) -> NetworkConfig:
+    """The settings of a peer.
 
     Args:
-        name: slim_fpn, lraspp, segformer_b0, or fpn_ and an encoder's name, such as fpn_resnet18.
+        name: slim_fpn, the shipped one; lraspp; segformer_b0; ddrnet_23_slim; or fpn_ and an encoder's name, such as
+            fpn_resnet18.
 
     Raises:
         InputError: if there is no such network.
     """
-    torch.manual_seed(_SEED)
-    network: nn.Module
-    if name == "slim_fpn":
-        network = FullSize(shipped_network())
-    elif name == "lraspp":
-        network = LrAspp()
-    elif name == "segformer_b0":
-        network = smp.Segformer("mit_b0", encoder_weights=None, classes=NUM_CLASSES)
-    elif name.startswith("fpn_"):
-        network = smp.FPN(name.removeprefix("fpn_"), encoder_weights=None, classes=NUM_CLASSES)
-    else:
-        raise InputError(f"there is no network {name}; expected slim_fpn, lraspp, segformer_b0 or fpn_<encoder>")
-    return settle(network)
+    peers = {
+        "slim_fpn": SHIPPED,
+        "lraspp": NetworkConfig(name="lraspp"),
+        "segformer_b0": NetworkConfig(name="segformer", encoder="mit_b0"),
+        "ddrnet_23_slim": NetworkConfig(name="ddrnet"),
+    }
+    if name.startswith("fpn_"):
+        return NetworkConfig(name="panoptic_fpn", encoder=name.removeprefix("fpn_"))
+    if name not in peers:
+        raise InputError(f"there is no network {name}; expected {', '.join(peers)} or fpn_<encoder>")
+    return peers[name]
 
 
-def build_quarter_peer(name: str) -> nn.Module:
-    """A network in inference mode: (B, 3, H, W) float RGB, ImageNet-normalised → (B, 19, H/4, W/4) logits.
+def build_peer(name: str) -> FullSize:
+    """A network in inference mode: (B, 3, H, W) float RGB, ImageNet-normalised → (B, 19, H, W) logits.
 
     Args:
-        name: ddrnet_23_slim, or an encoder's name for training.networks.panoptic_fpn, such as resnet101.
+        name: as in `peer_config`.
+
+    Raises:
+        InputError: if there is no such network.
     """
+    return FullSize(build_quarter_peer(name)).eval()
+
+
+def build_quarter_peer(name: str) -> EncoderDecoder:
+    """As `build_peer`, → (B, 19, H/4, W/4) logits."""
     torch.manual_seed(_SEED)
-    return settle(QuarterSize(DdrNet23Slim()) if name == "ddrnet_23_slim" else PanopticFpn(encoder=name))
+    return settle(build_network(peer_config(name)))
 
 
 def build_published_ddrnet() -> ClassMap:
     """DDRNet-23-slim from frames to class maps, in inference mode."""
-    torch.manual_seed(_SEED)
-    return ClassMap(settle(DdrNet23Slim())).eval()
+    return ClassMap(build_quarter_peer("ddrnet_23_slim")).eval()
 
 
-def settle(network: nn.Module) -> nn.Module:
+def settle(network: EncoderDecoder) -> EncoderDecoder:
     """Give every BatchNorm of a network with random weights the statistics of its input; it ends in inference mode.
 
     Without, activations shrink or grow from layer to layer, towards numbers that a CPU multiplies more slowly and a

@@ -72,7 +72,7 @@ def peers_for(camera_hw: tuple[int, int], *, bundle: Path, cache: Path) -> tuple
     shipped = GraphSet("shipped", "", camera_hw)
     ddrnet = GraphSet("quantised", "ddrnet_23_slim", camera_hw)
     published = GraphSet("published", "ddrnet_23_slim", camera_hw)
-    resnet101 = GraphSet("quantised", "resnet101", camera_hw)
+    resnet101 = GraphSet("quantised", "fpn_resnet101", camera_hw)
     graphs_101 = resnet101.folder(cache)
 
     def pipeline(name: str, network: str) -> Peer:

@@ -26,7 +26,7 @@ from darkseg_ros.errors import InputError
 from darkseg_ros.model.bundle import ModelBundle, load_bundle, load_golden
 from engines.fused_graph import FusedGraph, LogitsGraph
 from training.data.pairs import LabelledSamples, draw_evenly, find_images, find_labelled_pool
-from training.networks.build import NetworkConfig, build_network
+from training.networks.build import build_network
 from training.runs.checkpoints import save_checkpoint
 from training.runs.config import load_config
 from training.runs.fabric import one_line_errors
@@ -67,8 +67,7 @@ def restore(bundle_folder: Path, config: DictConfig, out: Path) -> None:
         InputError: if the bundle is of another network than the config's, images are missing, or the disk is full.
     """
     bundle = load_bundle(bundle_folder)
-    settings = OmegaConf.merge(config.network, {"encoder_weights": None})
-    network = build_network(cast(NetworkConfig, settings)).eval()
+    network = build_network({**config.network, "encoder_weights": None}).eval()
     norms = _norm_of_convolutions(network, config.network.input_px)
     _load_folded(network, norms, bundle)
     _unfold(network, norms, _training_images(config))

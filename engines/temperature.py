@@ -22,7 +22,7 @@ from darkseg_ros.frames.labelled import LabelledImage, read_labelled
 from darkseg_ros.frames.source import read_image
 from darkseg_ros.night.cheap_night import CheapNight, darken
 from training.data.pairs import network_input
-from training.networks.slim_fpn import OUTPUT_STRIDE
+from training.networks.layers import OUTPUT_STRIDE
 
 _PIXELS_PER_IMAGE = 500
 

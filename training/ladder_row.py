@@ -25,6 +25,7 @@ from omegaconf import OmegaConf
 
 from darkseg_ros.errors import DarksegError, InputError
 from darkseg_ros.whole_files import write_whole
+from training.networks.config import complete, from_flat
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,8 @@ def circumstances(run: Path) -> dict[str, str]:
         config = OmegaConf.load(config_file)
         images = config.batch_size + config.self_training.batch_size
         made["budget"] = f"{config.steps} steps of {images} images, {config.augmentation.crop_px}² crops"
-        made["network"] = f"{config.network.architecture} on {config.network.encoder}, {config.network.input_px}² input"
+        network = complete(from_flat(config.network))
+        made["network"] = f"{network.name} on {network.encoder}, {network.input_px}² input"
         made["seed"] = str(config.seed)
     return made
 

@@ -33,7 +33,7 @@ from darkseg_ros.frames.source import image_files, read_image
 from training.adaptation.teacher import load_teacher
 from training.data.image_lists import read_image_list
 from training.data.pairs import network_input
-from training.networks.slim_fpn import OUTPUT_STRIDE
+from training.networks.layers import OUTPUT_STRIDE
 from training.runs.fabric import add_accelerator, one_line_errors, pick_device
 
 _CHUNK = 32

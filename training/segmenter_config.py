@@ -9,7 +9,7 @@ from omegaconf import MISSING
 from darkseg_ros.night.cheap_night import CheapNight
 from training.data.augmentation import Augmentation
 from training.losses import LossConfig
-from training.networks.build import NetworkConfig
+from training.networks.config import NetworkConfig
 from training.runs.fabric import RunSettings
 
 
@@ -76,7 +76,7 @@ class DistillationConfig:
     """Learning the probabilities that another segmenter gives to the pseudo-labelled night images.
 
     Attributes:
-        checkpoint: of another run, of any architecture, whose averaged weights answer; null switches distillation off.
+        checkpoint: of another run, of any network, whose averaged weights answer; null switches distillation off.
         weight: of `segmentation_losses.distillation_loss`.
     """
 

@@ -17,11 +17,14 @@ from engines.restore_checkpoint import main
 from tests.bundles import golden_answer
 from training.adaptation.teacher import load_teacher
 from training.data.pairs import network_input
-from training.networks.build import NetworkConfig, build_network
+from training.networks.build import build_network
+from training.networks.config import NetworkConfig
 
 NETWORK_HW = (64, 64)
-OF_MOBILENET_V2 = NetworkConfig(channels=8, finest_stride=8)
-OF_PIXELS = NetworkConfig(encoder="mobilenet_v2_dense_stem", channels=8, finest_stride=8, finest_channels=4)
+OF_MOBILENET_V2 = NetworkConfig(options={"channels": 8, "finest_stride": 8})
+OF_PIXELS = NetworkConfig(
+    encoder="mobilenet_v2_dense_stem", options={"channels": 8, "finest_stride": 8, "finest_channels": 4}
+)
 
 
 def trained(config: NetworkConfig = OF_MOBILENET_V2) -> nn.Module:
@@ -74,7 +77,7 @@ def command(bundle: Path, data: Path, out: Path, *overrides: str, config: str = 
             "augmentation.view_px=64",
             "augmentation.crop_px=64",
             "network.input_px=64",
-            "network.channels=8",
+            "network.options.channels=8",
             *overrides,
         ),
     ]
@@ -87,7 +90,7 @@ def test_a_restored_network_answers_as_the_one_that_was_exported(
     main(command(bundle, generated_data, out))
     assert capsys.readouterr().out == f"wrote {out}\n"
     restored, state = load_teacher(out)
-    assert state["config"]["network"]["channels"] == 8
+    assert state["config"]["network"]["options"]["channels"] == 8
     images = torch.randn(2, 3, *NETWORK_HW)
     with torch.no_grad():
         expected, answer = trained()(images), restored(images)
@@ -99,7 +102,7 @@ def test_so_does_one_that_reads_pixels(generated_data: Path, tmp_path: Path) -> 
     network, out = trained(OF_PIXELS), tmp_path / "last.pt"
     (tmp_path / "work").mkdir()
     bundle = write_bundle_of(network, tmp_path / "work")
-    overrides = ("network.finest_channels=4",)
+    overrides = ("network.options.finest_channels=4",)
     main(command(bundle, generated_data, out, *overrides, config="segmenter_slim_pixels"))
     restored, _ = load_teacher(out)
     images = torch.randn(2, 3, *NETWORK_HW)
@@ -134,10 +137,10 @@ def test_a_config_of_another_network_is_refused_with_the_parameter_and_nothing_i
     out = tmp_path / "last.pt"
     for override, named in (
         (
-            "network.channels=16",
+            "network.options.channels=16",
             r"has \(8,\) for decoder\.smooth3\.0\.weight_bias.* \(16,\).*name the config of the run",
         ),
-        ("network.finest_stride=4", r"model\.onnx lacks decoder\.smooth2\.0\.weight_bias"),
+        ("network.options.finest_stride=4", r"model\.onnx lacks decoder\.smooth2\.0\.weight_bias"),
         ("network.encoder=resnet18", r"model\.onnx lacks encoder"),
     ):
         with pytest.raises(SystemExit, match=named):

@@ -27,7 +27,7 @@ def small_settings(generated_data: Path) -> list[str]:
         f"data.day_validation={generated_data / 'validation'}",
         f"data.night_validation={generated_data / 'night_validation'}",
         "network.encoder_weights=null",
-        "network.channels=8",
+        "network.options.channels=8",
         "network.input_px=64",
         "augmentation.view_px=64",
         "augmentation.crop_px=64",

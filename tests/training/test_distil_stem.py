@@ -10,7 +10,8 @@ from darkseg_ros.errors import InputError
 from training import distil_stem
 from training.adaptation.teacher import load_teacher
 from training.distil_stem import distil, main, student_of, unexplained_variance
-from training.networks.build import NetworkConfig, batch_norm_layers, build_network
+from training.networks.build import batch_norm_layers, build_network
+from training.networks.config import NetworkConfig
 from training.networks.dense_stem import ENCODER_NAME
 from training.runs.checkpoints import load_checkpoint, save_checkpoint
 
@@ -28,7 +29,7 @@ def write_segmenter(path: Path, config: NetworkConfig) -> Path:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    return write_segmenter(tmp_path / "segmenter.pt", NetworkConfig(channels=8))
+    return write_segmenter(tmp_path / "segmenter.pt", NetworkConfig(options={"channels": 8}))
 
 
 def test_a_stem_of_a_few_steps_starts_a_run_with_the_other_blocks_of_its_teacher(
@@ -40,7 +41,7 @@ def test_a_stem_of_a_few_steps_starts_a_run_with_the_other_blocks_of_its_teacher
     assert f"wrote {out}; in the last steps its stem explains" in capsys.readouterr().out
 
     teacher, _ = load_teacher(checkpoint)
-    config = NetworkConfig(encoder=ENCODER_NAME, encoder_weights=str(out), channels=8)
+    config = NetworkConfig(encoder=ENCODER_NAME, encoder_weights=str(out), options={"channels": 8})
     started = build_network(config).encoder.state_dict()
     for name, value in teacher.encoder.state_dict().items():
         if name in started:
@@ -75,7 +76,7 @@ def test_the_unexplained_variance_is_worked_by_hand() -> None:
 
 
 def test_another_encoder_is_refused_by_name(tmp_path: Path) -> None:
-    path = write_segmenter(tmp_path / "resnet.pt", NetworkConfig(encoder="resnet18", channels=8))
+    path = write_segmenter(tmp_path / "resnet.pt", NetworkConfig(encoder="resnet18", options={"channels": 8}))
     network, _ = load_teacher(path)
     with pytest.raises(
         InputError, match=r"the encoder of .*resnet\.pt is no MobileNetV2 .*network\.encoder=mobilenet_v2"

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from training.evaluate_checkpoint import main
-from training.networks.build import NetworkConfig, build_network
+from training.networks.build import build_network
+from training.networks.config import NetworkConfig
 from training.runs.checkpoints import save_checkpoint
 
 ROAD = 0
@@ -20,7 +21,10 @@ ROAD = 0
 def checkpoint(tmp_path: Path) -> Path:
     """A Panoptic FPN that sees nothing but road, as training.train_segmenter writes it."""
     config = NetworkConfig(
-        architecture="panoptic_fpn", encoder="resnet18", pyramid_channels=8, segmentation_channels=32, input_px=64
+        name="panoptic_fpn",
+        encoder="resnet18",
+        input_px=64,
+        options={"pyramid_channels": 8, "segmentation_channels": 32},
     )
     network = build_network(config)
     with torch.no_grad():

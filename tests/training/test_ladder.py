@@ -37,7 +37,7 @@ output: set by the stage
 accelerator: cpu
 loader_workers: 0
 rare_class_share: 0.0
-network: {channels: 8, input_px: 64}
+network: {input_px: 64, options: {channels: 8}}
 augmentation: {view_px: 64, crop_px: 64}
 cheap_night: {share: 0.0}
 self_training: {mix_share: 0.0}

@@ -145,7 +145,7 @@ def test_a_row_is_read_from_its_run_and_the_page_names_budget_and_seed(tmp_path:
     (run / "metrics.json").write_text(json.dumps({"day": metrics_of(0.5), "night": metrics_of(0.25)}))
     (run / "config.yaml").write_text(
         "{steps: 400, batch_size: 8, seed: 3, self_training: {batch_size: 2}, augmentation: {crop_px: 192}, "
-        "network: {architecture: panoptic_fpn, encoder: mobilenet_v2, input_px: 320}}"
+        "network: {name: panoptic_fpn, encoder: mobilenet_v2, input_px: 320}}"
     )
     write_row([str(run)])
     main(["--runs", str(tmp_path), "--out", str(tmp_path / "ladder.md")])

@@ -26,10 +26,10 @@ def settings(small_settings: list[str]) -> list[str]:
     return [
         *small_settings,
         "network.encoder=resnet18",
-        "network.pyramid_channels=8",
-        "network.segmentation_channels=32",
+        "network.options.pyramid_channels=8",
+        "network.options.segmentation_channels=32",
         "network.freeze_batch_norm=true",
-        "network.dropout=0",
+        "network.options.dropout=0",
         "augmentation.scale_min=0.3",
         "self_training.mix_share=0.7",
         "cheap_night.share=0.5",

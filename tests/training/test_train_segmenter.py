@@ -205,7 +205,7 @@ def test_more_pseudo_labelled_than_labelled_images_cannot_be_mixed(small_run: li
 
 
 def test_distillation_brings_the_network_nearer_to_the_other_one(small_run: list[str], tmp_path: Path) -> None:
-    run_training([*small_run, f"output={tmp_path / 'other'}", "network.channels=16", "steps=1", "seed=1"])
+    run_training([*small_run, f"output={tmp_path / 'other'}", "network.options.channels=16", "steps=1", "seed=1"])
     checkpoint = tmp_path / "other" / "checkpoints" / "last.pt"
     state = load_checkpoint(checkpoint)
     state["teacher"]["head.2.bias"][CLASS_NAMES.index("train")] = 10.0  # what no label says
@@ -251,9 +251,14 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_network_is_named_with_its_cure(small_run: list[str], tmp_path: Path) -> None:
     run_training([*small_run, "steps=1"])
     start = tmp_path / "run" / "checkpoints" / "last.pt"
-    with pytest.raises(InputError, match=r"last\.pt holds a network of other architecture, encoder or channels"):
+    with pytest.raises(InputError, match=r"last\.pt holds another network, encoder or options"):
         run_training(
-            [*small_run, f"output={tmp_path / 'other'}", "network.channels=16", f"network.start_checkpoint={start}"]
+            [
+                *small_run,
+                f"output={tmp_path / 'other'}",
+                "network.options.channels=16",
+                f"network.start_checkpoint={start}",
+            ]
         )
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from darkseg_ros.errors import InputError
-from training.networks.build import NetworkConfig, build_network
+from training.networks.build import build_network
 from training.runs.checkpoints import load_averaged_weights, load_checkpoint
 
 
@@ -46,15 +44,9 @@ def load_teacher(checkpoint: Path) -> tuple[nn.Module, dict[str, Any]]:
         InputError: if the file is no checkpoint of `training.train_segmenter`.
     """
     state = load_checkpoint(checkpoint)
-    try:
-        saved = state["config"]["network"]
-        # the encoder's weights are in the checkpoint; their file may be gone
-        settings = OmegaConf.merge(OmegaConf.structured(NetworkConfig), saved, {"encoder_weights": None})
-    except (KeyError, OmegaConfBaseException) as error:
-        raise InputError(
-            f"{checkpoint} holds no segmenter that this version knows ({error}); "
-            "expected a checkpoint of training.train_segmenter"
-        ) from error
-    network = build_network(cast(NetworkConfig, settings))
+    if "network" not in state.get("config", {}):
+        raise InputError(f"{checkpoint} holds no segmenter; expected a checkpoint of training.train_segmenter")
+    # the encoder's weights are in the checkpoint; their file may be gone
+    network = build_network({**state["config"]["network"], "encoder_weights": None})
     load_averaged_weights(network, checkpoint)
     return network.eval(), state

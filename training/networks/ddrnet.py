@@ -1,7 +1,4 @@
-"""DDRNet-23-slim, a peer of the benchmark: stem → two branches of different resolution, fused twice → context → head.
-
-Written from the paper, without weights: the benchmark asks what the design costs.
-"""
+"""DDRNet-23-slim: stem → two branches of different resolution, fused twice → context → head. Written from the paper."""
 
 from __future__ import annotations
 
@@ -11,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from darkseg_ros.classes import NUM_CLASSES
-from training.networks.layers import upsample_bilinear
+from darkseg_ros.errors import InputError
+from training.networks.layers import EncoderDecoder, upsample_bilinear
 
-OUTPUT_STRIDE = 8
-"""Logits have an eighth of the input's height and width."""
+ENCODER_NAME = "ddrnet_23_slim"
+"""Of `DdrNetEncoder`, as ``network.encoder``."""
 
 _BASE_CHANNELS, _CONTEXT_CHANNELS, _HEAD_CHANNELS = 32, 128, 64  # what makes it the slim one
 _BOTTLENECK_EXPANSION = 2
@@ -149,16 +147,11 @@ class DeepAggregationPyramid(nn.Module):
         return context
 
 
-class DdrNet23Slim(nn.Module):
-    """Images → logits at an eighth of their size.
+class DdrNetEncoder(nn.Module):
+    """Images → the features of both branches, at 1/8 and 1/64 of their size.
 
     The names of the stages are those of the paper's table of architectures. From conv4 on there are two branches: one
     stays at an eighth of the input's size, the other goes down to 1/64, where it sees context cheaply.
-
-    Source: Hong et al., "Deep Dual-resolution Networks for Real-time and Accurate Semantic Segmentation of Road
-        Scenes", IEEE T-ITS 2023 (arXiv 2101.06085). Its 5.7 M parameters and 36.3 GFLOPs at 1024×2048 are this
-        module's too (tests/training/networks/test_ddrnet.py), if a multiplication with its addition counts as one.
-    Differs: without the auxiliary head, which is for training alone; without biases before a BatchNorm.
     """
 
     def __init__(self) -> None:
@@ -178,36 +171,56 @@ class DdrNet23Slim(nn.Module):
         self.conv5_1_low, self.conv5_1_high = stage(4 * base, 8 * base, stride=2), stage(high, high)
         self.fusion5 = BilateralFusion(high, 8 * base, halvings=2)
         self.conv5_2_low, self.conv5_2_high = bottleneck_block(8 * base, stride=2), bottleneck_block(high)
-        merged = _BOTTLENECK_EXPANSION * high
-        self.context = DeepAggregationPyramid(_BOTTLENECK_EXPANSION * 8 * base, _CONTEXT_CHANNELS, merged)
-        self.head = nn.Sequential(
-            bn_relu_conv(merged, _HEAD_CHANNELS, kernel_size=3),
-            nn.BatchNorm2d(_HEAD_CHANNELS),
-            nn.ReLU(),
-            nn.Conv2d(_HEAD_CHANNELS, NUM_CLASSES, 1),
-        )
+        self.out_channels = (_BOTTLENECK_EXPANSION * high, _BOTTLENECK_EXPANSION * 8 * base)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Segment.
-
-        Args:
-            images: (B, 3, H, W) float RGB, ImageNet-normalised; H and W multiples of 8.
-
-        Returns:
-            (B, 19, H/8, W/8) float logits.
-
-        Raises:
-            ValueError: if H or W is no multiple of 8.
-        """
-        height, width = images.shape[-2:]
-        if height % OUTPUT_STRIDE or width % OUTPUT_STRIDE:
-            raise ValueError(
-                f"images are {height}×{width}; both sides must be multiples of {OUTPUT_STRIDE}: resize or crop first"
-            )
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         eighth = torch.relu(self.conv3(torch.relu(self.conv2(self.stem(images)))))
         high, low = self.fusion4(self.conv4_high(eighth), self.conv4_low(eighth))
         high, low = self.fusion5(self.conv5_1_high(high), self.conv5_1_low(low))
-        context = self.context(self.conv5_2_low(low))
-        merged = self.conv5_2_high(high) + upsample_bilinear(context, high.shape[-2:])
-        logits: Tensor = self.head(merged)
-        return logits
+        return self.conv5_2_high(high), self.conv5_2_low(low)
+
+
+class DdrNetDecoder(nn.Module):
+    """The low branch's features get context and are added to those of the high one."""
+
+    def __init__(self, high_channels: int, low_channels: int) -> None:
+        super().__init__()
+        self.context = DeepAggregationPyramid(low_channels, _CONTEXT_CHANNELS, high_channels)
+
+    def forward(self, features: tuple[Tensor, Tensor]) -> Tensor:
+        high, low = features
+        merged: Tensor = high + upsample_bilinear(self.context(low), high.shape[-2:])
+        return merged
+
+
+class DdrNet23Slim(EncoderDecoder):
+    """DDRNet-23-slim; its own logits have an eighth of the images' size.
+
+    Args:
+        encoder: `ENCODER_NAME`; there is no other.
+        num_classes: K.
+
+    Raises:
+        InputError: if `encoder` is another.
+
+    Source: Hong et al., "Deep Dual-resolution Networks for Real-time and Accurate Semantic Segmentation of Road
+        Scenes", IEEE T-ITS 2023 (arXiv 2101.06085). Its 5.7 M parameters and 36.3 GFLOPs at 1024×2048 are this
+        module's too (tests/training/networks/test_ddrnet.py), if a multiplication with its addition counts as one.
+    Differs: without the auxiliary head, which is for training alone; without biases before a BatchNorm. Its authors go
+        from an eighth to the whole in one bilinear step; here are two, the first of them in the graph. With the larger
+        logits that then leave it, this adds up to 7 % to the time (OpenVINO's profile of int8 at 512×1024, two busy
+        cores, 2026-11-26).
+    """
+
+    def __init__(self, *, encoder: str = ENCODER_NAME, num_classes: int = NUM_CLASSES) -> None:
+        if encoder != ENCODER_NAME:
+            raise InputError(f"network.encoder is {encoder}; ddrnet has its own alone: leave network.encoder out")
+        backbone = DdrNetEncoder()
+        decoder = DdrNetDecoder(*backbone.out_channels)
+        head = nn.Sequential(
+            bn_relu_conv(backbone.out_channels[0], _HEAD_CHANNELS, kernel_size=3),
+            nn.BatchNorm2d(_HEAD_CHANNELS),
+            nn.ReLU(),
+            nn.Conv2d(_HEAD_CHANNELS, num_classes, 1),
+        )
+        super().__init__(backbone, decoder, head)

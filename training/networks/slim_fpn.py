@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import segmentation_models_pytorch as smp
+from collections.abc import Sequence
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn import functional
 
 from darkseg_ros.classes import NUM_CLASSES
 from training.networks.dense_stem import ENCODER_NAME, DenseStemMobileNetV2
-from training.networks.layers import conv_bn_relu, upsample_bilinear
-
-OUTPUT_STRIDE = 4
-"""Logits have a quarter of the input's height and width."""
+from training.networks.encoders import build_encoder
+from training.networks.layers import OUTPUT_STRIDE, EncoderDecoder, conv_bn_relu, upsample_bilinear
 
 
 class SlimFpnDecoder(nn.Module):
@@ -28,9 +28,6 @@ class SlimFpnDecoder(nn.Module):
         finest_stride: stride at which the levels are summed, 4 or 8.
         finest_channels: width of the map; other than `channels` only with `finest_stride` 8.
 
-    Raises:
-        ValueError: if `finest_stride` is neither, or `finest_channels` does not go with it.
-
     Source: Lin et al., CVPR 2017 (arXiv 1612.03144); Kirillov et al., "Panoptic Feature Pyramid Networks", CVPR
         2019 (arXiv 1901.02446), section 3.1; global context: Liu et al., ParseNet (arXiv 1506.04579).
     Differs: one convolution a level instead of up to three, BatchNorm instead of GroupNorm, global average context
@@ -46,11 +43,7 @@ class SlimFpnDecoder(nn.Module):
         finest_channels: int | None = None,
     ) -> None:
         super().__init__()
-        if finest_stride not in (4, 8):
-            raise ValueError(f"finest_stride is {finest_stride}; expected 4 or 8")
         self.out_channels = finest_channels or channels
-        if finest_stride == 4 and self.out_channels != channels:
-            raise ValueError(f"finest_channels is {finest_channels}; expected {channels}, or finest_stride 8")
         c2, c3, c4, c5 = encoder_channels
         self.lateral2 = nn.Conv2d(c2, self.out_channels, 1)
         self.lateral3 = nn.Conv2d(c3, channels, 1)
@@ -64,7 +57,8 @@ class SlimFpnDecoder(nn.Module):
         # before the map grows to c2's size: a quarter of the values to narrow
         self.narrow = nn.Conv2d(channels, self.out_channels, 1) if self.out_channels != channels else nn.Identity()
 
-    def forward(self, c2: Tensor, c3: Tensor, c4: Tensor, c5: Tensor) -> Tensor:
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        *_, c2, c3, c4, c5 = features
         p5 = self.lateral5(c5) + self.context(c5)
         p4 = self.lateral4(c4) + functional.interpolate(p5, size=c4.shape[-2:], mode="nearest")
         p3 = self.lateral3(c3) + functional.interpolate(p4, size=c3.shape[-2:], mode="nearest")
@@ -88,12 +82,12 @@ class SlimFpnDecoder(nn.Module):
         return merged
 
 
-class SlimFpn(nn.Module):
+class SlimFpn(EncoderDecoder):
     """Images → logits at a quarter of their size.
 
     Args:
-        encoder: name of a segmentation_models_pytorch encoder with features at strides 4, 8, 16 and 32, or
-            `training.networks.dense_stem.ENCODER_NAME`.
+        encoder: name for `training.networks.encoders.build_encoder`, or `training.networks.dense_stem.ENCODER_NAME`.
+        num_classes: K.
         channels: width of the decoder.
         finest_stride: as in `SlimFpnDecoder`.
         finest_channels: as in `SlimFpnDecoder`, and the width of the head.
@@ -104,41 +98,21 @@ class SlimFpn(nn.Module):
         self,
         *,
         encoder: str = "mobilenet_v2",
+        num_classes: int = NUM_CLASSES,
         channels: int = 64,
         finest_stride: int = OUTPUT_STRIDE,
         finest_channels: int | None = None,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__()
-        self.encoder = (
-            DenseStemMobileNetV2() if encoder == ENCODER_NAME else smp.encoders.get_encoder(encoder, weights=None)
-        )
-        *_, c2, c3, c4, c5 = self.encoder.out_channels
-        self.decoder = SlimFpnDecoder(
+        backbone: Any = DenseStemMobileNetV2() if encoder == ENCODER_NAME else build_encoder(encoder)
+        *_, c2, c3, c4, c5 = backbone.out_channels
+        decoder = SlimFpnDecoder(
             (c2, c3, c4, c5), channels=channels, finest_stride=finest_stride, finest_channels=finest_channels
         )
-        width = self.decoder.out_channels
-        self.head = nn.Sequential(
+        width = decoder.out_channels
+        head = nn.Sequential(
             conv_bn_relu(width, width, kernel_size=3),
             nn.Dropout2d(dropout),
-            nn.Conv2d(width, NUM_CLASSES, 1),
+            nn.Conv2d(width, num_classes, 1),
         )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Segment.
-
-        Args:
-            images: (B, 3, H, W) float RGB, ImageNet-normalised; H and W multiples of 32.
-
-        Returns:
-            (B, 19, H/4, W/4) float logits.
-
-        Raises:
-            ValueError: if H or W is no multiple of 32.
-        """
-        height, width = images.shape[-2:]
-        if height % 32 or width % 32:
-            raise ValueError(f"images are {height}×{width}; both sides must be multiples of 32: resize or crop first")
-        *_, c2, c3, c4, c5 = self.encoder(images)
-        logits: Tensor = self.head(self.decoder(c2, c3, c4, c5))
-        return logits
+        super().__init__(backbone, decoder, head)

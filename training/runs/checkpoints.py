@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 
 from darkseg_ros.errors import InputError
 from darkseg_ros.whole_files import whole_file
+from training.networks.config import complete, from_flat
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -43,17 +45,17 @@ def load_averaged_weights(network: nn.Module, path: Path) -> dict[str, Any]:
         network.load_state_dict(state["teacher"])
     except RuntimeError as error:
         raise InputError(
-            f"{path} holds a network of other architecture, encoder or channels than asked for; "
+            f"{path} holds another network, encoder or options than asked for; "
             f"set network.* as in its run ({str(error).splitlines()[-1].strip()})"
         ) from error
     return state
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of `save_checkpoint` onto the CPU.
+    """Read a checkpoint of `save_checkpoint` onto the CPU; a segmenter's network settings come in today's form.
 
     Raises:
-        InputError: if the file is missing or no whole checkpoint.
+        InputError: if the file is missing, no whole checkpoint, or of a network that this version does not know.
     """
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}")
@@ -63,4 +65,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is no whole checkpoint ({error}); remove it or take an earlier one") from error
     if not isinstance(state, dict) or "step" not in state:
         raise InputError(f"{path} is no checkpoint of a darkseg training run")
+    if "teacher" in state and "network" in state.get("config", {}):
+        try:
+            network = complete(from_flat(state["config"]["network"]))
+        except InputError as error:
+            raise InputError(
+                f"{path} holds no segmenter that this version knows ({error}); "
+                "expected a checkpoint of training.train_segmenter"
+            ) from error
+        state["config"]["network"] = OmegaConf.to_container(network)
     return state

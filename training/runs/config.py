@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from darkseg_ros.errors import InputError
+from training.networks.config import NetworkConfig, complete, from_flat
 
 
 def read_command_line(schema: type, description: str, arguments: list[str] | None = None) -> DictConfig:
@@ -37,7 +38,11 @@ def load_config(schema: type, path: Path, overrides: list[str]) -> DictConfig:
     if not path.is_file():
         raise InputError(f"there is no config {path}; see training/configs/")
     try:
-        config = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.load(path), OmegaConf.from_dotlist(overrides))
+        defaults, file = OmegaConf.structured(schema), OmegaConf.load(path)
+        of_segmenter = "network" in defaults and OmegaConf.get_type(defaults, "network") is NetworkConfig
+        if of_segmenter and isinstance(file, DictConfig) and isinstance(file.get("network"), DictConfig):
+            file.network = from_flat(OmegaConf.masked_copy(file, "network").network)
+        config = OmegaConf.merge(defaults, file, OmegaConf.from_dotlist(overrides))
         OmegaConf.resolve(config)
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} with {overrides or 'no overrides'}: {error}") from error
@@ -45,6 +50,8 @@ def load_config(schema: type, path: Path, overrides: list[str]) -> DictConfig:
     if missing:
         raise InputError(f"{path} leaves {', '.join(missing)} open; set them in the file or as key=value")
     assert isinstance(config, DictConfig)
+    if of_segmenter:
+        config.network = complete(config.network)
     return config
 
 

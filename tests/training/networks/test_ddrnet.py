@@ -7,7 +7,10 @@ pytest.importorskip("segmentation_models_pytorch")
 
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
+from darkseg_ros.errors import InputError  # noqa: E402
 from engines.peer_networks import build_quarter_peer  # noqa: E402
+from training.networks.build import build_network  # noqa: E402
+from training.networks.config import NetworkConfig  # noqa: E402
 from training.networks.ddrnet import BilateralFusion, DdrNet23Slim, DeepAggregationPyramid  # noqa: E402
 
 
@@ -24,21 +27,21 @@ def test_it_has_the_parameters_that_its_authors_state() -> None:
 @pytest.mark.parametrize(("size_hw", "operations"), [((1024, 2048), 36.3e9), ((512, 1024), 36.3e9 / 4)])
 def test_it_costs_what_its_authors_state(size_hw: tuple[int, int], operations: float) -> None:
     with FlopCounterMode(display=False) as counter:
-        on_paper()(torch.empty(1, 3, *size_hw, device="meta"))
+        on_paper().native_logits(torch.empty(1, 3, *size_hw, device="meta"))
     # torch counts a multiplication with its addition as two
     assert counter.get_total_flops() / 2 == pytest.approx(operations, rel=0.005)
 
 
 @pytest.mark.parametrize("size_hw", [(64, 128), (96, 160), (512, 1024), (1024, 2048)])
-def test_logits_have_an_eighth_of_the_size(size_hw: tuple[int, int]) -> None:
+def test_its_own_logits_have_an_eighth_of_the_size(size_hw: tuple[int, int]) -> None:
     height, width = size_hw
-    logits = on_paper()(torch.empty(2, 3, height, width, device="meta"))
+    logits = on_paper().native_logits(torch.empty(2, 3, height, width, device="meta"))
     assert logits.shape == (2, 19, height // 8, width // 8)
 
 
-def test_a_size_that_is_no_multiple_of_8_is_refused_with_the_cure() -> None:
-    with pytest.raises(ValueError, match="60×128; both sides must be multiples of 8: resize or crop first"):
-        on_paper()(torch.empty(1, 3, 60, 128, device="meta"))
+def test_another_encoder_is_refused() -> None:
+    with pytest.raises(InputError, match=r"network\.encoder is resnet18; ddrnet has its own alone"):
+        build_network(NetworkConfig(name="ddrnet", encoder="resnet18"))
 
 
 def test_both_branches_get_the_others_features() -> None:
@@ -70,7 +73,7 @@ def test_the_benchmarks_peer_ends_at_a_quarter_of_the_size_with_doubled_logits()
     peer = build_quarter_peer("ddrnet_23_slim")
     images = torch.randn(1, 3, 64, 128)
     with torch.inference_mode():
-        logits, eighth = peer(images), peer.network(images)
+        logits, eighth = peer(images), peer.native_logits(images)
     assert logits.shape == (1, 19, 16, 32)
     # half-pixel centres: the 2×2 pixels around a corner of four lie a quarter of the way from each
     weights = torch.tensor([0.75, 0.25])

@@ -8,10 +8,11 @@ from torch import nn
 from darkseg_ros.errors import InputError
 from engines.fused_graph import LogitsGraph
 from training.data.pairs import network_input
-from training.networks.build import NetworkConfig, build_network
+from training.networks.build import build_network
+from training.networks.config import NetworkConfig
 from training.networks.dense_stem import ENCODER_NAME, DenseStemMobileNetV2, on_pixels
 
-CONFIG = NetworkConfig(encoder=ENCODER_NAME, channels=8, finest_stride=8, finest_channels=4)
+CONFIG = NetworkConfig(encoder=ENCODER_NAME, options={"channels": 8, "finest_stride": 8, "finest_channels": 4})
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_a_graph_of_such_a_network_normalises_nothing(frame: np.ndarray) -> None
 
 def test_another_network_is_normalised_as_before(frame: np.ndarray) -> None:
     torch.manual_seed(0)
-    network = build_network(NetworkConfig(channels=8)).eval()
+    network = build_network(NetworkConfig(options={"channels": 8})).eval()
     assert on_pixels(network) is None
     with torch.no_grad():
         answer = LogitsGraph(network).eval()(torch.from_numpy(frame[None]))
@@ -81,4 +82,4 @@ def test_every_parameter_learns() -> None:
 
 def test_panoptic_fpn_does_not_take_it() -> None:
     with pytest.raises(InputError, match=r"network\.encoder is mobilenet_v2_dense_stem; expected a name of segm"):
-        build_network(NetworkConfig(architecture="panoptic_fpn", encoder=ENCODER_NAME))
+        build_network(NetworkConfig(name="panoptic_fpn", encoder=ENCODER_NAME))

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor, nn
 
 from darkseg_ros.classes import NUM_CLASSES
 from darkseg_ros.errors import InputError
-from training.networks.build import NetworkConfig, build_network
+from training.networks.build import build_network
+from training.networks.config import NetworkConfig
 from training.networks.slim_fpn import SlimFpn, SlimFpnDecoder
 
 ENCODER_CHANNELS = (3, 4, 5, 6)
@@ -25,7 +24,7 @@ def features(side: int = 16) -> list[Tensor]:
 
 @pytest.mark.parametrize("finest_stride", [4, 8])
 def test_logits_have_a_quarter_of_the_images_size(finest_stride: int) -> None:
-    network = build_network(NetworkConfig(channels=8, finest_stride=finest_stride)).eval()
+    network = build_network(NetworkConfig(options={"channels": 8, "finest_stride": finest_stride})).eval()
     assert network(torch.zeros(1, 3, 64, 96)).shape == (1, NUM_CLASSES, 16, 24)
 
 
@@ -58,7 +57,7 @@ def test_c2_reaches_a_pyramid_summed_at_stride_8_through_its_lateral_alone() -> 
     changed = c2.clone()
     changed[0, :, 5, 9] += torch.tensor([1.0, -2.0, 3.0])
     with torch.no_grad():
-        difference = decoder(changed, c3, c4, c5) - decoder(c2, c3, c4, c5)
+        difference = decoder([changed, c3, c4, c5]) - decoder([c2, c3, c4, c5])
         expected = decoder.lateral2.weight[:, :, 0, 0] @ torch.tensor([1.0, -2.0, 3.0])
     torch.testing.assert_close(difference[0, :, 5, 9], expected)
     difference[0, :, 5, 9] = 0
@@ -78,13 +77,13 @@ def test_a_pyramid_of_one_value_is_the_sum_of_its_levels() -> None:
             elif name.startswith("smooth") and name.endswith("0.weight"):
                 parameter[0, 0, 1, 1] = 1
         levels = ((8, 1.0), (4, 10.0), (2, 100.0), (1, 1000.0))
-        answer = decoder(*(torch.full((1, 1, side, side), value) for side, value in levels))
+        answer = decoder([torch.full((1, 1, side, side), value) for side, value in levels])
     assert answer.shape == (1, 1, 8, 8)
     torch.testing.assert_close(answer, torch.full_like(answer, 1 + (1110 + 1100 + 1000)))
 
 
 def test_fewer_channels_reach_the_finest_size_and_the_head() -> None:
-    network = build_network(NetworkConfig(channels=8, finest_stride=8, finest_channels=4)).eval()
+    network = build_network(NetworkConfig(options={"channels": 8, "finest_stride": 8, "finest_channels": 4})).eval()
     widths = [
         (layer.in_channels, layer.out_channels) for layer in network.head.modules() if isinstance(layer, nn.Conv2d)
     ]
@@ -96,10 +95,10 @@ def test_fewer_channels_reach_the_finest_size_and_the_head() -> None:
 
 
 def test_a_narrow_head_needs_levels_summed_at_stride_8() -> None:
-    with pytest.raises(InputError, match=r"network\.finest_channels is 4; expected 8, or finest_stride 8"):
-        build_network(NetworkConfig(channels=8, finest_channels=4))
+    with pytest.raises(InputError, match=r"network\.options\.finest_channels is 4; expected 8, or finest_stride 8"):
+        build_network(NetworkConfig(options={"channels": 8, "finest_channels": 4}))
 
 
 def test_another_stride_is_refused() -> None:
-    with pytest.raises(InputError, match=r"network\.finest_stride is 16; expected 4 or 8"):
-        build_network(replace(NetworkConfig(), finest_stride=16))
+    with pytest.raises(InputError, match=r"network\.options\.finest_stride is 16; expected 4 or 8"):
+        build_network(NetworkConfig(options={"finest_stride": 16}))
