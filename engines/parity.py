@@ -19,7 +19,6 @@ import openvino
 import torch
 from tqdm import tqdm
 
-from darkseg_ros.classes import NUM_CLASSES
 from darkseg_ros.errors import EngineError, InputError
 from darkseg_ros.evaluation.metrics import confusion_matrix, mean_iou_of_present
 from darkseg_ros.frames.labelled import LabelledImage, read_labelled
@@ -408,15 +407,13 @@ def _compare_set(
 
 
 def _change_interval(confusions: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
-    """95 % bootstrap interval of the change of mIoU; both (N, 19, 20), the same images drawn of both.
+    """95 % bootstrap interval of the change of mIoU; both (N, K, K + 1), the same images drawn of both.
 
     Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
     """
     count = len(confusions)
     draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=_BOOTSTRAP_ROUNDS)
-    resampled = (
-        (draws @ each.reshape(count, -1)).reshape(-1, NUM_CLASSES, NUM_CLASSES + 1) for each in (confusions, reference)
-    )
+    resampled = ((draws @ each.reshape(count, -1)).reshape(-1, *each.shape[1:]) for each in (confusions, reference))
     changes = np.subtract(*map(mean_iou_of_present, resampled))
     low, high = np.nanpercentile(changes, [2.5, 97.5])
     return float(low), float(high)

@@ -16,6 +16,7 @@ from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
+from darkseg_ros.classes import CITYSCAPES, ClassTable
 from darkseg_ros.evaluation.metrics import confusion_matrix, mean_iou, mean_iou_of_present
 from darkseg_ros.frames.labelled import LabelledImage, read_labelled
 from darkseg_ros.model.backends.finish.logits_finish import finish_logits
@@ -61,6 +62,7 @@ def quantise_within(
     *,
     validation: Sequence[LabelledImage],
     miou_loss_max: float,
+    classes: ClassTable = CITYSCAPES,
 ) -> Path:
     """As `quantise`, but layers go back to float, the most harmful first, until the loss of mIoU holds.
 
@@ -73,11 +75,12 @@ def quantise_within(
         path: as in `quantise`.
         validation: labelled images to measure on.
         miou_loss_max: against the float graph, 0…1.
+        classes: of the logits and the label maps.
     """
     _, height, width, _ = frames[0].shape
 
     def validate(compiled: openvino.CompiledModel, pairs: Iterable[LabelledImage]) -> tuple[float, list[float]]:
-        confusions = np.stack(list(_confusions(compiled, pairs, (height, width))))
+        confusions = np.stack(list(_confusions(compiled, pairs, (height, width), classes)))
         # an image without ground truth tells nothing
         return float(mean_iou(confusions.sum(0))), np.nan_to_num(mean_iou_of_present(confusions)).tolist()
 
@@ -96,14 +99,14 @@ def quantise_within(
 
 
 def _confusions(
-    compiled: openvino.CompiledModel, pairs: Iterable[LabelledImage], network_hw: tuple[int, int]
+    compiled: openvino.CompiledModel, pairs: Iterable[LabelledImage], network_hw: tuple[int, int], classes: ClassTable
 ) -> Iterator[np.ndarray]:
     for pair in pairs:
         bgr, label_map = read_labelled(pair)
         logits = compiled({"frame": preprocess(bgr, network_hw)})["logits"][0]
         class_map, confidence = finish_logits(logits, temperature=1.0)  # no class depends on the temperature
-        answer, _ = postprocess(EngineOutput(class_map[None], confidence[None]), label_map.shape)
-        yield confusion_matrix(label_map, answer)
+        answer, _ = postprocess(EngineOutput(class_map[None], confidence[None]), label_map.shape, classes)
+        yield confusion_matrix(label_map, answer, classes)
 
 
 def float_layers(graph: Path) -> list[str]:

@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from darkseg_ros.commands.options import add_model_options, number, open_segmenter, share
+from darkseg_ros.classes import CITYSCAPES, ClassTable
+from darkseg_ros.commands.options import add_model_options, bundle_of, number, open_segmenter, share
 from darkseg_ros.evaluation.bag import (
     BagTopics,
     evaluate_recorded,
@@ -20,9 +21,10 @@ from darkseg_ros.evaluation.drive import EvaluatedInput, EvaluationResult
 from darkseg_ros.evaluation.folder import evaluate_files
 from darkseg_ros.evaluation.metrics import UIOU_MIN_CONFIDENCE
 from darkseg_ros.evaluation.report import METRICS_FILE, REPORT_FILE, check_output, table_of, write_report
-from darkseg_ros.evaluation.thresholds import Threshold, judge
+from darkseg_ros.evaluation.thresholds import Threshold, check_classes, judge
 from darkseg_ros.frames.bags import LABEL_TOPIC
 from darkseg_ros.frames.labelled import pair_files
+from darkseg_ros.model.bundle import load_classes
 
 _THRESHOLD_MISSED = 3
 _TOPIC_OPTIONS = ("label", "class-map", "image", "invalid")
@@ -43,6 +45,12 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label-topic", help=f"default: {LABEL_TOPIC}")
     parser.add_argument("--class-map-topic", help="default: the bag's only topic …/class_map")
     parser.add_argument("--image-topic", help="default: the bag's only camera topic")
+    parser.add_argument(
+        "--classes",
+        type=Path,
+        metavar="BUNDLE",
+        help="bundle with the class table of the bag's class maps; default: Cityscapes' 19 classes",
+    )
     parser.add_argument("--invalid-topic", help="masks of indiscernible pixels (0 = clear), for the UIoU")
     bounds: tuple[tuple[str, Literal["at least", "at most"], str], ...] = (
         ("--at-least", "at least", "miou_present=0.2"),
@@ -81,7 +89,8 @@ def _threshold(bound: Literal["at least", "at most"], text: str) -> Threshold:
 def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     _check_options(parser, arguments)
     check_output(arguments.out)
-    result, evaluated = _evaluate_bag(arguments) if arguments.bag else _evaluate_folder(arguments)
+    evaluate = _evaluate_bag if arguments.bag else _evaluate_folder
+    result, evaluated = evaluate(parser, arguments)
     thresholds = judge(result, arguments.thresholds or ())
     write_report(result, evaluated, thresholds=thresholds, out=arguments.out)
     print(evaluated.comparison)
@@ -91,20 +100,33 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
 
 
 def _check_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
-    topics = {f"--{name}-topic": getattr(arguments, f"{name}_topic".replace("-", "_")) for name in _TOPIC_OPTIONS}
+    of_bags = {f"--{name}-topic": getattr(arguments, f"{name}_topic".replace("-", "_")) for name in _TOPIC_OPTIONS}
+    of_bags["--classes"] = arguments.classes
     if arguments.bag is None:
         if arguments.images is None or arguments.labels is None:
             parser.error("name a bag, or a folder of images with --images and its label maps with --labels")
-        if given := [option for option, topic in topics.items() if topic is not None]:
+        if given := [option for option, value in of_bags.items() if value is not None]:
             parser.error(f"{', '.join(given)} belong to a bag, not to --images")
     elif arguments.images is not None or arguments.labels is not None:
         parser.error("name either a bag or --images and --labels, not both")
     elif arguments.bundle is not None and arguments.class_map_topic is not None:
         parser.error("--bundle makes new class maps, --class-map-topic takes those of the bag; give one of them")
+    elif arguments.bundle is not None and arguments.classes is not None:
+        parser.error("--bundle makes new class maps, --classes is of those in the bag; give one of them")
 
 
-def _evaluate_folder(arguments: argparse.Namespace) -> tuple[EvaluationResult, EvaluatedInput]:
+def _check_thresholds(parser: argparse.ArgumentParser, arguments: argparse.Namespace, classes: ClassTable) -> None:
+    try:
+        check_classes(arguments.thresholds or (), classes)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _evaluate_folder(
+    parser: argparse.ArgumentParser, arguments: argparse.Namespace
+) -> tuple[EvaluationResult, EvaluatedInput]:
     pairs = pair_files(arguments.images, arguments.labels)  # bad paths are told before an engine opens
+    _check_thresholds(parser, arguments, load_classes(bundle_of(arguments)))
     segmenter = open_segmenter(arguments)
     try:
         result = evaluate_files(
@@ -125,7 +147,9 @@ def _evaluate_folder(arguments: argparse.Namespace) -> tuple[EvaluationResult, E
     return result, evaluated
 
 
-def _evaluate_bag(arguments: argparse.Namespace) -> tuple[EvaluationResult, EvaluatedInput]:
+def _evaluate_bag(
+    parser: argparse.ArgumentParser, arguments: argparse.Namespace
+) -> tuple[EvaluationResult, EvaluatedInput]:
     wanted = BagTopics(
         image=arguments.image_topic,
         label=arguments.label_topic or LABEL_TOPIC,
@@ -137,9 +161,12 @@ def _evaluate_bag(arguments: argparse.Namespace) -> tuple[EvaluationResult, Eval
     topics = find_topics(bag, wanted, recorded=arguments.bundle is None)
     bundle = backend = None
     if "class_map" in topics:
-        result = evaluate_recorded(bag, topics, uiou_min_confidence=arguments.invalid_below)
+        classes = CITYSCAPES if arguments.classes is None else load_classes(arguments.classes)
+        _check_thresholds(parser, arguments, classes)
+        result = evaluate_recorded(bag, topics, classes=classes, uiou_min_confidence=arguments.invalid_below)
         maps = f"Class maps of {topics['class_map'].name}, as recorded in {name},"
     else:
+        _check_thresholds(parser, arguments, load_classes(bundle_of(arguments)))
         segmenter = open_segmenter(arguments)
         try:
             result = evaluate_with_model(bag, topics, segmenter, uiou_min_confidence=arguments.invalid_below)

@@ -117,9 +117,9 @@ def _segment_source(
             _claim(class_map_path, source=source, written=written)
             write_whole(class_map_path, _encoded(".png", class_map))
             if video is not None:
-                video.write(draw_overlay(frame.bgr, class_map))
+                video.write(draw_overlay(frame.bgr, class_map, segmenter.bundle.classes))
             elif overlay:
-                picture = draw_overlay(frame.bgr, class_map)
+                picture = draw_overlay(frame.bgr, class_map, segmenter.bundle.classes)
                 jpeg = _encoded(".jpg", picture, cv2.IMWRITE_JPEG_QUALITY, _OVERLAY_JPEG_QUALITY)
                 write_whole(folder / f"{frame.name}_overlay.jpg", jpeg)
             frames += 1

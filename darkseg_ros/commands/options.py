@@ -23,9 +23,14 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def bundle_of(arguments: argparse.Namespace) -> Path:
+    """The folder of the model that the options of `add_model_options` name."""
+    return arguments.bundle or default_bundle()
+
+
 def open_segmenter(arguments: argparse.Namespace) -> Segmenter:
     """The model that the options of `add_model_options` name; the caller closes it."""
-    return Segmenter.open(arguments.bundle or default_bundle(), backend=arguments.backend)
+    return Segmenter.open(bundle_of(arguments), backend=arguments.backend)
 
 
 def number(text: str) -> float:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
+from darkseg_ros.classes import CITYSCAPES, ClassTable
 from darkseg_ros.errors import ImageMessageError, InputError
 from darkseg_ros.evaluation.drive import DriveEvaluation, EvaluationResult, FrameJoin, Part
 from darkseg_ros.evaluation.metrics import UIOU_MIN_CONFIDENCE
@@ -134,13 +135,18 @@ def _image_topic(reader: BagReader, name: str | None, *, taken: list[str]) -> Ba
 
 
 def evaluate_recorded(
-    path: Path, topics: dict[Part, BagTopic], *, uiou_min_confidence: float = UIOU_MIN_CONFIDENCE
+    path: Path,
+    topics: dict[Part, BagTopic],
+    *,
+    classes: ClassTable = CITYSCAPES,
+    uiou_min_confidence: float = UIOU_MIN_CONFIDENCE,
 ) -> EvaluationResult:
     """Score the class maps that a bag holds.
 
     Args:
         path: the bag.
         topics: as `find_topics` gives them, with ``class_map``.
+        classes: of the class maps and label maps.
         uiou_min_confidence: see `evaluation.Invalidation`.
 
     Returns:
@@ -155,6 +161,7 @@ def evaluate_recorded(
     evaluation = _new_evaluation(
         path,
         lambda stamp_ns: frozenset(part for part in stamps if stamp_ns in stamps[part]),
+        classes=classes,
         uiou_min_confidence=uiou_min_confidence,
     )
     for stamp_ns, parts in _read_parts(path, topics):
@@ -188,7 +195,9 @@ def evaluate_with_model(
     join = FrameJoin(
         lambda stamp_ns: frozenset(part for part in stamps if stamp_ns in stamps[part]), capacity=_UNBOUNDED
     )
-    evaluation = _new_evaluation(path, lambda _: frozenset(), uiou_min_confidence=uiou_min_confidence)
+    evaluation = _new_evaluation(
+        path, lambda _: frozenset(), classes=segmenter.bundle.classes, uiou_min_confidence=uiou_min_confidence
+    )
     for stamp_ns, parts in _read_parts(path, topics):
         for frame in join.put(stamp_ns, **parts):
             if frame.image is None or frame.label_map is None:
@@ -229,12 +238,18 @@ def sha256_of_files(files: Sequence[Path]) -> str:
 
 
 def _new_evaluation(
-    path: Path, expected: Callable[[int], frozenset[Part]], *, uiou_min_confidence: float
+    path: Path, expected: Callable[[int], frozenset[Part]], *, classes: ClassTable, uiou_min_confidence: float
 ) -> DriveEvaluation:
     def refuse(reason: str) -> NoReturn:
         raise InputError(f"{path}: {reason}")
 
-    return DriveEvaluation(expected, capacity=_UNBOUNDED, on_unusable=refuse, uiou_min_confidence=uiou_min_confidence)
+    return DriveEvaluation(
+        expected,
+        capacity=_UNBOUNDED,
+        on_unusable=refuse,
+        classes=classes,
+        uiou_min_confidence=uiou_min_confidence,
+    )
 
 
 def _stamps_of(path: Path, topics: dict[Part, BagTopic], *, matching: Part) -> dict[Part, set[int]]:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from darkseg_ros.classes import CITYSCAPES, ClassTable
 from darkseg_ros.errors import ImageMessageError
 from darkseg_ros.evaluation.metrics import UIOU_MIN_CONFIDENCE, Evaluation, Flicker, Metrics, mean_iou_of_present
 from darkseg_ros.frames.stamps import stamp_text
@@ -188,6 +189,7 @@ class DriveEvaluation:
         expected: the parts that a frame of this stamp waits for.
         capacity: frames that wait for their parts; the oldest is scored with what it has.
         on_unusable: told why a frame cannot be scored, such as sizes that differ.
+        classes: of the label maps and class maps.
         uiou_min_confidence: 0…1, see `evaluation.Invalidation`.
         shown_frames: how many of the worst frames to keep for the report.
     """
@@ -198,10 +200,11 @@ class DriveEvaluation:
         *,
         capacity: int,
         on_unusable: Callable[[str], None],
+        classes: ClassTable = CITYSCAPES,
         uiou_min_confidence: float = UIOU_MIN_CONFIDENCE,
         shown_frames: int = SHOWN_FRAMES,
     ) -> None:
-        self.evaluation = Evaluation(uiou_min_confidence=uiou_min_confidence)
+        self.evaluation = Evaluation(classes, uiou_min_confidence=uiou_min_confidence)
         self._join = FrameJoin(expected, capacity=capacity)
         self._on_unusable = on_unusable
         self._worst = WorstFrames(shown_frames)
@@ -302,6 +305,7 @@ class DriveEvaluation:
         return EvaluationResult(
             metrics=self.evaluation.metrics(),
             confusion=self.evaluation.confusion,
+            classes=self.evaluation.classes,
             shown=self._worst.worst_first(),
             drive=self.figures(),
             latencies=self._known_latencies()[1],
@@ -314,8 +318,9 @@ class EvaluationResult:
 
     Attributes:
         metrics: figures over all frames with ground truth.
-        confusion: (19, 20) int64 as `evaluation.confusion_matrix` gives it, over the same.
+        confusion: (K, K + 1) int64 as `evaluation.confusion_matrix` gives it, over the same.
         shown: the worst frames, the worst first.
+        classes: the K classes.
         drive: figures of the sequence; None for single images.
         latencies: (N, 2) float64, of each class map the seconds since the first frame and the milliseconds.
     """
@@ -323,6 +328,7 @@ class EvaluationResult:
     metrics: Metrics
     confusion: np.ndarray
     shown: tuple[ShownFrame, ...]
+    classes: ClassTable = CITYSCAPES
     drive: DriveFigures | None = None
     latencies: np.ndarray = field(default_factory=lambda: np.empty((0, 2)))
 

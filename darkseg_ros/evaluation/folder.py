@@ -10,7 +10,7 @@ from tqdm import tqdm
 from darkseg_ros.errors import InputError
 from darkseg_ros.evaluation.drive import SHOWN_FRAMES, EvaluationResult, ShownFrame, WorstFrames
 from darkseg_ros.evaluation.metrics import UIOU_MIN_CONFIDENCE, Evaluation, mean_iou_of_present
-from darkseg_ros.frames.labelled import pair_files, read_labelled
+from darkseg_ros.frames.labelled import pair_files, read_labelled, train_id_format
 from darkseg_ros.frames.source import read_image
 from darkseg_ros.model.segmenter import Segmenter
 
@@ -31,8 +31,9 @@ def evaluate_files(
         InputError: naming the file, if an image has no label map or the other way round, cannot be decoded,
             or is no label map of its image.
     """
-    pairs = pair_files(images, labels)
-    evaluation = Evaluation(uiou_min_confidence=uiou_min_confidence)
+    classes = segmenter.bundle.classes
+    pairs = pair_files(images, labels, train_id_format(classes))
+    evaluation = Evaluation(classes, uiou_min_confidence=uiou_min_confidence)
     worst = WorstFrames(SHOWN_FRAMES)
     # disable=None shows the bar on a terminal only
     for index, pair in enumerate(tqdm(pairs, desc="evaluating", unit="image", disable=None)):
@@ -48,6 +49,6 @@ def evaluate_files(
         )
         worst.offer(index, frame)
     try:
-        return EvaluationResult(evaluation.metrics(), evaluation.confusion, worst.worst_first())
+        return EvaluationResult(evaluation.metrics(), evaluation.confusion, worst.worst_first(), classes)
     except ValueError as error:
         raise InputError(f"{labels}: {error}") from error

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from darkseg_ros.classes import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES
+from darkseg_ros.classes import CITYSCAPES, IGNORE_INDEX, ClassTable
 
-UNLABELLED_COLUMN = NUM_CLASSES
-"""Column of the confusion matrix that counts labelled pixels predicted as unlabelled (255)."""
+UNLABELLED_COLUMN = len(CITYSCAPES)  # being replaced: it is the last one
 
 UIOU_MIN_CONFIDENCE = 0.5
 """Predictions of less confidence count as invalid in `Metrics.uiou` unless told otherwise."""
@@ -24,15 +23,17 @@ _BLOCKS_MAX = 1024
 _CURVE_MIN_CONFIDENCES = tuple(round(0.05 * step, 2) for step in range(20))
 
 
-def confusion_matrix(label_map: np.ndarray, class_map: np.ndarray) -> np.ndarray:
+def confusion_matrix(label_map: np.ndarray, class_map: np.ndarray, classes: ClassTable = CITYSCAPES) -> np.ndarray:
     """Count the pixels of every (ground truth, prediction) pair.
 
     Args:
         label_map: (H, W) uint8 train ids, 255 = no ground truth (such pixels are not counted).
         class_map: (H, W) uint8 train ids, 255 = unlabelled: a labelled pixel predicted so is a miss.
+        classes: K classes, of both maps.
 
     Returns:
-        (19, 20) int64; rows are ground truth, columns predictions, the last column is "unlabelled".
+        (K, K + 1) int64; rows are ground truth, columns predictions. The last column counts the labelled pixels that
+        are predicted as unlabelled.
 
     Raises:
         ValueError: if the shapes differ, or a value is neither a train id nor 255.
@@ -42,17 +43,15 @@ def confusion_matrix(label_map: np.ndarray, class_map: np.ndarray) -> np.ndarray
             f"the label map is {label_map.shape}, the class map {class_map.shape}; bring both to the same geometry"
         )
     for name, values in (("label map", label_map), ("class map", class_map)):
-        unknown = values[(values >= NUM_CLASSES) & (values != IGNORE_INDEX)]
-        if unknown.size:
-            raise ValueError(
-                f"the {name} holds the value {unknown[0]}; expected train ids 0…{NUM_CLASSES - 1} or {IGNORE_INDEX} "
-                "(raw Cityscapes ids need TRAIN_ID_OF_LABEL_ID first)"
-            )
+        try:
+            classes.check(values)
+        except ValueError as error:
+            raise ValueError(f"the {name} {error}") from error
     labelled = label_map != IGNORE_INDEX
     truth = label_map[labelled].astype(np.int64)
-    predicted = np.minimum(class_map[labelled], UNLABELLED_COLUMN).astype(np.int64)
-    columns = NUM_CLASSES + 1
-    return np.bincount(truth * columns + predicted, minlength=NUM_CLASSES * columns).reshape(NUM_CLASSES, columns)
+    rows, columns = len(classes), len(classes) + 1
+    predicted = np.minimum(class_map[labelled], rows).astype(np.int64)  # 255 goes to the last column
+    return np.bincount(truth * columns + predicted, minlength=rows * columns).reshape(rows, columns)
 
 
 def iou_per_class(confusion: np.ndarray) -> np.ndarray:
@@ -61,15 +60,15 @@ def iou_per_class(confusion: np.ndarray) -> np.ndarray:
     iou[c] = TP / (TP + FP + FN), over labelled pixels only.
 
     Args:
-        confusion: (..., 19, 20) pixel counts as `confusion_matrix` gives them.
+        confusion: (..., K, K + 1) pixel counts as `confusion_matrix` gives them.
 
     Returns:
-        (..., 19) float64 in [0, 1]; NaN for a class absent from both ground truth and prediction.
+        (..., K) float64 in [0, 1]; NaN for a class absent from both ground truth and prediction.
 
     Source: Cordts et al., CVPR 2016 (arXiv 1604.01685), section 4; cityscapesScripts' evalPixelLevelSemanticLabeling.
     """
     hits = np.diagonal(confusion, axis1=-2, axis2=-1).astype(np.float64)
-    union = confusion.sum(-1) + confusion[..., :NUM_CLASSES].sum(-2) - hits
+    union = confusion.sum(-1) + confusion[..., :-1].sum(-2) - hits
     return np.divide(hits, union, out=np.full(hits.shape, np.nan), where=union > 0)
 
 
@@ -177,9 +176,10 @@ class Invalidation:
     steps of 1/255.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, classes: ClassTable = CITYSCAPES) -> None:
+        self._classes = len(classes)
         # [annotator's doubt, ground truth, prediction, confidence]
-        self._pixels = np.zeros((2, NUM_CLASSES, NUM_CLASSES + 1, _CONFIDENCE_LEVELS), np.int64)
+        self._pixels = np.zeros((2, self._classes, self._classes + 1, _CONFIDENCE_LEVELS), np.int64)
 
     def add(
         self,
@@ -202,8 +202,8 @@ class Invalidation:
         if invalid_mask is not None:
             cells += invalid_mask[labelled]
         for values, count in (
-            (label_map[labelled], NUM_CLASSES),
-            (np.minimum(class_map[labelled], UNLABELLED_COLUMN), NUM_CLASSES + 1),
+            (label_map[labelled], self._classes),
+            (np.minimum(class_map[labelled], self._classes), self._classes + 1),
             (confidence[labelled], _CONFIDENCE_LEVELS),
         ):
             cells *= count
@@ -216,7 +216,7 @@ class Invalidation:
         return bool(self._pixels.any())
 
     def uiou_per_class(self, min_confidence: float) -> np.ndarray:
-        """The uncertainty-aware IoU of each class; (19,) float64, NaN where the ground truth lacks the class."""
+        """The uncertainty-aware IoU of each class; (K,) float64, NaN where the ground truth lacks the class."""
         valid, invalid = self._split(min_confidence)
         hits = np.diagonal(valid).astype(np.float64)
         false_alarms = valid.sum(0) - hits
@@ -235,9 +235,9 @@ class Invalidation:
         )
 
     def _split(self, min_confidence: float) -> tuple[np.ndarray, np.ndarray]:
-        """Valid predictions, (19, 19), and invalid ones by annotator's doubt and class, (2, 19)."""
+        """Valid predictions, (K, K), and invalid ones by annotator's doubt and class, (2, K)."""
         confident = np.arange(_CONFIDENCE_LEVELS) >= min_confidence * 255  # as Segmenter's min_confidence
-        valid = self._pixels[:, :, :NUM_CLASSES, confident].sum(-1)
+        valid = self._pixels[:, :, :-1, confident].sum(-1)
         return valid.sum(0), self._pixels.sum((2, 3)) - valid.sum(2)
 
 
@@ -314,17 +314,19 @@ class Evaluation:
     """Collects images one by one and turns them into `Metrics`, in bounded memory.
 
     Args:
+        classes: of the label maps and class maps.
         uiou_min_confidence: 0…1, the threshold of `Metrics.uiou`.
     """
 
-    def __init__(self, *, uiou_min_confidence: float = UIOU_MIN_CONFIDENCE) -> None:
+    def __init__(self, classes: ClassTable = CITYSCAPES, *, uiou_min_confidence: float = UIOU_MIN_CONFIDENCE) -> None:
+        self.classes = classes
         self._images = 0
         # one matrix a block of consecutive images: a block is one image until there are too many of them
         self._blocks: list[np.ndarray] = []
         self._images_in_block = 1
         self._images_in_last_block = 1
         self._calibration = Calibration()
-        self._invalidation = Invalidation()
+        self._invalidation = Invalidation(classes)
         self._uiou_min_confidence = uiou_min_confidence
 
     def add(
@@ -349,7 +351,7 @@ class Evaluation:
         Raises:
             ValueError: as `confusion_matrix`, or if confidence or mask have another size; nothing is added then.
         """
-        confusion = confusion_matrix(label_map, class_map)
+        confusion = confusion_matrix(label_map, class_map, self.classes)
         for name, values in (("confidence", confidence), ("invalid mask", invalid_mask)):
             if values is not None and values.shape != label_map.shape:
                 raise ValueError(f"the {name} is {values.shape}, the label map {label_map.shape}; sizes must agree")
@@ -378,7 +380,7 @@ class Evaluation:
 
     @property
     def confusion(self) -> np.ndarray:
-        """(19, 20) int64, summed over all images."""
+        """(K, K + 1) int64, summed over all images."""
         return np.asarray(np.sum(self._blocks, axis=0, dtype=np.int64))
 
     def metrics(self, *, intervals: bool = True) -> Metrics:
@@ -404,7 +406,10 @@ class Evaluation:
             pixel_accuracy=pixel_accuracy(confusion),
             class_accuracy=class_accuracy(confusion),
             fwiou=frequency_weighted_iou(confusion),
-            iou={name: None if np.isnan(value) else float(value) for name, value in zip(CLASS_NAMES, iou, strict=True)},
+            iou={
+                name: None if np.isnan(value) else float(value)
+                for name, value in zip(self.classes.names, iou, strict=True)
+            },
             images=self._images,
             ci95=bootstrap_intervals(np.stack(self._blocks)) if intervals else {},
             ece=self._calibration.expected_calibration_error() if has_confidence else None,
@@ -418,7 +423,7 @@ def bootstrap_intervals(confusions: np.ndarray, *, seed: int = 0) -> dict[str, t
     """95 % percentile intervals of the means and accuracies, resampling whole images with replacement.
 
     Args:
-        confusions: (N, 19, 20) one matrix an image.
+        confusions: (N, K, K + 1) one matrix an image.
         seed: of the resampling, so that the same images give the same interval.
 
     Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
@@ -427,7 +432,7 @@ def bootstrap_intervals(confusions: np.ndarray, *, seed: int = 0) -> dict[str, t
     count = len(confusions)
     flat = confusions.reshape(count, -1).astype(np.float64)
     draws = rng.multinomial(count, np.full(count, 1 / count), size=_BOOTSTRAP_ROUNDS)
-    resampled = (draws @ flat).reshape(_BOOTSTRAP_ROUNDS, NUM_CLASSES, NUM_CLASSES + 1)
+    resampled = (draws @ flat).reshape(_BOOTSTRAP_ROUNDS, *confusions.shape[1:])
     return {
         "miou": _percentile_interval(mean_iou(resampled)),
         "miou_present": _percentile_interval(mean_iou_of_present(resampled)),

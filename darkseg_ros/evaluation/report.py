@@ -14,7 +14,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from darkseg_ros.classes import CLASS_NAMES
 from darkseg_ros.errors import InputError
 from darkseg_ros.evaluation.drive import EvaluatedInput, EvaluationResult
 from darkseg_ros.evaluation.metrics import ABSENT_CLASSES
@@ -25,6 +24,7 @@ from darkseg_ros.pictures.page_parts import interval_text
 from darkseg_ros.whole_files import whole_file
 
 METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"
+_NAME_WIDTH_MIN = 13  # for the names of the figures below the classes
 
 
 def write_report(
@@ -105,7 +105,7 @@ def without_nan(value: Any) -> Any:
 def table_of(result: EvaluationResult, thresholds: Sequence[ThresholdResult] = ()) -> Iterator[str]:
     """The figures as lines of text, shares in per cent."""
     metrics = result.metrics
-    width = max(map(len, CLASS_NAMES))
+    width = max(_NAME_WIDTH_MIN, *map(len, metrics.iou))
     yield f"{'class':<{width}}  IoU %"
     for name, iou in metrics.iou.items():
         yield f"{name:<{width}}  {'    –' if iou is None else f'{100 * iou:5.1f}'}"

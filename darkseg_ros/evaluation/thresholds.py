@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from darkseg_ros.classes import CLASS_NAMES
+from darkseg_ros.classes import ClassTable
 from darkseg_ros.evaluation.drive import DriveFigures, EvaluationResult
 from darkseg_ros.evaluation.metrics import Metrics
 
@@ -17,11 +17,10 @@ _COUNTS_AND_TIMES = frozenset(
 )
 _IOU_PREFIX = "iou."
 
-FIGURES: tuple[str, ...] = (
-    *(field.name for kind in (Metrics, DriveFigures) for field in fields(kind) if field.name not in _NO_FIGURES),
-    *(f"{_IOU_PREFIX}{name}" for name in CLASS_NAMES),
+FIGURES = tuple(
+    field.name for kind in (Metrics, DriveFigures) for field in fields(kind) if field.name not in _NO_FIGURES
 )
-"""Names that a threshold can be set on: those of metrics.json, and ``iou.car`` for one class."""
+"""Names that a threshold can be set on: those of metrics.json; besides, ``iou.car`` for one class."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Threshold:
     """A figure and what it must be.
 
     Attributes:
-        figure: one of FIGURES.
+        figure: one of FIGURES, or ``iou.`` and the name of a class.
         bound: whether the limit is the least or the most that passes.
         limit: ≥ 0; of shares, which are all but counts and times, within 0…1 as in metrics.json.
 
@@ -42,8 +41,9 @@ class Threshold:
     limit: float
 
     def __post_init__(self) -> None:
-        if self.figure not in FIGURES:
-            raise ValueError(f"there is no figure {self.figure!r}; known are {', '.join(FIGURES)}")
+        if self.figure not in FIGURES and not self.figure.startswith(_IOU_PREFIX):
+            known = f"{', '.join(FIGURES)}, and {_IOU_PREFIX} with the name of a class"
+            raise ValueError(f"there is no figure {self.figure!r}; known are {known}")
         if not math.isfinite(self.limit):
             raise ValueError(f"the limit of {self.figure} must be a number, got {self.limit}")
         if self.limit < 0:
@@ -71,9 +71,21 @@ class ThresholdResult:
     passed: bool
 
 
+def check_classes(thresholds: Sequence[Threshold], classes: ClassTable) -> None:
+    """Refuse thresholds on classes that a table does not have.
+
+    Raises:
+        ValueError: naming the first such figure and the classes.
+    """
+    for threshold in thresholds:
+        if threshold.figure not in (*FIGURES, *_iou_figures(classes)):
+            raise ValueError(f"there is no figure {threshold.figure!r}; the classes are {', '.join(classes.names)}")
+
+
 def judge(result: EvaluationResult, thresholds: Sequence[Threshold]) -> tuple[ThresholdResult, ...]:
-    """Compare figures with their thresholds."""
-    values = figures_of(result.metrics, result.drive)
+    """Compare figures with their thresholds; raises as `check_classes`."""
+    check_classes(thresholds, result.classes)
+    values = figures_of(result.metrics, result.drive, result.classes)
     judged = []
     for threshold in thresholds:
         value = values[threshold.figure]
@@ -87,12 +99,16 @@ def judge(result: EvaluationResult, thresholds: Sequence[Threshold]) -> tuple[Th
     return tuple(judged)
 
 
-def figures_of(metrics: Metrics | None, drive: DriveFigures | None) -> dict[str, float | None]:
-    """Every figure of FIGURES; None where it was not measured."""
-    values: dict[str, float | None] = dict.fromkeys(FIGURES)
+def figures_of(metrics: Metrics | None, drive: DriveFigures | None, classes: ClassTable) -> dict[str, float | None]:
+    """Every figure of FIGURES and the IoU of each class; None where it was not measured."""
+    values: dict[str, float | None] = dict.fromkeys((*FIGURES, *_iou_figures(classes)))
     if metrics is not None:
         values |= {f"{_IOU_PREFIX}{name}": iou for name, iou in metrics.iou.items()}
     for part in (metrics, drive):
         if part is not None:
             values |= {field.name: getattr(part, field.name) for field in fields(part) if field.name in values}
     return {name: None if value is not None and math.isnan(value) else value for name, value in values.items()}
+
+
+def _iou_figures(classes: ClassTable) -> tuple[str, ...]:
+    return tuple(f"{_IOU_PREFIX}{name}" for name in classes.names)

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from darkseg_ros.classes import IGNORE_INDEX, NUM_CLASSES
+from darkseg_ros.classes import IGNORE_INDEX, ClassTable
 from darkseg_ros.errors import EngineError
 from darkseg_ros.model.backends import Engine, EngineOutput, open_engine
 from darkseg_ros.model.bundle import ModelBundle, load_bundle
@@ -94,7 +94,8 @@ class Segmenter:
     def _segmentation(
         self, class_map: np.ndarray, confidence: np.ndarray, *, camera_hw: tuple[int, ...], inference_ms: float
     ) -> Segmentation:
-        segmentation = Segmentation(_class_map_of(class_map, camera_hw), confidence, inference_ms)
+        class_map = _class_map_of(class_map, camera_hw, self.bundle.classes)
+        segmentation = Segmentation(class_map, confidence, inference_ms)
         if self.min_confidence > 0:
             segmentation.class_map[segmentation.confidence < self.min_confidence * 255] = IGNORE_INDEX
         return segmentation
@@ -113,19 +114,19 @@ def preprocess(bgr: np.ndarray, network_hw: tuple[int, int]) -> np.ndarray:
     return _stretch([bgr], network_hw)
 
 
-def postprocess(output: EngineOutput, camera_hw: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def postprocess(output: EngineOutput, camera_hw: tuple[int, ...], classes: ClassTable) -> tuple[np.ndarray, np.ndarray]:
     """Bring both maps of a one-frame batch back to the camera's geometry, the inverse of `preprocess`.
 
     Raises:
         EngineError: if the class map holds a value that is no train id.
     """
-    return _class_map_of(output.class_map[0], camera_hw), _stretch_back(output.confidence[0], camera_hw)
+    return _class_map_of(output.class_map[0], camera_hw, classes), _stretch_back(output.confidence[0], camera_hw)
 
 
-def _class_map_of(class_map: np.ndarray, camera_hw: tuple[int, ...]) -> np.ndarray:
-    if class_map.max() >= NUM_CLASSES:
+def _class_map_of(class_map: np.ndarray, camera_hw: tuple[int, ...], classes: ClassTable) -> np.ndarray:
+    if class_map.max() >= len(classes):
         raise EngineError(
-            f"the engine answered class {class_map.max()}, expected 0…{NUM_CLASSES - 1}; export the model again"
+            f"the engine answered class {class_map.max()}, expected 0…{len(classes) - 1}; export the model again"
         )
     return _stretch_back(class_map, camera_hw)
 

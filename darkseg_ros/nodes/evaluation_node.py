@@ -152,7 +152,10 @@ class EvaluationNode(Node):
             metrics = self._evaluation.evaluation.metrics(intervals=False)
         except ValueError:
             metrics = None  # nothing to compare yet
-        content = {**figures_of(metrics, self._evaluation.figures()), "unusable": self._unusable}
+        content = {
+            **figures_of(metrics, self._evaluation.figures(), self._evaluation.evaluation.classes),
+            "unusable": self._unusable,
+        }
         self._publisher.publish(String(data=json.dumps(content, allow_nan=False)))
 
     def _on_write_report(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

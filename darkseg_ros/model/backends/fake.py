@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from darkseg_ros.classes import NUM_CLASSES
+from darkseg_ros.classes import CITYSCAPES, ClassTable
 from darkseg_ros.errors import EngineError
 from darkseg_ros.model.backends.protocol import EngineOutput
 
@@ -19,7 +19,7 @@ HANGING_BGR = (0, 255, 255)
 
 
 class FakeEngine:
-    """class_map = blue channel mod 19, confidence = green channel.
+    """class_map = blue channel modulo the number of classes, confidence = green channel.
 
     Times come from the environment, in milliseconds: DARKSEG_FAKE_ENGINE_OPENING_MS to open it,
     DARKSEG_FAKE_ENGINE_DELAY_MS for each call (both 0 by default), DARKSEG_FAKE_ENGINE_HANG_MS (an hour) for a batch
@@ -29,7 +29,8 @@ class FakeEngine:
     name = "fake"
     batch_max = 16
 
-    def __init__(self) -> None:
+    def __init__(self, classes: ClassTable = CITYSCAPES) -> None:
+        self._class_count = len(classes)
         _sleep_ms(os.environ.get(OPENING_VARIABLE, "0"))
 
     def __call__(self, frames: np.ndarray) -> EngineOutput:
@@ -38,7 +39,7 @@ class FakeEngine:
             _sleep_ms(os.environ.get(HANG_VARIABLE, "3600000"))
         if _holds_frame_of(frames, FAILING_BGR):
             raise EngineError("the fake engine fails on an all-magenta frame")
-        return EngineOutput(class_map=frames[..., 0] % NUM_CLASSES, confidence=frames[..., 1].copy())
+        return EngineOutput(class_map=frames[..., 0] % self._class_count, confidence=frames[..., 1].copy())
 
     def close(self) -> None:
         """Nothing to release."""

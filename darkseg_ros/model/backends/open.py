@@ -51,7 +51,7 @@ def open_engine(bundle: ModelBundle, *, backend: str = "auto", threads: int = 0)
     if backend == "onnxruntime":
         return _checked(OnnxRuntimeEngine(bundle, threads=threads), bundle, bundle.fused_agreement_min)
     if backend == FakeEngine.name:
-        return FakeEngine()
+        return FakeEngine(bundle.classes)
     raise EngineError(f"there is no backend {backend!r}; choose one of {', '.join(BACKENDS)}")
 
 

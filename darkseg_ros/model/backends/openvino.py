@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from darkseg_ros.classes import NUM_CLASSES
 from darkseg_ros.errors import EngineError, one_line
 from darkseg_ros.model.backends.cpu_settings import (
     FASTER,
@@ -144,11 +143,12 @@ def _open(bundle: ModelBundle, *, threads: int) -> OpenVinoGraph:
     path = bundle.cpu_graph.path
     graph = OpenVinoGraph(path, output="logits", threads=threads, weights=bundle.cpu_weights.path, channels_last=True)
     height, width = bundle.network_hw
-    expected = [f"[1,{height},{width},3]", f"[1,{NUM_CLASSES},{height // LOGITS_STRIDE},{width // LOGITS_STRIDE}]"]
+    count = len(bundle.classes)
+    expected = [f"[1,{height},{width},3]", f"[1,{count},{height // LOGITS_STRIDE},{width // LOGITS_STRIDE}]"]
     if graph.shapes != expected:
         raise EngineError(
-            f"{path} maps {graph.shapes[0]} to {graph.shapes[1]}, model.json says {height}×{width}, which maps "
-            f"{expected[0]} to {expected[1]}; export the model again"
+            f"{path} maps {graph.shapes[0]} to {graph.shapes[1]}, model.json says {height}×{width} and {count} "
+            f"classes, which maps {expected[0]} to {expected[1]}; export the model again"
         )
     return graph
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from darkseg_ros.classes import CITYSCAPES, ClassTable, SegmentationClass
 from darkseg_ros.errors import InputError
 from darkseg_ros.evaluation.drive import DriveEvaluation, EvaluatedInput, EvaluationResult
 from darkseg_ros.evaluation.page import render_page
@@ -103,17 +104,34 @@ def test_a_figure_that_was_not_measured_passes_no_threshold(result: EvaluationRe
 
 
 def test_class_and_drive_figures_can_be_limited(result: EvaluationResult) -> None:
-    values = figures_of(result.metrics, result.drive)
-    assert set(values) == set(FIGURES)
+    values = figures_of(result.metrics, result.drive, result.classes)
+    assert set(values) == {*FIGURES, *(f"iou.{name}" for name in CITYSCAPES.names)}
     assert values["iou.sky"] == result.metrics.iou["sky"]
     assert values["iou.train"] is None
     assert values["latency_p50_ms"] == 25.0  # 20…31, nearest rank
 
 
+def test_thresholds_name_the_classes_of_the_table(result: EvaluationResult) -> None:
+    with pytest.raises(ValueError, match=r"there is no figure 'iou\.tram'; the classes are road, sidewalk"):
+        judge(result, [Threshold("iou.tram", "at least", 0.1)])
+
+
+TRAM = ClassTable((SegmentationClass("tram", "vehicle", (9, 8, 7)), SegmentationClass("rest", "other", (1, 2, 3))))
+
+
+def test_a_drive_of_another_table_is_reported_by_its_names() -> None:
+    evaluation = DriveEvaluation(lambda _: frozenset(), capacity=1, on_unusable=pytest.fail, classes=TRAM)
+    evaluation.put(1, label_map=np.array([[0, 0, 1, 255]], np.uint8), class_map=np.array([[0, 1, 1, 1]], np.uint8))
+    result = evaluation.result()
+    assert metrics_of(result, Threshold("iou.tram", "at least", 0.5))["iou"] == {"tram": 0.5, "rest": 0.5}
+    assert result.confusion.tolist() == [[1, 1, 0], [0, 1, 0]]
+    assert "tram" in "".join(table_of(result))
+
+
 @pytest.mark.parametrize(
     ("figure", "limit", "complaint"),
     [
-        *((figure, 0.1, "there is no figure") for figure in ("mIoU", "iou", "iou.tram", "uiou_min_confidence")),
+        *((figure, 0.1, "there is no figure") for figure in ("mIoU", "iou", "uiou_min_confidence")),
         ("miou", float("nan"), "must be a number"),
         ("flicker", 5, "must be a share within 0…1, got 5; write 20 % as 0.2"),  # would pass whatever it is
         ("iou.car", 1.01, "must be a share"),

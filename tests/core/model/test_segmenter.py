@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from darkseg_ros.classes import CITYSCAPES
 from darkseg_ros.errors import EngineError
 from darkseg_ros.model.backends import EngineOutput
 from darkseg_ros.model.segmenter import Segmenter, postprocess, preprocess
@@ -113,7 +114,7 @@ def test_preprocess_stretches_and_postprocess_inverts_it() -> None:
     bgr[0] = 200
     frames = preprocess(bgr, (4, 8))
     assert frames.shape == (1, 4, 8, 3)
-    back, _ = postprocess(EngineOutput((frames[..., 0] > 100).astype(np.uint8), frames[..., 0]), (2, 4))
+    back, _ = postprocess(EngineOutput((frames[..., 0] > 100).astype(np.uint8), frames[..., 0]), (2, 4), CITYSCAPES)
     assert back.tolist() == [[1, 1, 1, 1], [0, 0, 0, 0]]
 
 
@@ -127,11 +128,11 @@ def test_a_stretched_class_map_holds_the_class_of_the_nearest_pixel_and_invents_
         np.floor((np.arange(size) + 0.5) * network / size).astype(int)
         for size, network in zip(camera_hw, network_hw, strict=True)
     )
-    stretched, _ = postprocess(EngineOutput(class_map, class_map), camera_hw)
+    stretched, _ = postprocess(EngineOutput(class_map, class_map), camera_hw, CITYSCAPES)
     np.testing.assert_array_equal(stretched, class_map[0][np.ix_(rows, columns)])
 
 
 def test_a_class_that_does_not_exist_is_no_answer() -> None:
     answer = np.full((1, 2, 2), 19, np.uint8)
     with pytest.raises(EngineError, match="answered class 19"):
-        postprocess(EngineOutput(answer, answer), (2, 2))
+        postprocess(EngineOutput(answer, answer), (2, 2), CITYSCAPES)
