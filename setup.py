@@ -33,6 +33,7 @@ setup(
     python_requires=">=3.10",
     # `training` and `engines` run from the checkout: their names are too general to install.
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
+    package_data={f"{PACKAGE}.pictures": ["templates/*"]},
     # Loaded by ctypes: plain C without Python's headers. Without a compiler the package installs and finishes slowly.
     ext_modules=[
         Extension(

@@ -31,7 +31,6 @@ from darkseg_ros.benchmark.camera_frames import GENERATED_NAME, generated_frames
 from darkseg_ros.benchmark.comparison import check_comparable, comparison_text
 from darkseg_ros.benchmark.contestants import own_segmenter
 from darkseg_ros.benchmark.figures import ContestantFigures, Goal, RosFigures
-from darkseg_ros.benchmark.goals import GOALS_HW
 from darkseg_ros.benchmark.machine import read_machine
 from darkseg_ros.benchmark.report import REPORT_PAGE, BenchmarkReport, describe_frames, read_report
 from darkseg_ros.benchmark.table import table_of
@@ -39,7 +38,7 @@ from darkseg_ros.errors import BenchmarkError, DarksegError, InputError, one_lin
 from darkseg_ros.evaluation.report import check_output
 from darkseg_ros.installed_files import default_bundle
 from darkseg_ros.model.bundle import load_bundle
-from engines.bench_goals import FinishCost, goals_of
+from engines.bench_goals import GOALS_HW, FinishCost, goals_of
 from engines.bench_page import write_docs
 from engines.peer_graphs import prepare
 from engines.peers import SLIM_TORCH, Peer, peers_for

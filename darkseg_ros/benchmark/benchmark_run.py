@@ -23,12 +23,12 @@ def run_benchmark(
     machine: Machine,
     input_name: str,
     ros: Callable[[], RosFigures] | None,
-    goals: Callable[[tuple[ContestantFigures, ...], RosFigures | None], tuple[Goal, ...]],
     rounds: int,
     turn_s: float,
     reference: str | None,
     out: Path,
     progress: Callable[[str], None],
+    goals: Callable[[tuple[ContestantFigures, ...], RosFigures | None], tuple[Goal, ...]] | None = None,
 ) -> BenchmarkReport:
     """Measure the contestants and write the report.
 
@@ -39,12 +39,12 @@ def run_benchmark(
         input_name: what the frames are, for people.
         ros: measures the node once the contestants are through, such as a partial of `ros_run.measure_ros`; None
             leaves it out.
-        goals: given all figures, the goals with what was measured of each; `goals.own_goals` is one.
         rounds: as for `interleaved.measure`.
         turn_s: as for `interleaved.measure`.
         reference: as for `interleaved.measure`.
         out: folder for report.json and report.html.
         progress: called with a line of text for each step.
+        goals: given all figures, the goals with what was measured of each; None for a benchmark without goals.
 
     Raises:
         BenchmarkError: naming the contestant that failed; and whatever `ros` raises.
@@ -63,7 +63,7 @@ def run_benchmark(
         reference=reference,
         contestants=figures,
         ros=ros_figures,
-        goals=goals(figures, ros_figures),
+        goals=() if goals is None else goals(figures, ros_figures),
     )
     write_report(report, out)
     return report

@@ -66,13 +66,15 @@ def check_comparable(old: BenchmarkReport, machine: Machine, benchmark_input: Be
     """Refuse a comparison that would mean nothing; before a benchmark it saves the wait.
 
     Raises:
-        BenchmarkError: if the earlier benchmark ran on another CPU, number of cores or GPU, or on other frames.
+        BenchmarkError: if the earlier benchmark ran on another CPU, with other instruction sets, another number of
+            cores or GPU, or on other frames.
     """
     was, now = old.machine, machine
     pairs = (
         ("CPU", was.cpu_model, now.cpu_model),
         ("cores", was.cores, now.cores),
         ("GPUs", ", ".join(was.gpus) or "none", ", ".join(now.gpus) or "none"),
+        *_instruction_sets_of(was, now),
         ("frame size", "×".join(map(str, old.input.size_hw)), "×".join(map(str, benchmark_input.size_hw))),
         ("SHA-256 of the frames", old.input.sha256[:12], benchmark_input.sha256[:12]),
     )
@@ -82,6 +84,13 @@ def check_comparable(old: BenchmarkReport, machine: Machine, benchmark_input: Be
             f"the earlier benchmark cannot be compared with this one: {'; '.join(different)}; run both on one machine "
             "with the same input"
         )
+
+
+def _instruction_sets_of(was: Machine, now: Machine) -> list[tuple[str, str, str]]:
+    """To be compared where both reports hold them."""
+    if was.instruction_sets is None or now.instruction_sets is None:
+        return []
+    return [("instruction sets", ", ".join(was.instruction_sets) or "none", ", ".join(now.instruction_sets) or "none")]
 
 
 def compare(old: BenchmarkReport, new: BenchmarkReport) -> list[Change]:
@@ -120,6 +129,11 @@ def remarks(old: BenchmarkReport, new: BenchmarkReport) -> list[str]:
         ("governor", old.machine.governor, new.machine.governor),
     ]
     lines += [f"{name} was {was or 'none'}, is {now or 'none'}" for name, was, now in facts if was != now]
+    if old.machine.instruction_sets is None or new.machine.instruction_sets is None:
+        lines.append(
+            "the instruction sets of the earlier benchmark are not recorded: a CPU of the same name that hides AVX-512 "
+            "and VNNI takes twice the time"
+        )
     if old.machine.was_busy or new.machine.was_busy:
         lines.append(
             f"the machine was busy: load average {old.machine.load_average_before:.1f} before the earlier benchmark, "

@@ -15,6 +15,19 @@ _LIBRARIES = (
     *("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx-cu13"),
     *("torch", "torchvision", "segmentation-models-pytorch", "timm", "transformers"),
 )
+_INSTRUCTION_SETS = {
+    "AVX2": ("avx2",),
+    "AVX-512": ("avx512f", "avx512bw", "avx512dq", "avx512vl"),
+    "AVX-VNNI": ("avx_vnni",),
+    "AVX-512 VNNI": ("avx512_vnni",),
+    "AMX int8": ("amx_tile", "amx_int8"),
+    "NEON": ("asimd",),
+    "NEON dot product": ("asimddp",),
+    "NEON int8 matrices": ("i8mm",),
+    "SVE": ("sve",),
+}
+"""Those that inference libraries choose their kernels by, and the flags of each, all of which must be there."""
+
 _CPU_INFO = Path("/proc/cpuinfo")
 _MEMORY_INFO = Path("/proc/meminfo")
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
@@ -33,6 +46,9 @@ class Machine:
         kernel: its release.
         governor: of the CPU's frequency; None where the platform does not tell.
         load_average_before: processes that ran or waited, over the minute before the benchmark.
+        instruction_sets: of the CPU that inference libraries choose their kernels by: CPUs of one model name differ in
+            them where a hypervisor hides some, which makes a factor of two for int8. None in reports that were written
+            before they were recorded.
     """
 
     cpu_model: str
@@ -42,6 +58,7 @@ class Machine:
     kernel: str
     governor: str | None
     load_average_before: float
+    instruction_sets: tuple[str, ...] | None = None
 
     @property
     def was_busy(self) -> bool:
@@ -59,7 +76,18 @@ def read_machine() -> Machine:
         kernel=platform.release(),
         governor=_GOVERNOR.read_text().strip() if _GOVERNOR.is_file() else None,
         load_average_before=os.getloadavg()[0],
+        instruction_sets=read_instruction_sets(),
     )
+
+
+def read_instruction_sets(cpu_info: Path = _CPU_INFO) -> tuple[str, ...]:
+    """Of this machine's CPU, as the kernel tells them: names of `_INSTRUCTION_SETS`, in that order.
+
+    Args:
+        cpu_info: ``/proc/cpuinfo``; its first CPU speaks for all.
+    """
+    flags = set((_value_of(cpu_info, "flags") or _value_of(cpu_info, "Features") or "").split())
+    return tuple(name for name, needed in _INSTRUCTION_SETS.items() if flags.issuperset(needed))
 
 
 def read_versions() -> dict[str, str]:

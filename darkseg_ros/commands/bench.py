@@ -16,8 +16,7 @@ from darkseg_ros.benchmark.benchmark_run import run_benchmark
 from darkseg_ros.benchmark.camera_frames import GENERATED_NAME, generated_frames, read_frames
 from darkseg_ros.benchmark.comparison import check_comparable, comparison_text
 from darkseg_ros.benchmark.contestants import own_engine, own_segmenter
-from darkseg_ros.benchmark.figures import ContestantFigures, Goal, RosFigures
-from darkseg_ros.benchmark.goals import GOALS_HW, own_goals
+from darkseg_ros.benchmark.figures import RosFigures
 from darkseg_ros.benchmark.machine import read_machine
 from darkseg_ros.benchmark.report import REPORT_JSON, REPORT_PAGE, describe_frames, read_report
 from darkseg_ros.benchmark.table import table_of
@@ -77,7 +76,6 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
         machine=machine,
         input_name=input_name,
         ros=None if arguments.no_ros else _ros_benchmark(bundle, arguments.backend, frames),
-        goals=partial(_goals, frames.shape[1:3], machine.cores),
         rounds=arguments.rounds,
         turn_s=_TURN_S,
         reference=None,
@@ -105,13 +103,6 @@ def _ros_benchmark(bundle: Path, backend: str, frames: np.ndarray) -> Callable[[
     return partial(
         measure_ros, bundle, backend, frames, seconds=_ROS_RUN_S, search_seconds=_ROS_SEARCH_S, progress=_say
     )
-
-
-def _goals(
-    frame_hw: tuple[int, int], cores: int, figures: tuple[ContestantFigures, ...], ros: RosFigures | None
-) -> tuple[Goal, ...]:
-    engine, segmenter = figures
-    return own_goals(engine, segmenter, ros, cores=cores) if frame_hw == GOALS_HW else ()
 
 
 def _say(line: str) -> None:

@@ -58,6 +58,7 @@ from darkseg_ros.nodes.node_process import (
     record_class_maps,
 )
 from darkseg_ros.pictures.overlay import color_class_map, draw_overlay
+from darkseg_ros.pictures.report_shell import now_text
 from darkseg_ros.pictures.video_writer import VideoWriter
 from darkseg_ros.synthetic_drive import SyntheticDrive
 
@@ -99,6 +100,7 @@ class Drive:
         compressed: whether that holds CompressedImage.
         has_labels: whether LABEL_TOPIC holds label maps.
         frames: of every image, in the order of playing.
+        generated: whether this package drew it.
     """
 
     name: str
@@ -107,6 +109,7 @@ class Drive:
     compressed: bool
     has_labels: bool
     frames: tuple[InputFrame, ...]
+    generated: bool
 
 
 @dataclass(frozen=True)
@@ -206,7 +209,7 @@ def _prepare_drive(given: Path | None, *, topic: str | None, seconds: float, wor
         _say(f"rendering {seconds:g} s of a generated night drive")
         bag = work / "drive"
         _render_drive(bag, frames=max(1, round(seconds * _DRIVE_RATE_HZ)))
-        return _open_drive("Generated night drive", bag, topic=None)
+        return _open_drive("Generated night drive", bag, topic=None, generated=True)
     if not given.exists():
         raise InputError(f"{given} does not exist; expected a video or a rosbag2 bag")
     if is_bag(given):
@@ -229,7 +232,7 @@ def _render_drive(bag: Path, *, frames: int) -> None:
             writer.write_image(LABEL_TOPIC, scene.label_map, stamp_ns=stamp_ns, frame_id=FRAME_ID, encoding="mono8")
 
 
-def _open_drive(name: str, bag: Path, *, topic: str | None) -> Drive:
+def _open_drive(name: str, bag: Path, *, topic: str | None, generated: bool = False) -> Drive:
     with BagReader(bag) as reader:
         image_topic = reader.image_topic(topic)
         headers = [reader.deserialize(message).header for message in reader.messages([image_topic.name])]
@@ -241,6 +244,7 @@ def _open_drive(name: str, bag: Path, *, topic: str | None) -> Drive:
         compressed=image_topic.message_type == COMPRESSED_IMAGE_TYPE,
         has_labels=labels is not None and labels.count > 0 and labels.name != image_topic.name,
         frames=tuple(InputFrame(stamp_ns_of(header), header.frame_id) for header in headers),
+        generated=generated,
     )
 
 
@@ -410,6 +414,8 @@ def _write_result(drive: Drive, playback: Playback, folder: Path) -> DemoFigures
     )
     page = render_page(
         figures,
+        generated=drive.generated,
+        date=now_text(),
         video_name=PAGE_VIDEO_NAME,
         moments=moments,
         ages=ages,

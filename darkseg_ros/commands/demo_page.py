@@ -1,31 +1,29 @@
-"""The page that `darkseg_ros.commands.demo` writes: one HTML file that needs no network."""
+"""The page that `darkseg_ros.commands.demo` writes."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from string import Template
 
 import numpy as np
 
-from darkseg_ros.classes import CLASSES, NUM_CLASSES
-from darkseg_ros.pictures.page_parts import (
+from darkseg_ros.classes import CLASSES
+from darkseg_ros.pictures.report_shell import (
     CHART_WH,
-    STYLE,
-    card,
-    chart,
-    fitted,
-    jpeg_uri,
-    legend,
+    Card,
+    Chart,
+    Line,
+    Picture,
+    Tick,
     milliseconds,
     nice_ceiling,
+    path_of,
     percent,
-    small_percent,
-    swatch,
+    photo_uri,
+    render,
 )
 
-_PICTURE_WIDTH_PX = 720
+_TICK_HEIGHT = 14
 
 
 @dataclass(frozen=True)
@@ -107,6 +105,8 @@ class FrameAge:
 def render_page(
     figures: DemoFigures,
     *,
+    generated: bool,
+    date: str,
     video_name: str,
     moments: Sequence[Moment],
     ages: Sequence[FrameAge],
@@ -116,6 +116,8 @@ def render_page(
 
     Args:
         figures: the numbers.
+        generated: whether the drive is a generated one.
+        date: for the head.
         video_name: file name of the overlay video, beside the page.
         moments: frames to show, in their order.
         ages: of all frames, in their order.
@@ -125,51 +127,47 @@ def render_page(
         A whole HTML document.
     """
     height, width = figures.frame_hw
-    rate = "" if figures.rate_hz is None else f", {figures.rate_hz:.1f} class maps a second"
-    return _PAGE.substitute(
-        style=STYLE,
-        title=html.escape(f"darkseg_ros · {figures.input}"),
-        input=html.escape(figures.input),
-        bundle=html.escape(figures.bundle),
-        engine=html.escape(figures.engine),
-        geometry=f"{width} × {height} at {figures.input_rate_hz:.1f} Hz{rate}",
-        cards="\n".join(_cards(figures)),
-        video=html.escape(video_name),
-        aspect=f"{width} / {height}",
+    return render(
+        "demo.html",
+        kind="Demo",
+        input=figures.input,
+        model=figures.bundle,
+        engine=figures.engine,
+        date=date,
+        figures=figures,
+        generated=generated,
+        frame_wh=(width, height),
+        video_name=video_name,
+        cards=_cards(figures),
         chart=_age_chart(ages),
-        chart_caption=_chart_caption(figures),
-        picture_columns=3 if any(moment.label_bgr is not None for moment in moments) else 2,
-        legend=legend(),
-        moments="\n".join(_moment_row(moment) for moment in moments),
-        classes="\n".join(_class_rows(figures, pixel_share)),
-        iou_heading="" if figures.iou is None else "<th>IoU</th>",
-        iou_note=""
-        if figures.iou is None
-        else "“–”: the class is in neither label maps nor class maps and counts in no mean.",
+        moments=[_shown(moment) for moment in moments],
+        classes=CLASSES,
+        pixel_shares=list(zip(CLASSES, pixel_share.tolist(), strict=True)),
+        largest_share=max(float(pixel_share.max()), 1e-9),
     )
 
 
-def _cards(figures: DemoFigures) -> list[str]:
+def _cards(figures: DemoFigures) -> list[Card]:
     dropped = sum(figures.dropped.values())
     reasons = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in figures.dropped.items())
     cards = [
-        card("frames in", str(figures.frames_in), f"{figures.frames_received} reached the node"),
-        card("class maps out", str(figures.frames_out), _stamp_note(figures), good=figures.lost == 0),
-        card("dropped", str(dropped), reasons or "none left out on purpose", good=dropped == 0),
-        card("lost", str(figures.lost), "by the middleware, on either way", good=figures.lost == 0),
-        card(
+        Card("frames in", str(figures.frames_in), f"{figures.frames_received} reached the node"),
+        Card("class maps out", str(figures.frames_out), _stamp_note(figures), good=figures.lost == 0),
+        Card("dropped", str(dropped), reasons or "none left out on purpose", good=dropped == 0),
+        Card("lost", str(figures.lost), "by the middleware, on either way", good=figures.lost == 0),
+        Card(
             "age at publish",
             milliseconds(figures.age_p50_ms),
             f"p95 {milliseconds(figures.age_p95_ms)}, p99 {milliseconds(figures.age_p99_ms)}",
         ),
-        card(
+        Card(
             "inference",
             milliseconds(figures.inference_p50_ms),
             f"in the engine, of {milliseconds(figures.node_latency_p50_ms)} in the node",
         ),
     ]
     if figures.miou is not None:
-        cards.append(card("mIoU", percent(figures.miou), f"{percent(figures.miou_present)} over labelled classes"))
+        cards.append(Card("mIoU", percent(figures.miou), f"{percent(figures.miou_present)} over labelled classes"))
     return cards
 
 
@@ -179,115 +177,40 @@ def _stamp_note(figures: DemoFigures) -> str:
     return "some with a stamp or frame_id of no image"
 
 
-def _chart_caption(figures: DemoFigures) -> str:
-    dropped_or_lost = figures.frames_in - figures.frames_out
-    without = f" Frames without a class map ({dropped_or_lost}) are marked in red." if dropped_or_lost else ""
-    return (
-        "From handing a frame to the player's middleware to the arrival of its class map, transport both "
-        f"ways included.{without}"
-    )
-
-
-def _age_chart(ages: Sequence[FrameAge]) -> str:
-    """Age over time as an SVG; frames without a class map are ticks at the bottom."""
+def _age_chart(ages: Sequence[FrameAge]) -> Chart | None:
+    """Age over time; frames without a class map are ticks at the bottom. None where no class map came."""
     width, height = CHART_WH
     known = [age.age_ms for age in ages if age.age_ms is not None]
     if not known:
-        return ""
+        return None
     top_ms = nice_ceiling(max(known))
     end_s = max(ages[-1].time_s, 1e-9)
-    steps = []
-    pen_down = False
-    ticks = []
-    for age in ages:
-        x = age.time_s / end_s * width
-        if age.age_ms is None:
-            pen_down = False
-            ticks.append(f'<line class="missing" x1="{x:.1f}" x2="{x:.1f}" y1="{height}" y2="{height - 14}"/>')
-            continue
-        steps.append(f"{'L' if pen_down else 'M'}{x:.1f} {height - age.age_ms / top_ms * height:.1f}")
-        pen_down = True
-    return chart(
-        f'<path d="{"".join(steps)}"/>{"".join(ticks)}',
+    points = (
+        None if age.age_ms is None else (age.time_s / end_s * width, height - age.age_ms / top_ms * height)
+        for age in ages
+    )
+    return Chart(
+        title="age of each frame",
         top=f"{top_ms:g} ms",
         middle=f"{top_ms / 2:g} ms",
         start="",
         end=f"{end_s:.1f} s",
-        title="age of each frame",
+        lines=(Line(path_of(points)),),
+        ticks=tuple(Tick(age.time_s / end_s * width, _TICK_HEIGHT, "missing") for age in ages if age.age_ms is None),
     )
 
 
-def _moment_row(moment: Moment) -> str:
+@dataclass(frozen=True)
+class _Shown:
+    """A row of pictures of one moment."""
+
+    time_s: float
+    pictures: tuple[Picture, ...]
+
+
+def _shown(moment: Moment) -> _Shown:
     pictures = [("camera", moment.camera_bgr), ("class map over camera", moment.overlay_bgr)]
     if moment.label_bgr is not None:
         pictures.append(("label map", moment.label_bgr))
-    figures = ""
-    for caption, bgr in pictures:
-        source = jpeg_uri(fitted(bgr, width_px=_PICTURE_WIDTH_PX))
-        figures += (
-            f'<figure><img src="{source}" alt="{caption} at {moment.time_s:.1f} s" loading="lazy">'
-            f"<figcaption>{caption}</figcaption></figure>"
-        )
-    return f'<div class="moment"><div class="time">{moment.time_s:.1f} s</div>{figures}</div>'
-
-
-def _class_rows(figures: DemoFigures, pixel_share: np.ndarray) -> list[str]:
-    rows = []
-    largest = max(float(pixel_share.max()), 1e-9)
-    for train_id in range(NUM_CLASSES):
-        share = float(pixel_share[train_id])
-        iou = "" if figures.iou is None else f"<td>{percent(figures.iou[CLASSES[train_id].name])}</td>"
-        absent = "" if share else ' class="absent"'
-        rows.append(
-            f"<tr{absent}><td>{swatch(train_id)}</td>"
-            f'<td><span class="bar" style="width:{100 * share / largest:.1f}%"></span></td>'
-            f"<td>{small_percent(share)}</td>{iou}</tr>"
-        )
-    return rows
-
-
-_PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>
-$style
-video { display: block; width: 100%; max-height: 76vh; aspect-ratio: $aspect; background: #000;
-  border: 1px solid var(--line); border-radius: 10px; }
-.moment { display: grid; grid-template-columns: repeat($picture_columns, 1fr); gap: 6px 10px;
-  margin: 0 0 18px; }
-.moment .time { grid-column: 1 / -1; color: var(--quiet); font-size: 13px;
-  font-variant-numeric: tabular-nums; }
-td:nth-child(2) { width: 45%; }
-td .bar { display: block; height: 8px; border-radius: 4px; background: var(--accent); opacity: .75; }
-@media (max-width: 760px) { .moment { grid-template-columns: 1fr; } }
-</style>
-</head>
-<body>
-<h1>$input</h1>
-<p>Played as a ROS 2 bag through a live <b>segmentation_node</b>: $geometry.<br>
-Model <b>$bundle</b> on <b>$engine</b>.</p>
-<div class="cards">
-$cards
-</div>
-<video src="$video" controls loop muted autoplay playsinline></video>
-<h2>Age of each class map</h2>
-<p>$chart_caption</p>
-$chart
-<h2>Before and after</h2>
-<p>The class map lies over the camera image in these colours; unlabelled pixels keep the image.</p>
-<div class="legend">
-$legend
-</div>
-$moments
-<h2>Classes</h2>
-<p>Share of all pixels in the class maps. $iou_note</p>
-<table>
-<tr><th>class</th><th></th><th>pixels</th>$iou_heading</tr>
-$classes
-</table>
-</body>
-</html>
-""")
+    of = f"at {moment.time_s:.1f} s"
+    return _Shown(moment.time_s, tuple(Picture(photo_uri(bgr), caption, of) for caption, bgr in pictures))

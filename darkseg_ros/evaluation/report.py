@@ -20,7 +20,7 @@ from darkseg_ros.evaluation.metrics import ABSENT_CLASSES
 from darkseg_ros.evaluation.page import render_page
 from darkseg_ros.evaluation.thresholds import ThresholdResult
 from darkseg_ros.installed_files import package_version
-from darkseg_ros.pictures.page_parts import interval_text
+from darkseg_ros.pictures.report_shell import interval_text, now_text
 from darkseg_ros.whole_files import whole_file
 
 METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"
@@ -46,7 +46,7 @@ def write_report(
         InputError: if they cannot be written; what lay there before is unchanged.
     """
     metrics = f"{metrics_json(result, evaluated, thresholds=thresholds)}\n".encode()
-    page = render_page(result, evaluated, thresholds=thresholds).encode()
+    page = render_page(result, evaluated, thresholds=thresholds, date=now_text()).encode()
     try:
         with whole_file(out / REPORT_FILE) as page_path, whole_file(out / METRICS_FILE) as metrics_path:
             page_path.write_bytes(page)

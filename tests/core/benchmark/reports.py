@@ -49,7 +49,7 @@ GOAL = Goal(text="peak memory", target=300, measured=280.0, unit="MB", higher_is
 REPORT = BenchmarkReport(
     schema_version=1,
     date="2026-11-22T21:06:16+00:00",
-    machine=Machine("AMD EPYC", 2, (), 25_300.0, "6.18", None, 0.1),
+    machine=Machine("AMD EPYC", 2, (), 25_300.0, "6.18", None, 0.1, ("AVX2", "AVX-512")),
     versions={"darkseg_ros": "0.1.0", "numpy": "2.4.6"},
     input=BenchmarkInput("generated night drive", "ab" * 32, frames=60, size_hw=(512, 1024)),
     rounds=5,

@@ -134,3 +134,19 @@ def test_lines_show_values_spread_and_change_and_mark_regressions() -> None:
         "row         latency  20.0 (19.0…21.0) → 23.0 (22.0…24.0)  ms     +15.0 %  REGRESSION",
         "longer row  dropped             0.000 →            0.500  %            –",
     ]
+
+
+def test_other_instruction_sets_under_the_same_name_are_refused() -> None:
+    hidden = replace(REPORT.machine, instruction_sets=("AVX2",))
+    with pytest.raises(BenchmarkError, match="instruction sets was AVX2, AVX-512, is AVX2; run both"):
+        check_comparable(REPORT, hidden, REPORT.input)
+    none = replace(REPORT.machine, instruction_sets=())
+    with pytest.raises(BenchmarkError, match="is none"):
+        check_comparable(REPORT, none, REPORT.input)
+
+
+def test_a_report_without_instruction_sets_is_compared_and_remarked() -> None:
+    old = replace(REPORT, machine=replace(REPORT.machine, instruction_sets=None))
+    check_comparable(old, REPORT.machine, REPORT.input)
+    (remark,) = remarks(old, REPORT)
+    assert remark.startswith("the instruction sets of the earlier benchmark are not recorded")

@@ -11,7 +11,7 @@ from darkseg_ros.benchmark.page import render_page
 from darkseg_ros.benchmark.report import BenchmarkReport
 from tests.core.benchmark.reports import CONTESTANT, GOAL, REPORT, with_reference
 
-VOID = {"meta"}
+VOID = {"meta", "br"}
 
 
 class Outline(HTMLParser):

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from darkseg_ros.errors import InputError
 from darkseg_ros.evaluation.drive import DriveEvaluation, EvaluatedInput, EvaluationResult
 from darkseg_ros.evaluation.page import render_page
 from darkseg_ros.evaluation.report import check_output, metrics_json, table_of, write_report
-from darkseg_ros.evaluation.thresholds import FIGURES, Threshold, figures_of, judge
+from darkseg_ros.evaluation.thresholds import FIGURES, Threshold, ThresholdResult, figures_of, judge
 
 EVALUATED = EvaluatedInput(
     name="a < b & c",
@@ -71,7 +72,7 @@ class Page(html.parser.HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.references += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
         self.scripts += tag == "script" or any(name.startswith("on") for name, _ in attrs)
-        if tag not in ("meta", "img", "br"):
+        if tag not in ("meta", "img", "input", "br"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -79,6 +80,12 @@ class Page(html.parser.HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
+
+
+def page_of(
+    result: EvaluationResult, evaluated: EvaluatedInput = EVALUATED, *, thresholds: Sequence[ThresholdResult] = ()
+) -> str:
+    return render_page(result, evaluated, thresholds=thresholds, date="2026-11-28 06:00 +0000")
 
 
 def metrics_of(result: EvaluationResult, *limits: Threshold) -> dict[str, Any]:
@@ -173,7 +180,7 @@ def test_metrics_json_holds_figures_thresholds_versions_and_input(result: Evalua
 
 
 def test_the_page_stands_alone_and_is_well_formed(result: EvaluationResult) -> None:
-    text = render_page(result, EVALUATED, thresholds=judge(result, [Threshold("miou", "at least", 0.9)]))
+    text = page_of(result, thresholds=judge(result, [Threshold("miou", "at least", 0.9)]))
     page = Page(text)
     assert page.open == []
     assert page.scripts == 0
@@ -187,7 +194,7 @@ def test_the_page_stands_alone_and_is_well_formed(result: EvaluationResult) -> N
 
 
 def test_the_worst_frame_comes_first_with_stamp_iou_and_largest_error(result: EvaluationResult) -> None:
-    text = render_page(result, EVALUATED)
+    text = page_of(result)
     rows = re.findall(r'<div class="what"><b>([\d.]+) s</b> mIoU ([\d.]+) % · largest error: (.*?), ', text)
     assert len(rows) == 8
     assert rows[0][0] == "1700000005.500000000"  # the last frame is wrong in most of it
@@ -198,7 +205,7 @@ def test_the_worst_frame_comes_first_with_stamp_iou_and_largest_error(result: Ev
 def test_without_latency_confidence_and_pictures_the_page_leaves_them_out() -> None:
     evaluation = DriveEvaluation(lambda _: frozenset(), capacity=1, on_unusable=pytest.fail, shown_frames=0)
     evaluation.put(0, label_map=np.zeros((2, 2), np.uint8), class_map=np.zeros((2, 2), np.uint8))
-    text = render_page(replace(evaluation.result(), drive=None), replace(EVALUATED, sha256=None))
+    text = page_of(replace(evaluation.result(), drive=None), replace(EVALUATED, sha256=None))
     assert Page(text).open == []
     for absent in ("<img", "<h2>Latency", "withholding", "SHA-256", "<h2>Thresholds"):
         assert absent not in text
@@ -208,13 +215,13 @@ def test_without_latency_confidence_and_pictures_the_page_leaves_them_out() -> N
 def test_a_frame_without_camera_image_shows_its_maps() -> None:
     evaluation = DriveEvaluation(lambda _: frozenset(), capacity=1, on_unusable=pytest.fail)
     evaluation.put(0, label_map=np.zeros((2, 2), np.uint8), class_map=np.full((2, 2), 255, np.uint8))
-    text = render_page(evaluation.result(), EVALUATED)
+    text = page_of(evaluation.result())
     assert text.count("<img") == 3
     assert "road left unlabelled, 100.0 %" in text
 
 
 def test_the_page_of_the_worst_to_compress_stays_below_5_mb() -> None:
-    text = render_page(drive_of_noise(hw=(512, 1024), frames=9, noise=True), EVALUATED)
+    text = page_of(drive_of_noise(hw=(512, 1024), frames=9, noise=True))
     assert text.count("<img") == 8 * 4
     assert len(text.encode()) < 5_000_000
 
@@ -259,7 +266,15 @@ window.onload = () => {
   for (const frame of document.querySelectorAll("iframe")) {
     const page = frame.contentDocument;
     const width = page.documentElement.clientWidth;
+    const picture = page.querySelector("figure img");
+    const small = picture.getBoundingClientRect();
+    picture.click();
+    const large = picture.getBoundingClientRect();
+    picture.click();
+    const again = picture.getBoundingClientRect();
     answer[frame.id] = {
+      screen: [large.left, large.top, large.width, large.height],
+      restored: again.width === small.width && again.height === small.height,
       images: page.images.length,
       broken: [...page.images].filter(image => !image.complete || !image.naturalWidth).length,
       overflow_px: page.documentElement.scrollWidth - width,
@@ -292,9 +307,13 @@ def test_headless_chromium_shows_everything_on_wide_and_narrow_screens(tmp_path:
     assert answer.returncode == 0, answer.stderr
     found = re.search(r'<pre id="answer">(.+?)</pre>', answer.stdout)
     assert found, answer.stdout[-500:] + answer.stderr
-    for screen in json.loads(found[1]).values():
+    screens = list(json.loads(found[1]).values())
+    for screen in screens:
         assert screen["images"] == len(result.shown) * 4 == 32
         assert (screen["broken"], screen["overflow_px"], screen["invisible"]) == (0, 0, 0)
         assert screen["charts"] == 3  # latency twice, uiou
+        assert screen["restored"] is True
         assert screen["height_px"] > 2000
+    # a click gives the first picture the whole screen
+    assert [screen["screen"] for screen in screens] == [[0, 0, 400, 900], [0, 0, 1280, 900]]
     assert "CONSOLE" not in answer.stderr, answer.stderr

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import base64
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import jinja2
+import numpy as np
+import pytest
+
+from darkseg_ros.pictures.report_shell import drawing_uri, nice_ceiling, path_of, photo_uri, render
+
+HEAD = {"kind": "Demo", "input": "night <1>", "model": "slim & fast", "engine": None, "date": "2026-11-28 06:00 +0000"}
+
+
+def decoded(uri: str) -> np.ndarray:
+    picture = cv2.imdecode(np.frombuffer(base64.b64decode(uri.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    return picture
+
+
+def test_the_title_says_what_which_model_which_input_and_when() -> None:
+    page = render("shell.html", **HEAD)
+    assert page.startswith("<!DOCTYPE html>")
+    assert "<title>Demo: slim &amp; fast on night &lt;1&gt;, 2026-11-28 06:00 +0000</title>" in page
+    assert "<h1>night &lt;1&gt;</h1>" in page
+    assert "night <1>" not in page
+
+
+def test_a_value_that_a_page_lacks_is_an_error_and_no_gap() -> None:
+    with pytest.raises(jinja2.UndefinedError, match="'date' is undefined"):
+        render("shell.html", **{key: value for key, value in HEAD.items() if key != "date"})
+
+
+def test_a_line_breaks_where_a_point_is_missing() -> None:
+    assert path_of([(0, 1), (2, 3.14159), None, (4, 5)]) == "M0.0 1.0L2.0 3.1M4.0 5.0"
+
+
+@pytest.mark.parametrize(("value", "ceiling"), [(1, 1), (1.01, 1.5), (7, 8), (33.3, 40), (0.0021, 0.003), (0, 0.001)])
+def test_axes_end_at_round_numbers(value: float, ceiling: float) -> None:
+    assert nice_ceiling(value) == pytest.approx(ceiling)
+
+
+def test_pictures_keep_960_pixels_so_that_enlarging_shows_more() -> None:
+    picture = np.full((1000, 2000, 3), (10, 100, 200), np.uint8)
+    for uri in (photo_uri(picture), drawing_uri(picture)):
+        assert decoded(uri).shape == (480, 960, 3)
+    assert decoded(photo_uri(picture[:50, :70])).shape == (50, 70, 3)
+
+
+def test_pictures_that_compress_badly_get_smaller() -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (512, 1024, 3), np.uint8)
+    assert decoded(photo_uri(noise)).shape == (200, 400, 3)
+
+
+def test_drawings_keep_their_colours() -> None:
+    classes = np.zeros((512, 1024, 3), np.uint8)
+    classes[:, 512:] = (180, 130, 70)
+    assert {tuple(colour) for colour in np.unique(decoded(drawing_uri(classes)).reshape(-1, 3), axis=0)} == {
+        (0, 0, 0),
+        (180, 130, 70),
+    }
+
+
+def test_templates_are_installed_with_the_package(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[3]
+    command = [sys.executable, "-W", "ignore", "setup.py", "--quiet", "build_py", "--build-lib", str(tmp_path)]
+    subprocess.run([*command, "egg_info", "--egg-base", str(tmp_path)], cwd=root, check=True, timeout=120)
+    here = {path.name for path in (root / "darkseg_ros" / "pictures" / "templates").iterdir()}
+    assert {path.name for path in (tmp_path / "darkseg_ros" / "pictures" / "templates").iterdir()} == here
+    assert "shell.html" in here
+
+
+def test_templates_reach_for_nothing_outside_the_file() -> None:
+    for path in (Path(__file__).resolve().parents[3] / "darkseg_ros" / "pictures" / "templates").iterdir():
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"https?:|url\(|@import|<script|\son\w+=|\|\s*safe", text), path.name
