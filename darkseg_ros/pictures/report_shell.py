@@ -114,12 +114,13 @@ def now_text() -> str:
 
 
 def path_of(points: Iterable[tuple[float, float] | None]) -> str:
-    """The ``d`` of an SVG path through the points; the line is broken at None."""
+    """The ``d`` of an SVG path through the points, broken at None; a point alone is a dot."""
     steps = []
     pen_down = False
     for point in points:
         if point is not None:
-            steps.append(f"{'L' if pen_down else 'M'}{point[0]:.1f} {point[1]:.1f}")
+            x, y = point
+            steps.append(f"L{x:.1f} {y:.1f}" if pen_down else f"M{x:.1f} {y:.1f}h0")
         pen_down = point is not None
     return "".join(steps)
 

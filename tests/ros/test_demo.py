@@ -147,6 +147,8 @@ def test_the_page_stands_alone(tmp_path: Path, bundle: Path) -> None:
     metrics_of(run_demo(out, bundle, "--input", str(bag)), out)
     page = (out / "index.html").read_text(encoding="utf-8")
     assert "http" not in page
+    assert "<title>Demo: tiny on a &lt; b &amp; c, 20" in page
+    assert "The street below is generated" not in page
     assert page.count("data:image/jpeg;base64,") == 8 * 3  # camera, overlay and label map of eight frames
     assert 'src="overlay.webm"' in page
     assert "a &lt; b &amp; c" in page

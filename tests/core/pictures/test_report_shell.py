@@ -35,8 +35,8 @@ def test_a_value_that_a_page_lacks_is_an_error_and_no_gap() -> None:
         render("shell.html", **{key: value for key, value in HEAD.items() if key != "date"})
 
 
-def test_a_line_breaks_where_a_point_is_missing() -> None:
-    assert path_of([(0, 1), (2, 3.14159), None, (4, 5)]) == "M0.0 1.0L2.0 3.1M4.0 5.0"
+def test_a_line_breaks_where_a_point_is_missing_and_a_point_alone_is_a_dot() -> None:
+    assert path_of([(0, 1), (2, 3.14159), None, (4, 5)]) == "M0.0 1.0h0L2.0 3.1M4.0 5.0h0"
 
 
 @pytest.mark.parametrize(("value", "ceiling"), [(1, 1), (1.01, 1.5), (7, 8), (33.3, 40), (0.0021, 0.003), (0, 0.001)])
