@@ -57,5 +57,9 @@ class EngineError(DarksegError):
     """An inference backend cannot run, or gave an answer that is not one."""
 
 
+class DeviceLostError(EngineError):
+    """The GPU refuses this process for good: only a new process can use it again."""
+
+
 class BenchmarkError(DarksegError):
     """A contestant of a benchmark failed, or two benchmarks cannot be compared."""

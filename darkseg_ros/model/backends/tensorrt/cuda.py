@@ -13,13 +13,22 @@ from typing import Any
 
 import numpy as np
 
-from darkseg_ros.errors import EngineError
+from darkseg_ros.errors import DeviceLostError, EngineError
 
 _LIBRARY = "libcuda.so.1"
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 _STREAM_NON_BLOCKING = 1
 _CAPTURE_THREAD_LOCAL = 1  # other threads may call CUDA meanwhile
 _NAME_BYTES = 256
+_NOT_READY = 600  # work is queued: no failure
+
+_LOST = frozenset({226, 700, 702, *range(714, 720), 721, 810, 911})
+"""Errors after which every call in this process fails: the driver says of each that the process must be ended.
+
+Source: CUDA Driver API, CUresult ("This leaves the process in an inconsistent state and any further CUDA work will
+return the same error. To continue using CUDA, the process must be terminated and relaunched.").
+"""
+
 _NO_GPU_CURE = (
     "check nvidia-smi and CUDA_VISIBLE_DEVICES, start a container with its GPU, "
     "or choose backend openvino or onnxruntime"
@@ -55,7 +64,7 @@ class CudaDevice:
 
     def __init__(self, driver: Any) -> None:
         self._driver = driver
-        failure = self._failure("cuInit", ctypes.c_uint(0))
+        _, failure = self._failure("cuInit", ctypes.c_uint(0))
         if failure:  # where CUDA_VISIBLE_DEVICES or the container hides every GPU, it ends here
             raise EngineError(f"TensorRT needs an NVIDIA GPU, the driver offers none ({failure}): {_NO_GPU_CURE}")
         version, count, device = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
@@ -140,6 +149,14 @@ class CudaDevice:
         """Block until all that was queued is done."""
         self._call("cuStreamSynchronize", self._stream)
 
+    def raise_if_lost(self) -> None:
+        """Ask whether this process can still use the GPU; not while something is recorded.
+
+        Raises:
+            DeviceLostError: if it cannot.
+        """
+        self._call("cuStreamQuery", self._stream, fine=(0, _NOT_READY))
+
     def begin_capture(self) -> None:
         """From here on what is queued is recorded, not run."""
         self._call("cuStreamBeginCapture_v2", self._stream, ctypes.c_int(_CAPTURE_THREAD_LOCAL))
@@ -148,8 +165,10 @@ class CudaDevice:
         """Handle of what was recorded, ready for `launch`."""
         graph, executable = ctypes.c_void_p(), ctypes.c_void_p()
         self._call("cuStreamEndCapture", self._stream, ctypes.byref(graph))
-        self._call("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, ctypes.c_ulonglong(0))
-        self._call("cuGraphDestroy", graph)
+        try:
+            self._call("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, ctypes.c_ulonglong(0))
+        finally:
+            self._call("cuGraphDestroy", graph)
         assert executable.value is not None
         return executable.value
 
@@ -163,30 +182,37 @@ class CudaDevice:
 
     def release(self) -> None:
         """Give stream and context back; nothing else of this object can be used until the next `open_stream`."""
-        if not self._released:
-            self._released = True
-            if self._stream.value:
-                self._call("cuStreamDestroy_v2", self._stream)
-                self._stream = ctypes.c_void_p()  # a plan that does not load is followed by another one
+        if self._released:
+            return
+        self._released = True
+        stream, self._stream = self._stream, ctypes.c_void_p()  # a plan that does not load is followed by another one
+        try:
+            if stream.value:
+                self._call("cuStreamDestroy_v2", stream)
+        finally:
             self._call("cuDevicePrimaryCtxRelease_v2", self._device)
 
-    def _call(self, function: str, *arguments: Any) -> None:
-        failure = self._failure(function, *arguments)
-        if failure:
+    def _call(self, function: str, *arguments: Any, fine: tuple[int, ...] = (0,)) -> None:
+        status, failure = self._failure(function, *arguments)
+        if status in _LOST:
+            raise DeviceLostError(
+                f"CUDA's {failure}: this process cannot use the GPU any more, start a new one; check dmesg"
+            )
+        if status not in fine:
             raise EngineError(f"CUDA's {failure}: check nvidia-smi and dmesg")
 
-    def _failure(self, function: str, *arguments: Any) -> str:
-        """Call the driver; empty where that went well."""
+    def _failure(self, function: str, *arguments: Any) -> tuple[int, str]:
+        """Call the driver: its status, and what that says; 0 and an empty text where it went well."""
         call = getattr(self._driver, function, None)
         if call is None:
             raise EngineError(
                 f"the NVIDIA driver has no {function}, so it is older than CUDA 11.4; update the driver, "
                 "or choose backend openvino or onnxruntime"
             )
-        status = call(*arguments)
+        status: int = call(*arguments)
         if not status:
-            return ""
+            return 0, ""
         text = ctypes.c_char_p()
         self._driver.cuGetErrorString(ctypes.c_int(status), ctypes.byref(text))
         reason = (text.value or b"unknown error").decode("utf-8", "replace")
-        return f"{function} failed with error {status}, {reason}"
+        return status, f"{function} failed with error {status}, {reason}"

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from darkseg_ros.errors import EngineError
+from darkseg_ros.errors import DeviceLostError, EngineError
 from darkseg_ros.model.backends.protocol import EngineOutput
 from darkseg_ros.model.backends.tensorrt.cuda import CudaDevice, load_driver
 from darkseg_ros.model.backends.tensorrt.library import LibraryLog, check_supported, import_library, installed_library
 from darkseg_ros.model.backends.tensorrt.plan_builder import PLAN_RECIPE, PlanOrder, build_plan
 from darkseg_ros.model.backends.tensorrt.plan_cache import PlanCache, PlanKey, StoredPlan
 from darkseg_ros.model.bundle import BundleFile, ModelBundle
+from darkseg_ros.whole_files import write_whole
 
 _DEFAULT_PRECISION = "fp16"
 _OUTPUTS = ("class_map", "confidence")
+
+_GRAPH_AGREEMENT_MIN = 0.999
+"""Share of pixels on which a recorded run must give the class of the run that it records, and its confidence ± 1."""
+
+_LOG = logging.getLogger(__name__)
 
 
 class _PlanError(EngineError):
@@ -90,14 +98,15 @@ def open_plan(
         EngineError: if driver or GPU fail, whatever the plan; if a new plan does not load, or cannot be built.
     """
     try:
-        return TensorRtEngine(bundle, plan, gpu)
+        return TensorRtEngine(bundle, plan, gpu, kernels=cache.kernels_path(plan.key))
     except _PlanError as error:
         if plan.built_now:
             raise
         # its bytes are those that were built: a driver update may do that
         progress(f"the plan from the cache does not load, it is built again: {error}")
     cache.discard(plan.key)
-    return TensorRtEngine(bundle, stored_plan(bundle, plan.key, cache, progress=progress), gpu)
+    plan = stored_plan(bundle, plan.key, cache, progress=progress)
+    return TensorRtEngine(bundle, plan, gpu, kernels=cache.kernels_path(plan.key))
 
 
 def plan_key(
@@ -169,12 +178,15 @@ class TensorRtEngine:
 
     Frames go up and maps come down through pinned memory on one stream. For each size of batch that occurs there is
     an execution context and, where the library allows it, a CUDA graph of the whole run: a graph is tied to the shapes
-    its context had when it was recorded. More frames than the plan's batch are run in several goes.
+    its context had when it was recorded. The contexts take turns and share one buffer for their activations. More
+    frames than the plan's batch are run in several goes.
 
     Args:
         bundle: that the plan was built from.
         plan: checked bytes.
         gpu: what it was built for.
+        kernels: where TensorRT for RTX keeps what it compiles for the GPU, so that the next start need not; None to
+            compile at each start.
 
     Attributes:
         plan_key: what the plan was built for.
@@ -184,7 +196,7 @@ class TensorRtEngine:
         EngineError: if the plan does not load, or has other inputs and outputs than the bundle's graph.
     """
 
-    def __init__(self, bundle: ModelBundle, plan: StoredPlan, gpu: Gpu) -> None:
+    def __init__(self, bundle: ModelBundle, plan: StoredPlan, gpu: Gpu, *, kernels: Path | None = None) -> None:
         library, self._device = gpu.library, gpu.device
         self._library = library
         self._log = LibraryLog(library, driver_cuda=self._device.driver_cuda)
@@ -193,6 +205,10 @@ class TensorRtEngine:
         self._runs: dict[int, _Run] = {}
         self._engine: Any = None
         self._runtime: Any = None
+        self._settings: Any = None
+        self._compiled: Any = None
+        self._kernels = kernels
+        self._activations: int | None = None
         self.plan_key = plan.key
         self.golden_agreement_min = (
             bundle.int8_agreement_min if plan.key.precision == "int8" else bundle.fused_agreement_min
@@ -208,6 +224,8 @@ class TensorRtEngine:
             self._device.open_stream()
             self._runtime = self._log.created(lambda: library.Runtime(self._log.logger), "its runtime")
             self._load(plan)
+            self._settings = self._runtime_settings()
+            self._activations = self._device.allocate(max(self._activations_bytes(), 1))
             shapes = {"frame": self._frame_shape} | dict.fromkeys(_OUTPUTS, (height, width))
             for port, shape in shapes.items():
                 self._pinned[port] = self._device.pinned_array((self.batch_max, *shape))
@@ -240,7 +258,13 @@ class TensorRtEngine:
                 f"TensorRT failed on frames of {frames.dtype} {frames.shape}; expected uint8 (N, *{self._frame_shape})"
             )
         self._device.enter_thread()
-        goes = [self._run(frames[start : start + self.batch_max]) for start in range(0, len(frames), self.batch_max)]
+        try:
+            goes = [self._run(frames[at : at + self.batch_max]) for at in range(0, len(frames), self.batch_max)]
+        except DeviceLostError:
+            raise
+        except EngineError:
+            self._device.raise_if_lost()  # the library says that it failed, not that every later call will
+            raise
         class_maps, confidences = zip(*goes, strict=True)
         return EngineOutput(np.concatenate(class_maps), np.concatenate(confidences))
 
@@ -249,28 +273,59 @@ class TensorRtEngine:
         np.copyto(self._pinned["frame"][:count], frames)
         run = self._runs.get(count)
         if run is None:
-            run = self._runs[count] = _Run(self, count)
+            self._runs[count] = _Run(self, count)
+            self._keep_kernels()
         else:
             run()
-        self._device.wait()
-        # copies: the next run overwrites the pinned memory, and callers keep the maps
+        return self.answers(count)
+
+    def frames(self, count: int) -> np.ndarray:
+        """The memory that the next `count` frames are uploaded from."""
+        return self._pinned["frame"][:count]
+
+    def answers(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Copies of the last answer: the next run overwrites the pinned memory, and callers keep the maps."""
         return self._pinned["class_map"][:count].copy(), self._pinned["confidence"][:count].copy()
+
+    def _runtime_settings(self) -> Any:
+        """What TensorRT for RTX makes contexts with; None where the library knows no such settings."""
+        library = self._library
+        if not hasattr(library, "DynamicShapesKernelSpecializationStrategy"):
+            return None
+        settings = self._engine.create_runtime_config()
+        # compiled now, not between two frames later
+        settings.dynamic_shapes_kernel_specialization_strategy = library.DynamicShapesKernelSpecializationStrategy.EAGER
+        settings.set_execution_context_allocation_strategy(library.ExecutionContextAllocationStrategy.USER_MANAGED)
+        if self._kernels is not None:
+            self._compiled = settings.create_runtime_cache()
+            with contextlib.suppress(OSError):  # none yet
+                self._compiled.deserialize(self._kernels.read_bytes())  # the library ignores what does not fit
+            settings.set_runtime_cache(self._compiled)
+        return settings
+
+    def _keep_kernels(self) -> None:
+        if self._compiled is None or self._kernels is None:
+            return
+        try:
+            write_whole(self._kernels, bytes(self._compiled.serialize()))
+        except OSError as error:
+            _LOG.warning("the next start compiles again: %s cannot be written (%s)", self._kernels, error.strerror)
+
+    def _activations_bytes(self) -> int:
+        size = getattr(self._engine, "device_memory_size_v2", None)  # from TensorRT 10.1 on
+        return int(self._engine.device_memory_size if size is None else size)
 
     def new_context(self, count: int) -> Any:
         """An execution context for `count` frames, with its ports tied to this engine's memory."""
-        engine, library = self._engine, self._library
-
-        def create() -> Any:
-            if not hasattr(library, "DynamicShapesKernelSpecializationStrategy"):
-                return engine.create_execution_context()
-            settings = engine.create_runtime_config()
-            # compiled now, not between two frames later
-            settings.dynamic_shapes_kernel_specialization_strategy = (
-                library.DynamicShapesKernelSpecializationStrategy.EAGER
-            )
-            return engine.create_execution_context(settings)
-
-        context = self._log.created(create, "an execution context (is the GPU's memory full?)")
+        user_managed = self._library.ExecutionContextAllocationStrategy.USER_MANAGED
+        context = self._log.created(
+            lambda: self._engine.create_execution_context(user_managed if self._settings is None else self._settings),
+            "an execution context (is the GPU's memory full?)",
+        )
+        if hasattr(context, "set_device_memory"):  # from TensorRT 10.1 on
+            context.set_device_memory(self._activations, self._activations_bytes())
+        else:
+            context.device_memory = self._activations
         shaped = context.set_input_shape("frame", (count, *self._frame_shape))
         if not shaped or not all(context.set_tensor_address(port, at) for port, at in self._addresses.items()):
             raise EngineError(f"TensorRT refuses a batch of {count}: {self._log.last_error()}; build the plan again")
@@ -292,49 +347,108 @@ class TensorRtEngine:
 
     def close(self) -> None:
         # contexts before the engine, the engine before its runtime, all before the GPU's context
-        with contextlib.suppress(EngineError):  # the driver may be what failed
-            self._device.enter_thread()
-            for run in self._runs.values():
-                run.close()
-            self._runs.clear()
-            self._engine = self._runtime = None
-            for address in self._addresses.values():
-                self._device.free(address)
-            for array in self._pinned.values():
-                self._device.free_pinned(array)
-            self._device.release()
-        self._addresses.clear()
-        self._pinned.clear()
+        device = self._device
+        memory = [*self._addresses.values(), *filter(None, [self._activations])]
+        releases = [
+            device.enter_thread,
+            *(run.close for run in self._runs.values()),
+            self._forget_library,
+            *(partial(device.free, address) for address in memory),
+            *(partial(device.free_pinned, array) for array in self._pinned.values()),
+            device.release,
+        ]
+        self._runs, self._addresses, self._pinned, self._activations = {}, {}, {}, None
+        for release in releases:
+            with contextlib.suppress(EngineError):  # one that fails must not keep the others
+                release()
+
+    def _forget_library(self) -> None:
+        self._settings = self._compiled = None
+        self._engine = None
+        self._runtime = None
 
 
 class _Run:
-    """One size of batch: runs once without a graph, which warms the context up, then records it."""
+    """One size of batch: runs plainly once, which warms the context up, then as a CUDA graph where that proves right.
+
+    The answer to the frames that lie ready is there when it is made.
+    """
 
     def __init__(self, engine: TensorRtEngine, count: int) -> None:
         self._engine, self._count = engine, count
         self._context = engine.new_context(count)
         self._graph: int | None = None
-        engine.queue(self._context, count)
-        device = engine.device
-        device.wait()
-        capturable = getattr(self._context, "is_stream_capturable", None)
-        if capturable is not None and not capturable(device.stream):
-            return
-        with contextlib.suppress(EngineError):  # what cannot be recorded is run as it is
-            device.begin_capture()
-            try:
-                engine.queue(self._context, count)
-            finally:
-                # also after a failure: a stream left in capture runs nothing any more
-                self._graph = device.end_capture()
+        try:
+            self._run_plainly()
+            self._use_graph()
+        except BaseException:
+            self.close()
+            raise
 
     def __call__(self) -> None:
         if self._graph is None:
-            self._engine.queue(self._context, self._count)
+            self._run_plainly()
         else:
             self._engine.device.launch(self._graph)
+            self._engine.device.wait()
+
+    def _run_plainly(self) -> None:
+        self._engine.queue(self._context, self._count)
+        self._engine.device.wait()
+
+    def _use_graph(self) -> None:
+        """Record the run, and keep the recording if it gives the same answer.
+
+        Between the run that is recorded and the recording's first, other frames are run: a recording that lacks the
+        network would give their answer.
+        """
+        engine, device = self._engine, self._engine.device
+        capturable = getattr(self._context, "is_stream_capturable", None)
+        if capturable is not None and not capturable(device.stream):
+            return
+        frames = engine.frames(self._count)
+        asked, expected = frames.copy(), engine.answers(self._count)
+        graph: int | None = None
+        try:
+            graph = self._recorded()
+            np.subtract(255, frames, out=frames)
+            self._run_plainly()
+            np.copyto(frames, asked)
+            device.launch(graph)
+            device.wait()
+            if _agree(engine.answers(self._count), expected):
+                self._graph, graph = graph, None
+                return
+            _LOG.warning("a CUDA graph of %d frames gives other answers than the run it records: not used", self._count)
+        except DeviceLostError:
+            raise
+        except EngineError as error:
+            _LOG.info("%d frames run without a CUDA graph: %s", self._count, error)
+        finally:
+            if graph is not None:
+                device.free_graph(graph)
+        np.copyto(frames, asked)
+        self._run_plainly()
+
+    def _recorded(self) -> int:
+        device = self._engine.device
+        device.begin_capture()
+        try:
+            self._engine.queue(self._context, self._count)
+        except BaseException:
+            with contextlib.suppress(EngineError):  # a stream left in capture runs nothing any more
+                device.free_graph(device.end_capture())
+            raise
+        return device.end_capture()
 
     def close(self) -> None:
-        if self._graph is not None:
-            self._engine.device.free_graph(self._graph)
+        graph, self._graph = self._graph, None
         self._context = None
+        if graph is not None:
+            self._engine.device.free_graph(graph)
+
+
+def _agree(answer: tuple[np.ndarray, np.ndarray], expected: tuple[np.ndarray, np.ndarray]) -> bool:
+    (class_map, confidence), (expected_map, expected_confidence) = answer, expected
+    close = np.abs(confidence.astype(np.int16) - expected_confidence) <= 1
+    return bool(min(np.mean(class_map == expected_map), np.mean(close)) >= _GRAPH_AGREEMENT_MIN)

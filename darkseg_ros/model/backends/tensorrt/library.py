@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import re
+from collections import deque
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
-from darkseg_ros.errors import EngineError
+from darkseg_ros.errors import EngineError, one_line
 
 LIBRARIES = ("tensorrt", "tensorrt_rtx")
 """Modules with the same interface, the preferred one first."""
+
+_ERRORS_KEPT = 8
+
+_LOG = logging.getLogger(__name__)
 
 _DRIVER_TOO_OLD = re.compile(r"driver version is insufficient|cudaError 35\b", re.IGNORECASE)
 
@@ -80,7 +86,7 @@ def check_supported(name: str, library: Any, capability: str) -> None:
 
 
 class LibraryLog:
-    """Keeps what the library logs as an error: its functions then only return None.
+    """Keeps the newest that the library logs as errors: its functions then only return None. Passes warnings on.
 
     Args:
         library: the module.
@@ -91,7 +97,7 @@ class LibraryLog:
     """
 
     def __init__(self, library: Any, *, driver_cuda: str | None = None) -> None:
-        errors: list[str] = []
+        errors: deque[str] = deque(maxlen=_ERRORS_KEPT)
 
         class Logger(library.ILogger):
             def __init__(self) -> None:
@@ -99,7 +105,9 @@ class LibraryLog:
 
             def log(self, severity: Any, msg: str) -> None:
                 if severity in (library.ILogger.Severity.ERROR, library.ILogger.Severity.INTERNAL_ERROR):
-                    errors.append(msg)
+                    errors.append(one_line(msg))
+                elif severity == library.ILogger.Severity.WARNING:
+                    _LOG.warning("%s: %s", library.__name__, one_line(msg))
 
         self._name = f"{library.__name__} {library.__version__}"
         self._driver = f": it runs CUDA up to {driver_cuda}" if driver_cuda else " (or there is none)"
@@ -108,7 +116,7 @@ class LibraryLog:
 
     def last_error(self) -> str:
         """The newest error on one line."""
-        return " ".join(self._errors[-1].split()) if self._errors else "it gives no reason"
+        return self._errors[-1] if self._errors else "it gives no reason"
 
     def created(self, create: Callable[[], Any], what: str) -> Any:
         """Call a function of the library and refuse None.
@@ -125,7 +133,7 @@ class LibraryLog:
             made = create()
         except (RuntimeError, TypeError) as error:  # pybind11: a constructor that gets null from its factory
             made = None
-            self._errors.append(str(error))
+            self._errors.append(one_line(error))
         if made is None:
             if any(_DRIVER_TOO_OLD.search(error) for error in self._errors):
                 raise EngineError(

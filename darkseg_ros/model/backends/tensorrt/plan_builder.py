@@ -20,7 +20,7 @@ from darkseg_ros.errors import BundleError, DarksegError, EngineError, one_line
 from darkseg_ros.model.backends.tensorrt.library import LibraryLog, import_library
 from darkseg_ros.model.backends.tensorrt.plan_cache import writing_in
 
-PLAN_RECIPE = 1
+PLAN_RECIPE = 2
 """Part of every plan's key; to be raised when this module or `plan_graph` builds other plans of the same order."""
 
 Progress = Callable[[str], None]
@@ -129,6 +129,9 @@ def _build(order: PlanOrder) -> None:
     del graph
     settings = builder.create_builder_config()
     _set_targets(library, settings, order)
+    # float means float: TF32 has ten binary places
+    if order.precision == "fp32" and hasattr(library.BuilderFlag, "TF32"):
+        settings.clear_flag(library.BuilderFlag.TF32)
     # without it a context allocates while it runs, and such a run cannot be recorded as a CUDA graph
     if hasattr(library.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
         settings.set_flag(library.BuilderFlag.REQUIRE_USER_ALLOCATION)

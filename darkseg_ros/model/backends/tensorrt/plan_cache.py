@@ -1,7 +1,8 @@
 """Plans on disk: found by everything that a plan depends on, checked before use, built once whoever asks first.
 
 Beside each ``<digest>.plan`` lies a ``<digest>.json`` with the plan's key, size and sha256. A plan whose manifest is
-missing, of another key, or does not fit its bytes is built again, never run.
+missing, of another key, or does not fit its bytes is built again, never run. ``<digest>.kernels`` is TensorRT for RTX's
+own cache of what it compiles from the plan for the GPU; the library checks it and ignores one that does not fit.
 """
 
 from __future__ import annotations
@@ -135,13 +136,17 @@ class PlanCache:
 
     def discard(self, key: PlanKey) -> None:
         """Drop a plan that proved wrong; it is built again when it is asked for."""
-        for path in (self.manifest_path(key), self.plan_path(key)):
+        for path in (self.manifest_path(key), self.plan_path(key), self.kernels_path(key)):
             with writing_in(self.folder):
                 path.unlink(missing_ok=True)
 
     def plan_path(self, key: PlanKey) -> Path:
         """Where a key's plan is, or would be."""
         return self.folder / f"{key.digest}.plan"
+
+    def kernels_path(self, key: PlanKey) -> Path:
+        """Where the kernels that the library compiled for a key's plan at its first start are, or would be."""
+        return self.folder / f"{key.digest}.kernels"
 
     def manifest_path(self, key: PlanKey) -> Path:
         """Where the facts about a key's plan are, or would be."""

@@ -7,6 +7,7 @@ recorded runs only when launched, and memory that was not allocated is refused.
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,9 @@ import numpy as np
 import onnxruntime
 
 _INVALID_VALUE = 1
+_INVALID_CONTEXT = 201
+
+_NEEDS_CONTEXT = ("cuMem", "cuStream", "cuGraph")
 
 
 class FakeDriver:
@@ -26,8 +30,24 @@ class FakeDriver:
         self.recording: list[Callable[[], None]] | None = None
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.launches = 0
+        self.lost = 0
+        self.failing: dict[str, int] = {}
+        self.threads: set[int] = set()
         self.contexts = 0
         self.streams = 0
+
+    def __getattribute__(self, name: str) -> Any:
+        """A driver whose process lost the GPU answers every call so; a call in `failing` fails on its own.
+
+        Memory and streams are those of a context, which each thread must make its own first.
+        """
+        if name.startswith("cu") and name not in ("cuGetErrorString", "cuInit"):
+            status = self.lost or self.failing.get(name, 0)
+            if not status and name.startswith(_NEEDS_CONTEXT) and threading.get_ident() not in self.threads:
+                status = _INVALID_CONTEXT
+            if status:
+                return lambda *arguments: status
+        return super().__getattribute__(name)
 
     def push(self, work: Callable[[], None]) -> None:
         (self.queue if self.recording is None else self.recording).append(work)
@@ -70,6 +90,7 @@ class FakeDriver:
         return 0
 
     def cuCtxSetCurrent(self, context: Any) -> int:  # noqa: N802
+        self.threads.add(threading.get_ident())
         return 0
 
     def cuStreamCreate(self, stream: Any, flags: Any) -> int:  # noqa: N802
@@ -85,6 +106,9 @@ class FakeDriver:
         work, self.queue = self.queue, []
         for each in work:
             each()
+        return 0
+
+    def cuStreamQuery(self, stream: Any) -> int:  # noqa: N802
         return 0
 
     def _allocate(self, address: Any, size: Any) -> int:
@@ -149,8 +173,14 @@ class FakeTensorRt:
     __version__ = "11.4.1"
     ILogger = _Logger
 
-    def __init__(self, driver: FakeDriver, *, capturable: bool = True, complaint: str = "") -> None:
+    class ExecutionContextAllocationStrategy:  # noqa: D106
+        USER_MANAGED = "user managed"
+
+    def __init__(
+        self, driver: FakeDriver, *, capturable: bool = True, complaint: str = "", refuses_capture: bool = False
+    ) -> None:
         self.driver, self.capturable, self.complaint = driver, capturable, complaint
+        self.refuses_capture = refuses_capture
 
     def Runtime(self, logger: Any) -> Any:  # noqa: N802
         if self.complaint:
@@ -176,6 +206,7 @@ class _Engine:
         self.library, self.session = library, session
         self._ports = {port.name: port.shape for port in (*session.get_inputs(), *session.get_outputs())}
         self.num_io_tensors = len(self._ports)
+        self.device_memory_size_v2 = 4096
 
     def get_tensor_name(self, index: int) -> str:
         return list(self._ports)[index]
@@ -183,7 +214,8 @@ class _Engine:
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         return tuple(-1 if isinstance(size, str) else size for size in self._ports[name])
 
-    def create_execution_context(self) -> Any:
+    def create_execution_context(self, strategy: str) -> Any:
+        assert strategy == FakeTensorRt.ExecutionContextAllocationStrategy.USER_MANAGED
         return _Context(self)
 
 
@@ -192,6 +224,11 @@ class _Context:
         self._engine = engine
         self._addresses: dict[str, int] = {}
         self._shape: tuple[int, ...] = ()
+        self._activations = 0
+
+    def set_device_memory(self, memory: int, size: int) -> None:
+        assert len(self._engine.library.driver.memory[memory]) >= size == self._engine.device_memory_size_v2
+        self._activations = memory
 
     def is_stream_capturable(self, stream: int) -> bool:
         return self._engine.library.capturable
@@ -206,6 +243,10 @@ class _Context:
 
     def execute_async_v3(self, stream: int) -> bool:
         driver, shape = self._engine.library.driver, self._shape
+        if self._activations not in driver.memory:
+            return False
+        if self._engine.library.refuses_capture and driver.recording is not None:
+            return False  # and the recording stays valid
 
         def run() -> None:
             frames = driver.array_at(self._addresses["frame"], shape)

@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import onnx
 import pytest
 
 from darkseg_ros.commands import build_plan as build_plan_command
-from darkseg_ros.errors import BundleError, EngineError
+from darkseg_ros.errors import BundleError, DeviceLostError, EngineError
 from darkseg_ros.model.backends import open as backends
 from darkseg_ros.model.backends import open_engine
 from darkseg_ros.model.backends.tensorrt import cuda
@@ -81,6 +82,130 @@ def test_frames_go_through_the_gpu_and_come_back_as_from_onnx_runtime(tiny: Mode
     assert not driver.memory
     assert not driver.graphs
     assert driver.contexts == driver.streams == 0
+
+
+def scenes(count: int, *, seed: int) -> np.ndarray:
+    """Frames of coloured tiles, which the tiny network tells apart."""
+    tiles = np.random.default_rng(seed).integers(0, 255, (count, 8, 16, 3))
+    return np.kron(tiles, np.ones((1, 8, 8, 1))).astype(np.uint8)
+
+
+def test_a_library_that_fails_while_it_is_recorded_runs_without_a_graph(tiny: ModelBundle) -> None:
+    """The recording then holds the upload alone: launched, it would give the first frame's class map for ever."""
+    driver = FakeDriver()
+    gpu = Gpu(FakeTensorRt(driver, refuses_capture=True), CudaDevice(driver))
+    engine, reference = (
+        TensorRtEngine(tiny, plan_of(tiny, gpu), gpu),
+        open_engine(tiny, backend="onnxruntime"),
+    )
+    for seed in range(3):
+        frames = scenes(1, seed=seed)
+        np.testing.assert_array_equal(engine(frames).class_map, reference(frames).class_map)
+    assert driver.launches == 0
+    assert not driver.graphs
+
+
+def test_a_recording_that_lacks_the_network_is_found_out(
+    tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    driver = FakeDriver()
+
+    def only_copies(stream: Any, graph: Any) -> int:
+        graph._obj.value = 100
+        assert driver.recording is not None
+        driver.graphs[100], driver.recording = [driver.recording[0], *driver.recording[2:]], None
+        return 0
+
+    monkeypatch.setattr(driver, "cuStreamEndCapture", only_copies, raising=False)
+    gpu = Gpu(FakeTensorRt(driver), CudaDevice(driver))
+    engine, reference = (
+        TensorRtEngine(tiny, plan_of(tiny, gpu), gpu),
+        open_engine(tiny, backend="onnxruntime"),
+    )
+    for seed in range(3):
+        frames = scenes(1, seed=seed)
+        np.testing.assert_array_equal(engine(frames).class_map, reference(frames).class_map)
+    assert "gives other answers than the run it records" in caplog.text
+    assert not driver.graphs
+
+
+def test_a_recording_that_cannot_be_launched_is_not_used(tiny: ModelBundle) -> None:
+    driver = FakeDriver()
+    driver.failing["cuGraphLaunch"] = 801
+    gpu = Gpu(FakeTensorRt(driver), CudaDevice(driver))
+    engine, reference = (
+        TensorRtEngine(tiny, plan_of(tiny, gpu), gpu),
+        open_engine(tiny, backend="onnxruntime"),
+    )
+    for seed in range(2):
+        frames = scenes(1, seed=seed)
+        np.testing.assert_array_equal(engine(frames).class_map, reference(frames).class_map)
+    assert not driver.graphs
+
+
+def test_a_thread_that_did_not_open_the_engine_can_run_and_close_it(tiny: ModelBundle) -> None:
+    driver = FakeDriver()
+    gpu = Gpu(FakeTensorRt(driver), CudaDevice(driver))
+    engine = TensorRtEngine(tiny, plan_of(tiny, gpu), gpu)
+    expected = engine(scenes(1, seed=0)).class_map
+    with ThreadPoolExecutor(1) as other:
+        answer = other.submit(engine, scenes(1, seed=0)).result()
+    np.testing.assert_array_equal(answer.class_map, expected)
+    with ThreadPoolExecutor(1) as another:
+        another.submit(engine.close).result()
+    assert not driver.memory
+
+
+def test_the_contexts_of_all_batches_share_one_buffer_of_activations(tiny: ModelBundle) -> None:
+    driver = FakeDriver()
+    gpu = Gpu(FakeTensorRt(driver), CudaDevice(driver))
+    engine = TensorRtEngine(tiny, plan_of(tiny, gpu, batch=3), gpu)
+    before = len(driver.memory)
+    for count in (1, 2, 3):
+        engine(scenes(count, seed=count))
+    assert len(driver.memory) == before
+
+
+@pytest.mark.parametrize("status", [226, 700, 702, 714, 719, 721, 810, 911])
+def test_a_gpu_that_is_lost_to_this_process_is_told_apart(tiny: ModelBundle, status: int) -> None:
+    driver = FakeDriver()
+    gpu = Gpu(FakeTensorRt(driver), CudaDevice(driver))
+    engine = TensorRtEngine(tiny, plan_of(tiny, gpu), gpu)
+    engine(scenes(1, seed=0))
+    driver.lost = status
+    with pytest.raises(DeviceLostError, match=f"error {status}.*start a new one"):
+        engine(scenes(1, seed=1))
+    engine.close()
+
+
+def test_a_library_that_fails_since_the_gpu_is_lost_is_told_apart(
+    tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = FakeDriver()
+    gpu = Gpu(FakeTensorRt(driver, capturable=False), CudaDevice(driver))
+    engine = TensorRtEngine(tiny, plan_of(tiny, gpu), gpu)
+    engine(scenes(1, seed=0))
+    monkeypatch.setattr(engine._runs[1]._context, "execute_async_v3", lambda stream: False)
+    with pytest.raises(EngineError, match="TensorRT failed on 1 frames") as caught:
+        engine(scenes(1, seed=1))
+    assert not isinstance(caught.value, DeviceLostError)
+    driver.failing["cuStreamQuery"] = 700
+    with pytest.raises(DeviceLostError):
+        engine(scenes(1, seed=1))
+
+
+@pytest.mark.parametrize("failing", ["cuGraphExecDestroy", "cuMemFree_v2", "cuMemFreeHost", "cuStreamDestroy_v2"])
+def test_a_release_that_fails_does_not_keep_the_others(tiny: ModelBundle, failing: str) -> None:
+    driver = FakeDriver()
+    gpu = Gpu(FakeTensorRt(driver), CudaDevice(driver))
+    engine = TensorRtEngine(tiny, plan_of(tiny, gpu), gpu)
+    engine(scenes(1, seed=0))
+    held = {"cuMemFree_v2": 4, "cuMemFreeHost": 3}.get(failing, 0)
+    driver.failing[failing] = 1
+    engine.close()
+    assert driver.contexts == 0
+    assert len(driver.memory) == held
+    assert driver.streams == (failing == "cuStreamDestroy_v2")
 
 
 def test_an_answer_stays_when_the_next_frame_is_run(tiny: ModelBundle) -> None:
@@ -214,6 +339,52 @@ def test_a_plan_that_fails_the_golden_frame_is_dropped(tiny: ModelBundle, monkey
         open_engine(tiny)
     assert not PlanCache().newest_keys()
     assert not driver.memory
+
+
+def test_a_plan_with_another_confidence_fails_the_golden_frame(
+    tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_fake_gpu(monkeypatch, FakeDriver())
+
+    class Unsure(TensorRtEngine):
+        def answers(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+            class_map, confidence = super().answers(count)
+            return class_map, confidence // 2
+
+    monkeypatch.setattr(tensorrt, "TensorRtEngine", Unsure)
+    with pytest.raises(BundleError, match=r"its confidence is .* of 255 off"):
+        open_engine(tiny)
+
+
+def test_the_golden_frame_is_asked_in_every_size_of_batch(tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_fake_gpu(monkeypatch, FakeDriver())
+    assert build_plan_command.main(["--bundle", str(tiny.directory), "--batch", "3"]) == 0
+
+    class WrongInThrees(TensorRtEngine):
+        def answers(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+            class_map, confidence = super().answers(count)
+            if count == 3:
+                class_map[2] = 0
+            return class_map, confidence
+
+    monkeypatch.setattr(tensorrt, "TensorRtEngine", WrongInThrees)
+    with pytest.raises(BundleError, match="asked for 3 frames"):
+        open_engine(tiny)
+
+
+def test_auto_takes_the_cpu_where_a_plan_cannot_be_built_and_says_so(
+    tiny: ModelBundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    use_fake_gpu(monkeypatch, FakeDriver())
+
+    def refuse(order: PlanOrder, *, progress: Any) -> None:
+        raise EngineError("the plan builder was killed by signal 9")
+
+    monkeypatch.setattr(tensorrt, "build_plan", refuse)
+    assert open_engine(tiny).name.startswith("openvino ")
+    assert "auto takes the CPU, since TensorRT cannot run the bundle: the plan builder was killed" in caplog.text
+    with pytest.raises(EngineError, match="killed by signal 9"):
+        open_engine(tiny, backend="tensorrt")
 
 
 def store_plan_of_another_driver(bundle: ModelBundle) -> None:
