@@ -9,13 +9,18 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import rclpy
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
+from darkseg_ros.errors import DarksegError
 from darkseg_ros.installed_files import share_directory
+
+NEW_PROCESS_STATUS = 75
+"""EX_TEMPFAIL of sysexits.h: nothing is wrong that a new process would not mend."""
 
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 """Jazzy reads the first, Kilted prefers the second."""
@@ -23,6 +28,8 @@ PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES
 _ROOMY_SHARED_MEMORY_BYTES = 512 * 2**20  # several processes of 64 MB; the total, so that all of them choose alike
 
 _LONGEST_WAIT_S = 0.2
+
+_Node = TypeVar("_Node", bound=Node)
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -74,15 +81,22 @@ def _shared_memory_bytes() -> int:
     return shared_memory.f_blocks * shared_memory.f_frsize
 
 
-def run_node(create: Callable[[], Node], *, args: Sequence[str] | None = None) -> int:
+def run_node(
+    create: Callable[[], _Node],
+    *,
+    args: Sequence[str] | None = None,
+    process_failure: Callable[[_Node], DarksegError | None] = lambda node: None,
+) -> int:
     """Run a node until SIGINT or SIGTERM, both of which are the proper way to end it.
 
     Args:
         create: makes the node; its `destroy_node` ends what it started.
         args: command line, with ``--ros-args``; the process's own unless given.
+        process_failure: asked every second at least; what only a new process can mend, which ends this one.
 
     Returns:
-        Exit status of the process: 0 after a signal, 1 when the parameters do not allow to start.
+        Exit status of the process: 0 after a signal, 1 when the parameters do not allow to start, `NEW_PROCESS_STATUS`
+        when a new process is needed: launch files start one with ``respawn:=true``.
     """
     prepare_middleware()
     # rclpy handles both signals and then calls what was there before: Python's own SIGINT handler would raise
@@ -90,7 +104,8 @@ def run_node(create: Callable[[], Node], *, args: Sequence[str] | None = None) -
     told_to_end = threading.Event()  # by a signal that came before rclpy listened
     _on_end_signals(lambda *_: told_to_end.set())
     rclpy.init(args=list(sys.argv if args is None else args))
-    node: Node | None = None
+    node: _Node | None = None
+    status = 0
     executor = SingleThreadedExecutor()
     try:
         node = create()
@@ -98,6 +113,11 @@ def run_node(create: Callable[[], Node], *, args: Sequence[str] | None = None) -
         while rclpy.ok() and not told_to_end.is_set():
             # never without a limit: rclpy can lose the wake-up of a signal that comes between two waits
             executor.spin_once(timeout_sec=_LONGEST_WAIT_S)
+            failure = process_failure(node)
+            if failure is not None:
+                print(f"{node.get_name()} ends, only a new process can go on: {failure}", file=sys.stderr)
+                status = NEW_PROCESS_STATUS
+                break
     except ParameterException as error:
         print(f"{error}", file=sys.stderr)
         return 1
@@ -111,17 +131,17 @@ def run_node(create: Callable[[], Node], *, args: Sequence[str] | None = None) -
             node.destroy_node()
         rclpy.try_shutdown()
         _on_end_signals(signal.SIG_IGN)  # Python, when it ends, puts back the default of any other: to be killed
-    _leave_stuck_threads()
-    return 0
+    _leave_stuck_threads(status)
+    return status
 
 
-def _leave_stuck_threads() -> None:
+def _leave_stuck_threads(status: int) -> None:
     """End the process here if daemons are left, stuck in a library: to unwind the interpreter under them crashes."""
     others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
     if others and all(thread.daemon for thread in others):
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(status)
 
 
 def _on_end_signals(handler: Callable[..., None] | signal.Handlers) -> None:

@@ -37,7 +37,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 
 from darkseg_ros.classes import CITYSCAPES
-from darkseg_ros.errors import DarksegError, EngineError, one_line
+from darkseg_ros.errors import DarksegError, DeviceLostError, EngineError, one_line
 from darkseg_ros.installed_files import default_bundle
 from darkseg_ros.model.segmenter import Segmenter
 from darkseg_ros.nodes.camera_stream import Arrival, CameraStream
@@ -62,6 +62,9 @@ _PROCESS_END_S = 0.3
 class SegmentationNode(LifecycleNode):
     """Segments the newest frame of each camera, one batch at a time, in a thread of its own.
 
+    Attributes:
+        device_lost: why this process cannot use its GPU any more; None while it can.
+
     Raises:
         DarksegError: if the names of the cameras are not fit for topics.
     """
@@ -78,6 +81,7 @@ class SegmentationNode(LifecycleNode):
         self._bundle_name = ""
         self._classes = CITYSCAPES
         self._engine_name = ""
+        self.device_lost: DeviceLostError | None = None
         self._streams = tuple(
             CameraStream(self, name, live=lambda: self._in_force, offer=self._offer, report=self._report_when_due)
             for name in self._in_force.cameras
@@ -171,6 +175,8 @@ class SegmentationNode(LifecycleNode):
             reason, outcome = one_line(error), TransitionCallbackReturn.ERROR
         except DarksegError as error:
             reason, outcome = one_line(error), TransitionCallbackReturn.FAILURE
+            if isinstance(error, DeviceLostError):
+                self.device_lost = error
         except Exception as error:
             reason, outcome = f"{type(error).__name__}: {one_line(error)}", TransitionCallbackReturn.ERROR
             self._lifecycle.leave_if_the_process_ends()
@@ -287,6 +293,8 @@ class SegmentationNode(LifecycleNode):
                 deliveries.append(prepared)
         answers = segment_each(segmenter, [bgr for _, bgr in to_segment])
         for (arrival, _), answer in zip(to_segment, answers, strict=True):
+            if isinstance(answer, DeviceLostError):
+                self.device_lost = answer
             deliveries.append(arrival.stream.answer(arrival, answer))
         return partial(_deliver, deliveries)
 
@@ -338,7 +346,7 @@ def main() -> int:
     """Entry point of ``ros2 run darkseg_ros segmentation_node``."""
     cv2.setNumThreads(1)  # resizing a frame takes 0.3 ms; to wait for a second thread's turn took up to 6 (p99)
     try:
-        return run_node(SegmentationNode)
+        return run_node(SegmentationNode, process_failure=lambda node: node.device_lost)
     except DarksegError as error:
         print(f"segmentation_node: {error}", file=sys.stderr)
         return 1

@@ -267,3 +267,19 @@ def test_with_simulated_time_that_never_starts_the_watchdog_and_the_node_still_w
     _, class_maps = probe.connect()
     assert class_maps.messages
     probe.status(lambda status: status.level == STALE)
+
+
+def test_a_gpu_that_is_lost_ends_the_process_with_a_status_of_its_own(
+    probe: Probe, segmentation_node: StartNode
+) -> None:
+    from tests.ros.probe import bgr_of, eventually, image
+
+    process = segmentation_node()
+    camera, class_maps = probe.connect()
+    good = probe.next_stamp()
+    camera.publish(image(bgr_of((3, 0, 0)), good))
+    class_maps.of_stamp(good)
+    camera.publish(image(bgr_of((255, 255, 0)), probe.next_stamp()))
+    eventually(lambda: not process.alive, within_s=10)
+    assert process.process.returncode == 75
+    assert "segmentation_node ends, only a new process can go on: the fake engine loses its device" in process.log

@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from darkseg_ros.classes import CITYSCAPES, ClassTable
-from darkseg_ros.errors import EngineError
+from darkseg_ros.errors import DeviceLostError, EngineError
 from darkseg_ros.model.backends.protocol import EngineOutput
 
 DELAY_VARIABLE = "DARKSEG_FAKE_ENGINE_DELAY_MS"
@@ -16,6 +16,7 @@ OPENING_VARIABLE = "DARKSEG_FAKE_ENGINE_OPENING_MS"
 HANG_VARIABLE = "DARKSEG_FAKE_ENGINE_HANG_MS"
 FAILING_BGR = (255, 0, 255)
 HANGING_BGR = (0, 255, 255)
+DEVICE_LOST_BGR = (255, 255, 0)
 
 
 class FakeEngine:
@@ -23,7 +24,7 @@ class FakeEngine:
 
     Times come from the environment, in milliseconds: DARKSEG_FAKE_ENGINE_OPENING_MS to open it,
     DARKSEG_FAKE_ENGINE_DELAY_MS for each call (both 0 by default), DARKSEG_FAKE_ENGINE_HANG_MS (an hour) for a batch
-    with a frame of pure yellow. A batch with a frame of pure magenta raises.
+    with a frame of pure yellow. A batch with a frame of pure magenta raises; one of pure cyan loses the device.
     """
 
     name = "fake"
@@ -39,6 +40,8 @@ class FakeEngine:
             _sleep_ms(os.environ.get(HANG_VARIABLE, "3600000"))
         if _holds_frame_of(frames, FAILING_BGR):
             raise EngineError("the fake engine fails on an all-magenta frame")
+        if _holds_frame_of(frames, DEVICE_LOST_BGR):
+            raise DeviceLostError("the fake engine loses its device to an all-cyan frame: start a new process")
         return EngineOutput(class_map=frames[..., 0] % self._class_count, confidence=frames[..., 1].copy())
 
     def close(self) -> None:

@@ -349,7 +349,7 @@ class TensorRtEngine:
         # contexts before the engine, the engine before its runtime, all before the GPU's context
         device = self._device
         memory = [*self._addresses.values(), *filter(None, [self._activations])]
-        releases = [
+        releases: list[Callable[[], None]] = [
             device.enter_thread,
             *(run.close for run in self._runs.values()),
             self._forget_library,
