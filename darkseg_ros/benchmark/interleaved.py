@@ -22,6 +22,7 @@ from darkseg_ros.benchmark.contestants import Contestant
 from darkseg_ros.benchmark.figures import ContestantFigures, Percentiles, Ratio
 from darkseg_ros.benchmark.worker import Failure, FrameFile, Opened, Turn, TurnOrder
 from darkseg_ros.errors import BenchmarkError
+from darkseg_ros.frames.bgr_check import check_bgr_batch
 
 _PROGRAM = "from darkseg_ros.benchmark.worker import main; main()"
 _OPENING_TIMEOUT_S = 900.0  # a TensorRT plan may have to be built first
@@ -87,8 +88,7 @@ def _check_arguments(
         raise ValueError(f"expected contestants of different names or kinds, got {', '.join(keys) or 'none'}")
     if reference is not None and [contestant.name for contestant in contestants].count(reference) != 1:
         raise ValueError(f"expected one contestant named {reference!r} as reference, got {', '.join(keys)}")
-    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not frames.size:
-        raise ValueError(f"expected (N, H, W, 3) uint8 BGR frames, got {frames.dtype} {frames.shape}")
+    check_bgr_batch(frames)
     if rounds < 1 or not turn_s > 0:
         raise ValueError(f"expected one round or more of more than 0 s, got {rounds} of {turn_s} s")
 

@@ -25,6 +25,7 @@ import numpy as np
 
 from darkseg_ros.benchmark.figures import Percentiles, RateFigures, RosFigures
 from darkseg_ros.errors import BenchmarkError
+from darkseg_ros.frames.bgr_check import check_bgr_batch
 from darkseg_ros.model.bundle import load_bundle
 from darkseg_ros.nodes.node_process import CLASS_MAP_TOPIC, NodeProcess, Recorder, own_domain, record_class_maps
 
@@ -123,8 +124,7 @@ def measure_ros(
 
 
 def _check_arguments(frames: np.ndarray, *, rates_hz: Sequence[float], seconds: float, search_seconds: float) -> None:
-    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not frames.size:
-        raise ValueError(f"expected (N, H, W, 3) uint8 BGR frames, got {frames.dtype} {frames.shape}")
+    check_bgr_batch(frames)
     if not rates_hz or min(rates_hz) <= 0:
         raise ValueError(f"expected one rate or more above 0 Hz, got {list(rates_hz)}")
     if not (seconds > 0 and search_seconds > 0):

@@ -12,7 +12,8 @@ import numpy as np
 
 from darkseg_ros.errors import BagError, ImageMessageError, InputError
 from darkseg_ros.frames.bags import FRAME_ID, BagReader, is_bag
-from darkseg_ros.frames.messages import bgr_from_jpeg_or_png, bgr_from_message
+from darkseg_ros.frames.compressed_images import bgr_from_jpeg_or_png
+from darkseg_ros.frames.messages import bgr_from_message
 from darkseg_ros.frames.stamps import stamp_ns_of
 from darkseg_ros.frames.videos import frame_time_ns, open_video
 

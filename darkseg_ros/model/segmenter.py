@@ -13,6 +13,7 @@ import numpy as np
 
 from darkseg_ros.classes import IGNORE_INDEX, ClassTable
 from darkseg_ros.errors import EngineError
+from darkseg_ros.frames.bgr_check import check_bgr
 from darkseg_ros.model.backends import Engine, EngineOutput, open_engine
 from darkseg_ros.model.bundle import ModelBundle, load_bundle
 
@@ -135,8 +136,7 @@ def _stretch(bgrs: Sequence[np.ndarray], network_hw: tuple[int, int]) -> np.ndar
     if not bgrs:
         raise ValueError("expected one frame or more, got none")
     for bgr in bgrs:
-        if bgr.ndim != 3 or bgr.shape[2] != 3 or bgr.dtype != np.uint8 or not bgr.size:
-            raise ValueError(f"expected (H, W, 3) uint8 BGR with H, W ≥ 1, got {bgr.dtype} {bgr.shape}")
+        check_bgr(bgr)
     height, width = network_hw
     frames = np.empty((len(bgrs), height, width, 3), np.uint8)
     for frame, bgr in zip(frames, bgrs, strict=True):

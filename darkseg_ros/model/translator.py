@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from darkseg_ros.errors import BundleError, EngineError
+from darkseg_ros.frames.bgr_check import check_bgr
 from darkseg_ros.model.backends.onnxruntime import OnnxRuntimeGraph
 from darkseg_ros.model.backends.openvino import OpenVinoGraph
 from darkseg_ros.model.bundle import TranslatorBundle, load_translator_bundle, load_translator_golden
@@ -84,8 +85,7 @@ class Translator:
             ValueError: if `day_bgr` is no such array.
             EngineError: if the library fails.
         """
-        if day_bgr.ndim != 3 or day_bgr.shape[2] != 3 or day_bgr.dtype != np.uint8 or not day_bgr.size:
-            raise ValueError(f"expected (H, W, 3) uint8 BGR with H, W ≥ 1, got {day_bgr.dtype} {day_bgr.shape}")
+        check_bgr(day_bgr)
         height, width = day_bgr.shape[:2]
         night_bgr = self._translate(preprocess(day_bgr, self.bundle.network_hw))[0]
         return cv2.resize(night_bgr, (width, height), interpolation=cv2.INTER_LINEAR)

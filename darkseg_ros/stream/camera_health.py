@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from darkseg_ros.frames.bgr_check import check_bgr
+
 _CELLS_HW = (32, 64)
 _PIXELS_PER_CELL = 4  # along each axis: the mean of 16 pixels has a quarter of a pixel's noise
 _TILE_CELLS = 8
@@ -145,8 +147,7 @@ class CameraHealth:
         Raises:
             ValueError: if `bgr` is no such array.
         """
-        if bgr.ndim != 3 or bgr.shape[2] != 3 or bgr.dtype != np.uint8 or not bgr.size:
-            raise ValueError(f"expected (H, W, 3) uint8 BGR with H, W ≥ 1, got {bgr.dtype} {bgr.shape}")
+        check_bgr(bgr)
         limits = self.thresholds
         cells = _grey_cells(bgr)
         ascending = np.sort(cells, axis=None)

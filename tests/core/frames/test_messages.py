@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darkseg_ros.errors import ImageMessageError
-from darkseg_ros.frames import messages as image_messages
+from darkseg_ros.frames.compressed_images import bgr_from_jpeg_or_png
+from darkseg_ros.frames.encodings import ENCODINGS
 from darkseg_ros.frames.messages import (
     bgr_from_compressed_image,
     bgr_from_image,
-    bgr_from_jpeg_or_png,
     fill_compressed_image,
     fill_image,
     label_map_from_image,
@@ -64,6 +64,8 @@ TWO_PIXELS_BGR = [[[10, 20, 30], [40, 50, 60]]]
         # BT.601 red is Y 81, U 90, V 240: R = 1.164·65 + 1.596·112 = 254, G and B below 0
         ("yuv422", [90, 81, 240, 81], [[[0, 0, 254], [0, 0, 254]]]),
         ("yuyv", [81, 90, 81, 240], [[[0, 0, 254], [0, 0, 254]]]),
+        ("bgra16", [9, 10, 9, 20, 9, 30, 0, 7, 9, 40, 9, 50, 9, 60, 0, 8], TWO_PIXELS_BGR),
+        ("rgba16", [9, 30, 9, 20, 9, 10, 0, 7, 9, 60, 9, 50, 9, 40, 0, 8], TWO_PIXELS_BGR),
         # little endian: 0x0A01 is [0x01, 0x0A], its upper byte 10
         ("mono16", [1, 10, 255, 250], [[[10, 10, 10], [250, 250, 250]]]),
         ("bgr16", [9, 10, 9, 20, 9, 30, 9, 40, 9, 50, 9, 60], TWO_PIXELS_BGR),
@@ -142,8 +144,8 @@ def test_row_padding_of_grey_yuv_and_16_bit_images_is_dropped() -> None:
     assert grey.tolist() == [[[5, 5, 5]], [[6, 6, 6]]]
     yuv = bgr_from_image(image(2, 2, "yuyv", bytes([16, 128, 235, 128, 99, 235, 128, 16, 128, 99]), step=5))
     assert yuv[:, :, 0].tolist() == [[0, 255], [255, 0]]
-    odd_step = bgr_from_image(image(2, 1, "mono16", bytes([0, 5, 99, 0, 6, 99]), step=3))
-    assert odd_step[:, 0, 0].tolist() == [5, 6]
+    odd_step = bgr_from_image(image(2, 1, "mono16", bytes([0, 105, 99, 0, 106, 99]), step=3))
+    assert odd_step[:, 0, 0].tolist() == [105, 106]
 
 
 def test_bytes_after_the_last_row_are_ignored() -> None:
@@ -243,8 +245,8 @@ def test_a_long_encoding_is_cut_short_in_the_error() -> None:
 
 @pytest.mark.parametrize("encoding", ["bgr8", "rgba8", "mono8", "mono16"])
 def test_one_pixel_is_an_image(encoding: str) -> None:
-    bgr = bgr_from_image(image(1, 1, encoding, bytes([50] * 4), step=4))
-    assert bgr.tolist() == [[[50, 50, 50]]]
+    bgr = bgr_from_image(image(1, 1, encoding, bytes([150] * 4), step=4))
+    assert bgr.tolist() == [[[150, 150, 150]]]
 
 
 def test_numpy_integers_are_taken_as_sizes() -> None:
@@ -274,7 +276,7 @@ FIELD = st.one_of(
     st.text(max_size=3),
     st.booleans(),
 )
-ENCODING = st.one_of(st.sampled_from(sorted(image_messages._ENCODINGS)), st.text(max_size=8), st.none(), st.binary())
+ENCODING = st.one_of(st.sampled_from(sorted(ENCODINGS)), st.text(max_size=8), st.none(), st.binary())
 DATA = st.one_of(
     st.binary(max_size=600),
     st.binary(max_size=600).map(lambda data: array.array("B", data)),
@@ -305,7 +307,7 @@ def test_any_message_decodes_or_raises_image_message_error(
 @given(
     height=st.integers(1, 9),
     width=st.integers(1, 9),
-    encoding=st.sampled_from(sorted(image_messages._ENCODINGS)),
+    encoding=st.sampled_from(sorted(ENCODINGS)),
     padding=st.integers(0, 9),
     is_bigendian=st.booleans(),
     surplus=st.integers(-1, 2),
@@ -313,11 +315,13 @@ def test_any_message_decodes_or_raises_image_message_error(
 def test_a_message_whose_sizes_fit_decodes_at_its_size(
     height: int, width: int, encoding: str, padding: int, is_bigendian: bool, surplus: int
 ) -> None:
-    bytes_per_pixel = image_messages._ENCODINGS[encoding].channels * image_messages._ENCODINGS[encoding].itemsize
+    bytes_per_pixel = ENCODINGS[encoding].channels * ENCODINGS[encoding].itemsize
     step = width * bytes_per_pixel + padding
-    message = image(height, width, encoding, bytes(height * step + surplus), step=step, is_bigendian=is_bigendian)
+    size = height * step * {"nv24": 6, "nv12": 3, "nv21": 3, "i420": 3}.get(encoding, 2) // 2
+    message = image(height, width, encoding, bytes(size + surplus), step=step, is_bigendian=is_bigendian)
     too_small = encoding.startswith("bayer") and min(height, width) < 3
     odd = encoding in ("yuv422", "uyvy", "yuyv", "yuv422_yuy2") and width % 2 == 1
+    odd |= encoding in ("nv12", "nv21", "i420") and (width % 2 == 1 or height % 2 == 1)
     if surplus < 0 or too_small or odd:
         with pytest.raises(ImageMessageError):
             bgr_from_image(message)

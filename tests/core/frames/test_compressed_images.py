@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import struct
+import time
+import zlib
+from contextlib import suppress
+
+import cv2
+import numpy as np
+import pytest
+
+from darkseg_ros.errors import ImageMessageError
+from darkseg_ros.frames.compressed_images import MAX_DECODING_BYTES, bgr_from_jpeg_or_png
+
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+
+
+def chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def png(width: int, height: int, *, bit_depth: int = 8, extra: bytes = b"", colour_type: int = 0) -> bytes:
+    """A black picture, with `extra` chunks before its data."""
+    row = bytes(1 + -(-width * bit_depth * {0: 1, 2: 3}[colour_type] // 8))
+    header = struct.pack(">IIBBBBB", width, height, bit_depth, colour_type, 0, 0, 0)
+    data = zlib.compress(row * height)
+    return _PNG_MAGIC + chunk(b"IHDR", header) + extra + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def jpeg(height: int, width: int, *, progressive: bool = False, sampling: int = 0x221111) -> bytes:
+    options = [cv2.IMWRITE_JPEG_PROGRESSIVE, int(progressive), cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+    return cv2.imencode(".jpg", np.zeros((height, width, 3), np.uint8), options)[1].tobytes()
+
+
+def declaring(content: bytes, *, height: int, width: int) -> bytes:
+    """The same JPEG, said to be of another size."""
+    frame = max(content.find(b"\xff\xc0"), content.find(b"\xff\xc2"))
+    return content[: frame + 5] + struct.pack(">HH", height, width) + content[frame + 9 :]
+
+
+def seconds_to_refuse_or_read(content: bytes) -> float:
+    started_s = time.process_time()
+    with suppress(ImageMessageError):
+        bgr_from_jpeg_or_png(content)
+    return time.process_time() - started_s
+
+
+@pytest.mark.parametrize("name", [b"zTXt", b"iTXt", b"iCCP", b"tEXt", b"eXIf", b"vpAg"])
+def test_text_and_profiles_of_a_png_are_not_even_unpacked(name: bytes) -> None:
+    packed = zlib.compress(bytes(2**22))
+    fields = {b"zTXt": b"k\0\0", b"iTXt": b"k\0\1\0\0\0", b"iCCP": b"k\0\0"}.get(name, b"k\0")
+    content = png(64, 64, extra=chunk(name, fields + packed) * 50)
+    assert bgr_from_jpeg_or_png(content).shape == (64, 64, 3)
+    # to unpack 50 × 4 MB takes the decoder 0.2 s and more
+    assert min(seconds_to_refuse_or_read(content) for _ in range(3)) < 0.05
+
+
+def test_chunks_that_are_left_out_change_no_pixel() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
+    content = cv2.imencode(".png", picture)[1].tobytes()
+    data = content.index(b"IDAT") - 4
+    with_more = (
+        content[:data] + chunk(b"gAMA", struct.pack(">I", 100_000)) + chunk(b"tEXt", b"k\0v") + content[data:] + b"tail"
+    )
+    np.testing.assert_array_equal(bgr_from_jpeg_or_png(with_more), picture)
+
+
+def test_the_orientation_of_a_png_is_kept_for_who_asks() -> None:
+    exif = b"II*\x00\x08\x00\x00\x00" + struct.pack("<HHHIHHI", 1, 0x0112, 3, 1, 6, 0, 0)
+    content = png(8, 4, extra=chunk(b"eXIf", exif))
+    assert bgr_from_jpeg_or_png(content).shape == (4, 8, 3)
+    assert bgr_from_jpeg_or_png(content, upright=True).shape == (8, 4, 3)
+
+
+def test_a_png_of_ever_more_chunks_is_refused() -> None:
+    content = png(8, 8, extra=chunk(b"tEXt", b"") * 70_000)
+    with pytest.raises(ImageMessageError, match="more than 65536 chunks"):
+        bgr_from_jpeg_or_png(content)
+
+
+@pytest.mark.parametrize("extra", [chunk(b"IHDR", b""), struct.pack(">I", 2**31) + b"tEXt"])
+def test_a_png_of_two_headers_or_of_a_chunk_beyond_its_end_is_refused(extra: bytes) -> None:
+    with pytest.raises(ImageMessageError, match="cut off or corrupt"):
+        bgr_from_jpeg_or_png(png(8, 8, extra=extra))
+
+
+def test_a_picture_whose_decoding_takes_too_much_memory_is_refused_before() -> None:
+    most_pixels = MAX_DECODING_BYTES // 6
+    content = png(8192, most_pixels // 8192 + 1, bit_depth=1)
+    assert len(content) < 20_000
+    with pytest.raises(ImageMessageError, match=f"expected at most {most_pixels} altogether"):
+        bgr_from_jpeg_or_png(content)
+    with pytest.raises(ImageMessageError, match=f"expected at most {most_pixels} altogether"):
+        bgr_from_jpeg_or_png(declaring(jpeg(16, 16), height=8192, width=8192))
+
+
+def test_scans_times_pixels_of_a_jpeg_are_bounded() -> None:
+    content = jpeg(16, 16, progressive=True)
+    scans = content.count(b"\xff\xda")
+    assert 1 < scans < 20
+    with pytest.raises(ImageMessageError, match=rf"{scans} scans of 8192×4096 pixels, .* send baseline JPEG"):
+        bgr_from_jpeg_or_png(declaring(content, height=4096, width=8192))
+
+
+def test_a_jpeg_of_several_scans_counts_what_the_decoder_keeps_between_them() -> None:
+    # 4:4:4 keeps two bytes for each of three components: 9 bytes a pixel with the output
+    content = jpeg(16, 16, progressive=True, sampling=0x111111)
+    few_scans = content[: content.index(b"\xff\xda", content.index(b"\xff\xda") + 2)]
+    second = content.rindex(b"\xff\xda")
+    with pytest.raises(ImageMessageError, match=f"expected at most {MAX_DECODING_BYTES // 9} altogether"):
+        bgr_from_jpeg_or_png(declaring(few_scans + content[second:], height=5000, width=8192))
+
+
+@pytest.mark.parametrize("where", ["before", "behind"])
+def test_a_jpeg_of_ever_more_comments_is_refused_at_once(where: str) -> None:
+    content = jpeg(16, 16, progressive=True)
+    place = 2 if where == "before" else content.rindex(b"\xff\xda")
+    bomb = content[:place] + b"\xff\xfe\x00\x02" * 2_000_000 + content[place:]
+    with pytest.raises(ImageMessageError, match="more than 1024 segments"):
+        bgr_from_jpeg_or_png(bomb)
+    assert min(seconds_to_refuse_or_read(bomb) for _ in range(3)) < 0.2
+
+
+def test_a_jpeg_with_an_exif_thumbnail_and_a_profile_in_255_parts_is_read() -> None:
+    content = jpeg(16, 16)
+    segment = b"\xff\xe2" + struct.pack(">H", 2 + 60) + b"ICC_PROFILE\0" + bytes(48)
+    assert bgr_from_jpeg_or_png(content[:2] + segment * 255 + content[2:]).shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize("frame", [b"", b"\x08\x00\x10", b"\x08\x00\x10\x00\x10\x00"])
+def test_a_jpeg_whose_frame_header_is_short_is_an_error(frame: bytes) -> None:
+    content = (
+        b"\xff\xd8\xff\xc2" + struct.pack(">H", 2 + len(frame)) + frame + 2 * b"\xff\xda\x00\x02" + b"\x00\xff\xd9"
+    )
+    with pytest.raises(ImageMessageError, match=r"cut off or corrupt|is corrupt|cannot be decoded"):
+        bgr_from_jpeg_or_png(content)
