@@ -23,7 +23,7 @@ from darkseg_ros.frames.labelled import LabelledImage, pair_files
 from darkseg_ros.installed_files import default_bundle
 from engines.parity import LIMITS, compare
 from training.data.pairs import find_labelled_images
-from training.runs.fabric import one_line_errors, write_result
+from training.runs.results import one_line_errors, write_result
 
 _LIMIT_MISSED = 3
 _DATA_SETS = {"day": "source_day_cityscapes/val", "night": "acdc_night_dev"}

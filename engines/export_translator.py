@@ -22,7 +22,7 @@ from darkseg_ros.model.segmenter import preprocess
 from darkseg_ros.synthetic_drive import SyntheticDrive
 from engines.bundle_writer import TranslatorContent, write_translator_bundle
 from engines.export import export_onnx
-from training.runs.fabric import one_line_errors
+from training.runs.results import one_line_errors
 from training.translation.unit.network import LATENT_STRIDE, load_translator
 
 TORCH_DIFFERENCE_MAX = 0.5

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from darkseg_ros.model.bundle import LOGITS_STRIDE
-from training.data.pairs import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
+from training.data.imagenet import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 from training.networks.dense_stem import on_pixels
 from training.networks.layers import upsample_bilinear
 

@@ -20,6 +20,7 @@ from darkseg_ros.benchmark.contestants import Contestant, Run, own_engine, own_s
 from darkseg_ros.installed_files import default_bundle
 from darkseg_ros.model.bundle import BundleFile, load_bundle, sha256_of
 from engines.peer_graphs import FLOAT_GRAPH, INT8_GRAPH, LOGITS_ONNX, PIPELINE_ONNX, GraphSet
+from training.data.imagenet import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 
 SLIM_INT8 = "slim FPN int8"
 SLIM_TORCH, SLIM_PIPELINE = "slim FPN torch", "slim FPN onnxruntime numpy"
@@ -46,9 +47,6 @@ Source: DDRNet-23-slim: Hong et al., "Deep Dual-resolution Networks", IEEE T-ITS
 FPN: 75.8 MMSegmentation, configs/sem_fpn (512×1024, 80,000 steps); 77.7 Kirillov et al., "Panoptic Feature Pyramid
 Networks", CVPR 2019 (arXiv 1901.02446). Segformer-B0: Xie et al., "SegFormer", NeurIPS 2021 (arXiv 2105.15203).
 """
-
-IMAGENET_MEAN_RGB, IMAGENET_STD_RGB = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""As in training.data.pairs, which would load torch."""
 
 _FORMAT_TRIALS = 2  # of each
 

@@ -25,11 +25,13 @@ from tqdm import tqdm
 from darkseg_ros.errors import InputError
 from darkseg_ros.model.bundle import ModelBundle, load_bundle, load_golden
 from engines.fused_graph import FusedGraph, LogitsGraph
-from training.data.pairs import LabelledSamples, draw_evenly, find_images, find_labelled_pool
+from training.data.draws import draw_evenly
+from training.data.pairs import find_images, find_labelled_pool
+from training.data.samples import LabelledSamples
 from training.networks.build import build_network
 from training.runs.checkpoints import save_checkpoint
 from training.runs.config import load_config
-from training.runs.fabric import one_line_errors
+from training.runs.results import one_line_errors
 from training.segmenter_config import SegmenterConfig
 
 _PREFIX = "logits_graph.network."

@@ -21,7 +21,7 @@ from darkseg_ros.classes import IGNORE_INDEX
 from darkseg_ros.frames.labelled import LabelledImage, read_labelled
 from darkseg_ros.frames.source import read_image
 from darkseg_ros.night.cheap_night import CheapNight, darken
-from training.data.pairs import network_input
+from training.data.network_input import network_input
 from training.networks.layers import OUTPUT_STRIDE
 
 _PIXELS_PER_IMAGE = 500

@@ -25,10 +25,13 @@ from darkseg_ros.errors import InputError
 from darkseg_ros.night.cheap_night import CheapNight
 from training.adaptation.teacher import load_teacher
 from training.data.augmentation import Augmentation
-from training.data.pairs import LabelledSamples, draw_evenly, find_images, find_labelled_pool
+from training.data.draws import draw_evenly
+from training.data.pairs import find_images, find_labelled_pool
+from training.data.samples import LabelledSamples
 from training.networks.dense_stem import KEPT_BLOCKS, STEM_BLOCKS, DenseStemMobileNetV2
 from training.runs.checkpoints import save_checkpoint
-from training.runs.fabric import add_accelerator, one_line_errors, pick_device
+from training.runs.fabric import add_accelerator, pick_device
+from training.runs.results import one_line_errors
 
 _BATCH_SIZE = 8
 _PEAK_LR = 4e-3

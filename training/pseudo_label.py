@@ -32,9 +32,10 @@ from darkseg_ros.errors import InputError
 from darkseg_ros.frames.source import image_files, read_image
 from training.adaptation.teacher import load_teacher
 from training.data.image_lists import read_image_list
-from training.data.pairs import network_input
+from training.data.network_input import network_input
 from training.networks.layers import OUTPUT_STRIDE
-from training.runs.fabric import add_accelerator, one_line_errors, pick_device
+from training.runs.fabric import add_accelerator, pick_device
+from training.runs.results import one_line_errors
 
 _CHUNK = 32
 _ROUNDS = 12

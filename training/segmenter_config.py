@@ -10,7 +10,7 @@ from darkseg_ros.night.cheap_night import CheapNight
 from training.data.augmentation import Augmentation
 from training.losses import LossConfig
 from training.networks.config import NetworkConfig
-from training.runs.fabric import RunSettings
+from training.runs.config import RunSettings
 
 
 @dataclass

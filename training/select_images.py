@@ -13,27 +13,18 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from darkseg_ros.errors import InputError
-from darkseg_ros.frames.source import image_files, read_image
+from darkseg_ros.frames.source import image_files
 from training.data.image_lists import read_image_list, write_image_list
 from training.data.pairs import find_labelled_images
-from training.domain_split import (
-    BAND,
-    RED_WEIGHT,
-    histogram_levels,
-    require_band,
-    write_image_figures,
-)
-from training.frechet_distance import FeatureStatistics
-from training.image_features import DEFAULT_CACHE, INCEPTION_INPUT_PX, load_extractor, read_features
-from training.runs.fabric import add_accelerator, one_line_errors, pick_device, write_picture
-
-_SHEET_COLUMNS, _SHEET_ROWS = 6, 4
-_TILE_WH = (288, 162)
-_CAPTION_PX = 30
+from training.runs.fabric import add_accelerator, pick_device
+from training.runs.results import one_line_errors, write_image_figures, write_picture
+from training.selection.charts import SHEET_IMAGES, draw_contact_sheet
+from training.selection.fid import FeatureStatistics, choose_by_distance, distances_to_reference
+from training.selection.inception import DEFAULT_CACHE, INCEPTION_INPUT_PX, load_extractor, read_features
+from training.selection.levels import BAND, RED_WEIGHT, choose_by_level, histogram_levels, require_band
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -110,7 +101,7 @@ def _select(parsed: Namespace) -> None:
     out, sheet = parsed.out, parsed.out.with_name(f"{parsed.out.stem}_sheet.png")
     figures = {score_name: scores, "chosen": chosen_mask.astype(int)}
     write_image_figures(out.with_name(f"{out.stem}_scores.csv"), names, figures)
-    shown = chosen[: _SHEET_COLUMNS * _SHEET_ROWS]
+    shown = chosen[:SHEET_IMAGES]
     captions = [f"{paths[i].stem[-16:]}  {score_name} {scores[i]:.1f}" for i in shown]
     write_picture(sheet, draw_contact_sheet([paths[i] for i in shown], captions))
     write_image_list(out, [names[i] for i in chosen])
@@ -137,99 +128,6 @@ def count_by_ratio(ratio: float, labelled_folders: list[Path]) -> int:
     if not ratio > 0:
         raise InputError(f"ratio {ratio:g}; expected more than 0, the thesis has 0.25")
     return round(ratio * sum(len(find_labelled_images(folder)) for folder in labelled_folders))
-
-
-def choose_by_level(levels: np.ndarray, band: tuple[float, float], *, count: int | None) -> np.ndarray:
-    """Images within a band of histogram levels, those nearest its middle first.
-
-    Args:
-        levels: (N,) of `domain_split.histogram_levels`, sorted by name.
-        band: lowest and highest level, both within.
-        count: how many at most; None takes all.
-
-    Returns:
-        Indices; equally near ones in the order of their names.
-
-    Raises:
-        InputError: if no level is within the band.
-
-    Source: section 4.2.2.3 of the thesis, histogram-based method, band 15…20.
-    """
-    low, high = band
-    order = np.argsort(np.abs(levels - (low + high) / 2), kind="stable")
-    chosen = order[(levels[order] >= low) & (levels[order] <= high)][:count]
-    if not len(chosen):
-        raise InputError(
-            f"no candidate has a level within the band {low:g}…{high:g}: levels are {levels.min():.1f}…"
-            f"{levels.max():.1f}, half of them {np.quantile(levels, 0.25):.1f}…{np.quantile(levels, 0.75):.1f}; "
-            "choose another --band"
-        )
-    return chosen
-
-
-def distances_to_reference(features: np.ndarray, reference: FeatureStatistics) -> np.ndarray:
-    """Fréchet distance of every image by itself to a set of images.
-
-    One image has the covariance 0, which leaves FID(x) = ‖f_x − μ‖² + Tr Σ of equation 4.2: Tr Σ is the same for all
-    images, so the order is that of the distance from the mean.
-
-    Args:
-        features: (N, D) of `image_features.read_features`.
-        reference: features of the target domain.
-
-    Returns:
-        (N,) float64.
-
-    Source: section 4.2.2.3 and equation 4.2 of the thesis, FID-based method.
-    """
-    trace = float(np.trace(reference.covariance))
-    # row by row: a float64 copy of all features would double the memory
-    shifts = (row.astype(np.float64) - reference.mean for row in features)
-    return np.array([shift @ shift + trace for shift in shifts])
-
-
-def choose_by_distance(distances: np.ndarray, *, threshold: float | None, count: int | None) -> np.ndarray:
-    """Images nearest to a reference, the nearest first.
-
-    Args:
-        distances: (N,) of `distances_to_reference`, sorted by name.
-        threshold: largest distance chosen; None sets no limit.
-        count: how many at most; None takes all.
-
-    Returns:
-        Indices; equally near ones in the order of their names.
-
-    Raises:
-        InputError: if none is near enough.
-    """
-    order = np.argsort(distances, kind="stable")
-    chosen = order if threshold is None else order[distances[order] <= threshold]
-    if not len(chosen):
-        raise InputError(
-            f"no candidate has a distance of at most {threshold:g}: distances are {distances.min():.1f}…"
-            f"{distances.max():.1f}, half of them below {np.median(distances):.1f}; raise --threshold, or use --count"
-        )
-    return chosen[:count]
-
-
-def draw_contact_sheet(paths: list[Path], captions: list[str]) -> np.ndarray:
-    """Small pictures with captions in rows of six, (H, 1752, 3) uint8 BGR."""
-    gap, (width, height) = 4, _TILE_WH
-    rows = -(-len(paths) // _SHEET_COLUMNS)
-    sheet_wh = (gap + _SHEET_COLUMNS * (width + gap), gap + rows * (height + _CAPTION_PX + gap))
-    sheet = np.full((sheet_wh[1], sheet_wh[0], 3), 32, np.uint8)
-    for index, (path, caption) in enumerate(zip(paths, captions, strict=True)):
-        bgr = read_image(path)
-        scale = min(width / bgr.shape[1], height / bgr.shape[0])
-        fitted_wh = (max(1, round(bgr.shape[1] * scale)), max(1, round(bgr.shape[0] * scale)))
-        tile = cv2.resize(bgr, fitted_wh, interpolation=cv2.INTER_AREA)
-        row, column = divmod(index, _SHEET_COLUMNS)
-        x, y = gap + column * (width + gap), gap + row * (height + _CAPTION_PX + gap)
-        left, top = x + (width - fitted_wh[0]) // 2, y + (height - fitted_wh[1]) // 2
-        sheet[top : top + fitted_wh[1], left : left + fitted_wh[0]] = tile
-        origin = (x + 4, y + height + 21)
-        cv2.putText(sheet, caption, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (220, 220, 220), 1, cv2.LINE_AA)
-    return sheet
 
 
 if __name__ == "__main__":

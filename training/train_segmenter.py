@@ -30,30 +30,16 @@ from darkseg_ros.evaluation.metrics import ABSENT_CLASSES, Metrics
 from darkseg_ros.night.cheap_night import CheapNight
 from training.adaptation.class_mix import mix_classes
 from training.adaptation.teacher import copy_as_teacher, load_teacher, update_teacher
-from training.data.pairs import (
-    LabelledSamples,
-    RareClassDraw,
-    class_shares,
-    class_weights,
-    draw_evenly,
-    find_images,
-    find_labelled_images,
-    find_labelled_pool,
-    find_pseudo_labelled_images,
-)
+from training.data.class_balance import class_shares, class_weights
+from training.data.draws import RareClassDraw, draw_evenly
+from training.data.pairs import find_images, find_labelled_images, find_labelled_pool, find_pseudo_labelled_images
+from training.data.samples import LabelledSamples
 from training.losses import SummedLoss, distillation_loss, segmentation_loss
 from training.networks.build import build_network, set_to_training
 from training.runs.checkpoints import load_averaged_weights, load_checkpoint, save_checkpoint
-from training.runs.config import read_command_line, refuse_other_config
-from training.runs.fabric import (
-    FREE_KEYS,
-    all_reduce,
-    load_from,
-    one_line_errors,
-    refuse_nan,
-    start_fabric,
-    write_result,
-)
+from training.runs.config import FREE_KEYS, read_command_line, refuse_other_config
+from training.runs.fabric import all_reduce, load_from, refuse_nan, start_fabric
+from training.runs.results import one_line_errors, write_result
 from training.segmenter_config import SegmenterConfig
 from training.validation import describe, evaluate_network, write_metrics
 

@@ -24,19 +24,13 @@ from tqdm import tqdm
 from darkseg_ros.errors import InputError
 from darkseg_ros.frames.source import read_image
 from training.adaptation.teacher import copy_as_teacher, update_teacher
+from training.data.draws import draw_evenly
 from training.data.image_lists import read_image_list
-from training.data.pairs import draw_evenly, find_images
+from training.data.pairs import find_images
 from training.runs.checkpoints import load_checkpoint, save_checkpoint
-from training.runs.config import read_command_line, refuse_other_config
-from training.runs.fabric import (
-    FREE_KEYS,
-    load_from,
-    one_line_errors,
-    refuse_nan,
-    start_fabric,
-    write_picture,
-    write_result,
-)
+from training.runs.config import FREE_KEYS, read_command_line, refuse_other_config
+from training.runs.fabric import load_from, refuse_nan, start_fabric
+from training.runs.results import one_line_errors, write_picture, write_result
 from training.translation.unit.config import UnitConfig
 from training.translation.unit.losses import UnitTerms, VggFeatures, discriminator_loss, unit_terms, weighted_sum
 from training.translation.unit.network import DRAWS_PER_PAIR, LATENT_STRIDE, Discriminators, Unit, build_unit

@@ -29,14 +29,9 @@ from darkseg_ros.errors import InputError
 from darkseg_ros.frames.labelled import LabelledImage, read_labelled
 from darkseg_ros.frames.source import image_files, read_image
 from training.data.pairs import find_labelled_images
-from training.runs.fabric import (
-    RunSettings,
-    add_accelerator,
-    one_line_errors,
-    start_fabric,
-    write_picture,
-    write_result,
-)
+from training.runs.config import RunSettings
+from training.runs.fabric import add_accelerator, start_fabric
+from training.runs.results import one_line_errors, write_picture, write_result
 from training.train_unit import bgr_of, unit_input
 from training.translation.unit.network import LATENT_STRIDE, Direction, load_translator
 

@@ -16,9 +16,9 @@ from tqdm import tqdm
 from darkseg_ros.errors import InputError
 from darkseg_ros.evaluation.metrics import ABSENT_CLASSES, Evaluation, Metrics
 from darkseg_ros.frames.labelled import LabelledImage, read_labelled
-from training.data.pairs import network_input
+from training.data.network_input import network_input
 from training.networks.layers import upsample_bilinear
-from training.runs.fabric import write_result
+from training.runs.results import write_result
 
 
 @torch.no_grad()

@@ -51,7 +51,7 @@ from engines.peers import (  # noqa: E402
     open_torch,
 )
 from engines.plan_cost import PlanCost, measure_plan_build  # noqa: E402
-from training.data.pairs import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB  # noqa: E402
+from training.data.imagenet import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB  # noqa: E402
 from training.networks.build import build_network  # noqa: E402
 
 CAMERA_HW = (64, 128)

@@ -16,7 +16,7 @@ from engines.fused_graph import FusedGraph, LogitsGraph
 from engines.restore_checkpoint import main
 from tests.bundles import golden_answer
 from training.adaptation.teacher import load_teacher
-from training.data.pairs import network_input
+from training.data.network_input import network_input
 from training.networks.build import build_network
 from training.networks.config import NetworkConfig
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from darkseg_ros.errors import InputError
-from training.domain_split import SplitSettings, draw_distribution, histogram_level, main, split_domains
+from training.domain_split import main, split_domains
+from training.selection.charts import draw_distribution
+from training.selection.levels import SplitSettings, histogram_level
 
 
 def _write_grey(folder: Path, **levels: int) -> Path:

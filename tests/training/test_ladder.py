@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from training.ladder_table import THESIS_ROWS
+from training.ladder.rows import THESIS_ROWS
 
 REPOSITORY = Path(__file__).parents[2]
 ROWS = [f"row_{row.row.replace('.', '_')}" for row in THESIS_ROWS]

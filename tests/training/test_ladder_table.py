@@ -6,17 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from training.ladder_row import RowFigures, row_figures
+from training.ladder.rows import THESIS_DISTANCES, THESIS_ROWS, RowFigures, row_figures
+from training.ladder.table import Estimate, Ladder, page_of, verdict
 from training.ladder_row import main as write_row
-from training.ladder_table import (
-    THESIS_DISTANCES,
-    THESIS_ROWS,
-    Estimate,
-    Ladder,
-    main,
-    page_of,
-    verdict,
-)
+from training.ladder_table import main
 
 # Typed off Tables 4.3 to 4.10: ID, accuracy, class accuracy, mIoU, FWIoU, gain in brackets.
 PRINTED = """

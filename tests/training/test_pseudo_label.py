@@ -10,7 +10,8 @@ import torch
 from darkseg_ros.errors import InputError
 from training.adaptation.teacher import load_teacher
 from training.data.image_lists import write_image_list
-from training.data.pairs import find_images, find_pseudo_labelled_images, network_input
+from training.data.network_input import network_input
+from training.data.pairs import find_images, find_pseudo_labelled_images
 from training.networks.slim_fpn import SlimFpn
 from training.pseudo_label import (
     ALL_PIXELS,

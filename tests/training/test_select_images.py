@@ -11,15 +11,10 @@ from hypothesis import strategies as st
 
 from darkseg_ros.errors import InputError
 from tests.training.extractors import MeanColour, write_mean_colour_onnx, write_torchscript
-from training.frechet_distance import FeatureStatistics, frechet_distance
-from training.select_images import (
-    choose_by_distance,
-    choose_by_level,
-    count_by_ratio,
-    distances_to_reference,
-    draw_contact_sheet,
-    main,
-)
+from training.select_images import count_by_ratio, main
+from training.selection.charts import draw_contact_sheet
+from training.selection.fid import FeatureStatistics, choose_by_distance, distances_to_reference, frechet_distance
+from training.selection.levels import choose_by_level
 
 
 def _write(folder: Path, **colours: int | tuple[int, int, int]) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from darkseg_ros.errors import InputError
-from training.runs.fabric import write_result
+from training.runs.results import write_result
 
 
 def write_image_list(path: Path, names: list[str]) -> None:

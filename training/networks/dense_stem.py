@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 
-from training.data.pairs import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
+from training.data.imagenet import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 from training.networks.layers import conv_bn_relu
 
 ENCODER_NAME = "mobilenet_v2_dense_stem"

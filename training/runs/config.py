@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,30 @@ def refuse_other_config(checkpoint: Path, saved: dict[str, Any], config: DictCon
             f"{checkpoint} was made with other settings of {', '.join(changed)}; "
             "choose another output folder or remove this one"
         )
+
+
+@dataclass
+class RunSettings:
+    """Where a stage runs and how often it saves: none of these changes its result, rounding and `precision` apart.
+
+    Attributes:
+        accelerator: Fabric's name of it: auto, cpu, gpu.
+        devices: processes on each machine.
+        num_nodes: machines.
+        precision: Fabric's name of it: 32-true, bf16-mixed, 16-mixed.
+        loader_workers: image-loading processes.
+        save_every: steps between checkpoints.
+        evaluate_every: steps between evaluations or sample sheets.
+    """
+
+    accelerator: str = "auto"
+    devices: int = 1
+    num_nodes: int = 1
+    precision: str = "32-true"
+    loader_workers: int = 1
+    save_every: int = 200
+    evaluate_every: int = 1000
+
+
+FREE_KEYS = {"output", "data", "accelerator", "devices", "num_nodes", "loader_workers", "save_every", "evaluate_every"}
+"""Settings that may change between the parts of one run; see `stage_config.refuse_other_config`."""

@@ -1,55 +1,23 @@
-"""What stages share: devices, batches by position in the run, the guard against NaN, results and errors."""
+"""Devices and processes of a stage, and its batches by position in the run."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from argparse import ArgumentParser
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import cv2
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from darkseg_ros.errors import DarksegError, InputError, one_line
-from darkseg_ros.whole_files import write_whole
-from training.data.pairs import PositionSampler
-
-
-@dataclass
-class RunSettings:
-    """Where a stage runs and how often it saves: none of these changes its result, rounding and `precision` apart.
-
-    Attributes:
-        accelerator: Fabric's name of it: auto, cpu, gpu.
-        devices: processes on each machine.
-        num_nodes: machines.
-        precision: Fabric's name of it: 32-true, bf16-mixed, 16-mixed.
-        loader_workers: image-loading processes.
-        save_every: steps between checkpoints.
-        evaluate_every: steps between evaluations or sample sheets.
-    """
-
-    accelerator: str = "auto"
-    devices: int = 1
-    num_nodes: int = 1
-    precision: str = "32-true"
-    loader_workers: int = 1
-    save_every: int = 200
-    evaluate_every: int = 1000
-
-
-FREE_KEYS = {"output", "data", "accelerator", "devices", "num_nodes", "loader_workers", "save_every", "evaluate_every"}
-"""Settings that may change between the parts of one run; see `stage_config.refuse_other_config`."""
+from darkseg_ros.errors import InputError
+from training.data.draws import PositionSampler
+from training.runs.config import RunSettings
 
 
 def start_fabric(config: Any) -> Fabric:
@@ -149,24 +117,6 @@ def _start_worker(_worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the training ends them, and is the one to speak
 
 
-@contextmanager
-def one_line_errors(stage: str) -> Iterator[None]:
-    """End the process with one line instead of a traceback where the user, the disk or Ctrl-C ends a stage.
-
-    Args:
-        stage: named at the start of the line.
-    """
-    try:
-        yield
-    except (DarksegError, OSError) as error:
-        message = str(error.args[0]) if len(error.args) == 1 else str(error)  # with its line breaks, if it has any
-        if message.startswith("Caught "):  # from a loader process, with its whole traceback
-            message = message.rstrip().splitlines()[-1]
-        sys.exit(f"{stage}: {one_line(message)}")
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
 def all_reduce(value: Tensor, fabric: Fabric, *, how: Literal["sum", "mean"]) -> Tensor:
     """Sum or mean of a tensor over the processes, which stays as it was."""
     reduced = fabric.all_reduce(value.clone(), reduce_op=how)
@@ -189,23 +139,3 @@ def refuse_nan(loss: Tensor, step: int, last: Path, *, fabric: Fabric) -> None:
             f"the loss is {loss.item()} at step {step}; the last good state stays in {last}: "
             "lower the learning rate or look at the images of this step"
         )
-
-
-def write_result(path: Path, content: str | bytes) -> None:
-    """Write a file of a run whole.
-
-    Raises:
-        InputError: if the disk is full or not writable, or the text names a file whose name is not UTF-8.
-    """
-    try:
-        write_whole(path, content.encode() if isinstance(content, str) else content)
-    except UnicodeEncodeError as error:
-        line = error.object[: error.end].splitlines()[-1]
-        raise InputError(f"{path} cannot hold {line!a}: not UTF-8; rename the file of that name") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error}); make room and start again") from error
-
-
-def write_picture(path: Path, bgr: np.ndarray) -> None:
-    """Write (H, W, 3) uint8 as PNG whole; raises as `write_result`."""
-    write_result(path, cv2.imencode(".png", bgr)[1].tobytes())

@@ -9,15 +9,10 @@ import pytest
 from darkseg_ros.errors import InputError
 from darkseg_ros.frames.labelled import LabelledImage
 from training.data.augmentation import Augmentation, augment_labelled
-from training.data.pairs import (
-    PositionSampler,
-    RareClassDraw,
-    class_shares,
-    class_weights,
-    draw_evenly,
-    find_labelled_pool,
-    network_input,
-)
+from training.data.class_balance import class_shares, class_weights
+from training.data.draws import PositionSampler, RareClassDraw, draw_evenly
+from training.data.network_input import network_input
+from training.data.pairs import find_labelled_pool
 
 
 def write_label(path: Path, values: np.ndarray) -> LabelledImage:

@@ -7,7 +7,7 @@ from torch import nn
 
 from darkseg_ros.errors import InputError
 from engines.fused_graph import LogitsGraph
-from training.data.pairs import network_input
+from training.data.network_input import network_input
 from training.networks.build import build_network
 from training.networks.config import NetworkConfig
 from training.networks.dense_stem import ENCODER_NAME, DenseStemMobileNetV2, on_pixels

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from darkseg_ros.errors import InputError
+from training.data.image_lists import write_image_list
 from training.runs import fabric as stage_run
 from training.runs.checkpoints import load_checkpoint, save_checkpoint
-from training.data.image_lists import write_image_list
-from training.runs.fabric import one_line_errors, pick_device, write_picture, write_result
+from training.runs.fabric import pick_device
+from training.runs.results import one_line_errors, write_picture, write_result
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from training.runs.fabric import RunSettings
+from training.runs.config import RunSettings
 from training.translation.unit.losses import UnitWeights
 
 

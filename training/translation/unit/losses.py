@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from darkseg_ros.errors import InputError
-from training.data.pairs import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
+from training.data.imagenet import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 from training.translation.unit.network import UnitImages
 
 _CONVOLUTIONS_PER_STAGE = (2, 2, 3, 3, 3)

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from torch import Tensor, nn
 
-import training.image_features
+import training.selection.inception
 from darkseg_ros.errors import InputError
 from tests.training.extractors import MeanColour, write_mean_colour_onnx, write_torchscript
 from training.fetch_inception import extract_network, fetch_inception
-from training.image_features import FeatureExtractor, extractor_input, load_extractor, read_features
+from training.selection.inception import FeatureExtractor, extractor_input, load_extractor, read_features
 
 
 class _Counted:
@@ -155,7 +155,7 @@ def test_a_damaged_cache_is_rebuilt(
 def test_a_run_that_is_killed_loses_only_the_images_since_the_last_file(
     tmp_path: Path, folder: Path, extractor: FeatureExtractor, counted: _Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training.image_features, "_IMAGES_PER_FILE", 2)
+    monkeypatch.setattr(training.selection.inception, "_IMAGES_PER_FILE", 2)
     whole = read_features(_paths(folder), folder=folder, extractor=extractor, cache=tmp_path / "whole")
 
     def dies_at_the_fifth(images: np.ndarray) -> np.ndarray:
@@ -183,7 +183,7 @@ def test_ten_thousand_images_need_little_more_memory_than_their_features(
     paths = [folder / f"{index:05d}.png" for index in range(10_000)]
     for path in paths:
         os.link(folder / "original.png", path)
-    monkeypatch.setattr(training.image_features, "read_image", lambda _: np.zeros((2, 2, 3), np.uint8))
+    monkeypatch.setattr(training.selection.inception, "read_image", lambda _: np.zeros((2, 2, 3), np.uint8))
     wide = dataclasses.replace(extractor, input_px=32, network=lambda images: np.tile(images[:, :1, 0, 0], (1, 256)))
     for _ in ("computed", "cached"):
         tracemalloc.start()

@@ -1,0 +1,46 @@
+"""What a training step draws from labelled images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from darkseg_ros.frames.labelled import LabelledImage, read_labelled
+from darkseg_ros.frames.source import read_image
+from darkseg_ros.night.cheap_night import CheapNight, darken
+from training.data.augmentation import Augmentation, augment_labelled
+from training.data.draws import RareClassDraw
+from training.data.network_input import network_input
+
+
+class LabelledSamples(Dataset[dict[str, Tensor]]):
+    """The labelled image at each position of a run, darkened on `cheap_night.share` of them, then augmented.
+
+    Item: ``images`` (3, S, S) float; ``labels`` (S, S) int64 train ids, 255 = no label.
+    """
+
+    def __init__(
+        self,
+        pairs: list[LabelledImage],
+        night_images: list[Path],
+        *,
+        draw: RareClassDraw,
+        augmentation: Augmentation,
+        cheap_night: CheapNight,
+        seed: int,
+    ) -> None:
+        self._pairs, self._night_images, self._draw = pairs, night_images, draw
+        self._augmentation, self._cheap_night, self._seed = augmentation, cheap_night, seed
+
+    def __getitem__(self, position: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng((self._seed, 3, position))
+        bgr, label_map = read_labelled(self._pairs[self._draw(position)])
+        if rng.random() < self._cheap_night.share:
+            night_bgr = read_image(self._night_images[rng.integers(len(self._night_images))])
+            bgr = darken(bgr, night_bgr, self._cheap_night, rng)
+        bgr, label_map = augment_labelled(bgr, label_map, self._augmentation, rng)
+        return {"images": network_input(bgr), "labels": torch.from_numpy(label_map.astype(np.int64))}
