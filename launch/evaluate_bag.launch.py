@@ -7,6 +7,10 @@ Without ROS, and with every frame of the bag, whatever the machine's speed: `dar
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
@@ -19,17 +23,11 @@ from launch.actions import (
 from launch.event_handlers import OnProcessExit
 from launch.events import matches_action
 from launch.events.process import ShutdownProcess
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
-from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
+from launch_ros.substitutions import ExecutableInPackage
 
+from darkseg_ros.nodes.launch_arguments import Given, shared_arguments
 from launch import LaunchContext, LaunchDescription
-
-_FROM_PARAMS_FILE = ""
-"""Default of the arguments that, unless given, leave a parameter to the file."""
-
-_SWITCH = ["true", "false", "True", "False"]
-"""What an argument that turns something on or off takes: anything else would silently be off."""
 
 _LAST_FRAMES_S = 3.0
 """From the end of the bag until the report is written: frames on their way are still scored."""
@@ -39,103 +37,88 @@ _REPORT_S = "120"
 
 
 def _actions(context: LaunchContext) -> list[Node | ExecuteProcess | RegisterEventHandler]:
-    def value(name: str) -> str:
-        return LaunchConfiguration(name).perform(context)
-
-    def given(*names: str) -> dict[str, str]:
-        return {name: value(name) for name in names if value(name) != _FROM_PARAMS_FILE}
-
-    transport = {"transport": value("transport")}
-    simulated = value("use_sim_time").lower() == "true"
-    use_sim_time = {"use_sim_time": simulated}
-    namespace, params_file = value("namespace"), LaunchConfiguration("params_file")
-    log_level = ["--ros-args", "--log-level", LaunchConfiguration("log_level")]
-    image, label = value("image"), value("label")
-    image_remappings = [("image", image), ("image/compressed", f"{image}/compressed")]
-
-    segmentation = Node(
-        package="darkseg_ros",
-        executable="segmentation_node",
-        name="segmentation_node",
-        namespace=namespace,
-        parameters=[params_file, use_sim_time, given("bundle", "backend"), transport],
-        remappings=image_remappings,
-        arguments=log_level,
-        output="screen",
+    given = Given(context)
+    bag, label = given["bag"], given["label"]
+    if not Path(bag).exists():
+        raise FileNotFoundError(f"there is no bag {bag}; name the folder or file of a rosbag2 bag")
+    transport = {"transport": given["transport"]}
+    segmentation = given.node(
+        "segmentation_node",
+        parameters={**given.parameters("bundle", "backend"), **transport},
+        remappings=given.image_remappings(),
     )
-    evaluation = Node(
-        package="darkseg_ros",
-        executable="evaluation_node",
-        name="evaluation_node",
-        namespace=namespace,
-        parameters=[params_file, use_sim_time, {"output": value("output"), **transport}],
-        remappings=[*image_remappings, ("class_map", "segmentation_node/class_map"), ("label", label)],
-        arguments=log_level,
-        output="screen",
+    thresholds = {name: _parts(given[name]) for name in ("at_least", "at_most") if given[name]}
+    evaluation = given.node(
+        "evaluation_node",
+        parameters={"output": given["output"], **thresholds, **transport},
+        remappings=[*given.image_remappings(), ("class_map", "segmentation_node/class_map"), ("label", label)],
         sigterm_timeout=_REPORT_S,
-        on_exit=Shutdown(reason="the evaluation ended"),
     )
-    prefix = "/".join(["", *filter(None, namespace.split("/"))]).rstrip("/")
+    prefix = "/".join(["", *filter(None, given["namespace"].split("/"))]).rstrip("/")
+    image = given["image"]
     player = ExecuteProcess(
         cmd=[
             ExecutableInPackage("darkseg", "darkseg_ros"),
-            *("bag", "play", value("bag"), "--rate", value("rate")),
-            *("--topic", f"{image}/compressed" if value("transport") == "compressed" else image),
+            *("bag", "play", bag, "--rate", given["rate"]),
+            *("--topic", f"{image}/compressed" if given["transport"] == "compressed" else image),
             *("--topic", label),
             # opening the engine takes seconds; without this the first frames would be lost
             *("--wait-for", f"{prefix}/segmentation_node", "--wait-for", f"{prefix}/evaluation_node"),
-            *(("--clock",) if simulated else ()),
+            *(("--clock",) if given.is_on("use_sim_time") else ()),
         ],
         output="screen",
     )
     report = EmitEvent(event=ShutdownProcess(process_matcher=matches_action(evaluation)))
-    at_the_end = OnProcessExit(target_action=player, on_exit=[TimerAction(period=_LAST_FRAMES_S, actions=[report])])
-    return [segmentation, evaluation, player, RegisterEventHandler(at_the_end)]
+    end_with_report = [TimerAction(period=_LAST_FRAMES_S, actions=[report])]
+    return [
+        segmentation,
+        evaluation,
+        player,
+        _at_the_end_of(player, "the player", then=end_with_report),
+        _at_the_end_of(segmentation, "segmentation_node", then=[]),
+        _at_the_end_of(evaluation, "evaluation_node", then=[Shutdown(reason="the evaluation ended")]),
+    ]
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
+
+
+def _at_the_end_of(process: ExecuteProcess, name: str, *, then: list[Any]) -> RegisterEventHandler:
+    """Go on where the process ended well, else end launch with a status other than 0."""
+
+    def judge(event: Any, context: LaunchContext) -> list[Any]:
+        if event.returncode != 0 and not context.is_shutdown:
+            # raised in a handler it makes `ros2 launch` end everything, and end with status 1
+            raise RuntimeError(f"{name} ended with status {event.returncode}; its last lines say why")
+        return then
+
+    on_exit: Callable[[Any, LaunchContext], list[Any]] = judge
+    return RegisterEventHandler(OnProcessExit(target_action=process, on_exit=on_exit))
 
 
 def generate_launch_description() -> LaunchDescription:
     """Declare the arguments, start nodes and player, and end with the bag."""
-    shipped_parameters = PathJoinSubstitution([FindPackageShare("darkseg_ros"), "config", "segmentation_node.yaml"])
     return LaunchDescription(
         [
             DeclareLaunchArgument("bag", description="rosbag2 bag with camera images and label maps"),
             DeclareLaunchArgument("output", description="folder for the report"),
             DeclareLaunchArgument("rate", default_value="1.0", description="2.0 plays twice as fast as recorded"),
-            DeclareLaunchArgument("namespace", default_value="", description="namespace of the nodes"),
             DeclareLaunchArgument(
-                "params_file", default_value=shipped_parameters, description="YAML file of parameters"
+                "at_least",
+                default_value="",
+                description="thresholds, such as miou_present=0.2,frames_in=100; launch fails where one is missed",
             ),
             DeclareLaunchArgument(
-                "use_sim_time",
-                default_value="false",
-                choices=_SWITCH,
-                description="take the time from the bag, by way of /clock",
+                "at_most", default_value="", description="the same for upper limits, such as latency_p99_ms=50"
             ),
-            DeclareLaunchArgument(
-                "image",
-                default_value="/camera/image_raw",
-                description="the bag's image topic; compressed images are taken from <image>/compressed",
+            *shared_arguments(
+                *("namespace", "params_file", "use_sim_time", "image", "label", "transport"),
+                *("bundle", "backend", "log_level"),
+                image="/camera/image_raw",
+                label="/camera/label_map",
+                transport="raw",
             ),
-            DeclareLaunchArgument(
-                "label", default_value="/camera/label_map", description="the bag's topic of label maps"
-            ),
-            DeclareLaunchArgument(
-                "transport",
-                default_value="raw",
-                choices=["raw", "compressed"],
-                description="which of the bag's images to play: raw or compressed",
-            ),
-            DeclareLaunchArgument(
-                "bundle",
-                default_value=_FROM_PARAMS_FILE,
-                description="folder of a model bundle; empty: as the file says",
-            ),
-            DeclareLaunchArgument(
-                "backend",
-                default_value=_FROM_PARAMS_FILE,
-                description="inference library; empty: as the file says",
-            ),
-            DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error"),
             OpaqueFunction(function=_actions),
         ]
     )

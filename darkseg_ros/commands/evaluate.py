@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from darkseg_ros.classes import CITYSCAPES, ClassTable
-from darkseg_ros.commands.options import add_model_options, bundle_of, number, open_segmenter, share
+from darkseg_ros.commands.options import add_model_options, bundle_of, open_segmenter, share
 from darkseg_ros.evaluation.bag import (
     BagTopics,
     evaluate_recorded,
@@ -77,11 +77,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def _threshold(bound: Literal["at least", "at most"], text: str) -> Threshold:
-    figure, equals, limit = text.rpartition("=")
     try:
-        if not equals:
-            raise ValueError(f"expected FIGURE=LIMIT such as miou_present=0.2, got {text!r}")
-        return Threshold(figure.strip(), bound, number(limit))
+        return Threshold.parse(bound, text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 

@@ -53,6 +53,22 @@ class Threshold:
                 f"the limit of {self.figure} must be a share within 0…1, got {self.limit:g}; write 20 % as 0.2"
             )
 
+    @classmethod
+    def parse(cls, bound: Literal["at least", "at most"], text: str) -> Threshold:
+        """Read what a user writes, such as ``miou_present=0.2``.
+
+        Raises:
+            ValueError: if it is not of this form, or there is no such figure or limit.
+        """
+        figure, equals, limit = text.rpartition("=")
+        if not equals:
+            raise ValueError(f"expected FIGURE=LIMIT such as miou_present=0.2, got {text!r}")
+        try:
+            value = float(limit)
+        except ValueError as error:
+            raise ValueError(f"the limit of {figure.strip()} must be a number, got {limit!r}") from error
+        return cls(figure.strip(), bound, value)
+
 
 @dataclass(frozen=True)
 class ThresholdResult:

@@ -25,15 +25,15 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import CompressedImage, Image
 
-from darkseg_ros.errors import DarksegError, ImageMessageError, one_line
+from darkseg_ros.errors import ImageMessageError, one_line
 from darkseg_ros.frames.messages import bgr_from_message, fill_image
 from darkseg_ros.frames.stamp_matcher import StampMatcher
 from darkseg_ros.frames.stamps import stamp_ns_of
 from darkseg_ros.model.translator import TRANSLATOR_BACKENDS
 from darkseg_ros.night.day_to_night import NightSettings, open_day_to_night
+from darkseg_ros.nodes.command_line import node_main
 from darkseg_ros.nodes.diagnostics import DiagnosticsReporter, Subject, stream_values
 from darkseg_ros.nodes.image_subscription import subscribe_to_images, transport_choice
-from darkseg_ros.nodes.middleware import run_node
 from darkseg_ros.nodes.package_log import PackageLog
 from darkseg_ros.nodes.parameters import (
     check_choices,
@@ -125,7 +125,7 @@ class Day2NightNode(Node):
 
         started_s = time.monotonic()
         self._day_to_night = open_day_to_night(_night_settings(given))
-        self.get_logger().info(f"{self._day_to_night.name}, ready after {time.monotonic() - started_s:.1f} s")
+        opened_s = time.monotonic() - started_s
 
         self._monitor = StreamMonitor(now_s=time.monotonic(), answer="night frame")
         self._diagnostics = DiagnosticsReporter(
@@ -137,7 +137,11 @@ class Day2NightNode(Node):
         if given.pass_labels:
             self._labels = _LabelsOfNightFrames(advertise(self, Image, "~/label", result()))
             subscribe(self, Image, "label", self._labels.put_label, newest_frame(_LABEL_DEPTH))
-        subscribe_to_images(self, self._on_image)
+        subscription = subscribe_to_images(self, self._on_image)
+        self.get_logger().info(
+            f"ready after {opened_s:.1f} s: turns {subscription.topic_name} into {self._night_publisher.topic_name}, "
+            f"{self._day_to_night.name}"
+        )
 
     def destroy_node(self) -> None:
         """End the thread, then the node."""
@@ -254,11 +258,7 @@ class _LabelsOfNightFrames:
 
 def main() -> int:
     """Entry point of ``ros2 run darkseg_ros day2night_node``."""
-    try:
-        return run_node(Day2NightNode)
-    except DarksegError as error:
-        print(f"day2night_node: {error}", file=sys.stderr)
-        return 1
+    return node_main("day2night_node", Day2NightNode, Day2NightParameters, about=__doc__)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@
 | srv | ``~/write_report`` | std_srvs/Trigger: write report.html and metrics.json to ``output`` now | |
 
 What belongs together has equal stamps. Frames wait for their parts, the oldest of more than ``buffered_frames`` is
-scored with what it has. At the end of the process the report is written once more. For a verdict with an exit status
-record a bag and use `darkseg evaluate`.
+scored with what it has. At the end of the process the report is written once more. Exit status: 1 when there was
+nothing to report, 3 when a threshold of `at_least` or `at_most` was missed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -31,15 +31,16 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from darkseg_ros.errors import DarksegError, ImageMessageError, InputError
+from darkseg_ros.classes import ClassTable
+from darkseg_ros.errors import ImageMessageError, InputError
 from darkseg_ros.evaluation.drive import DriveEvaluation, EvaluatedInput, Part
 from darkseg_ros.evaluation.metrics import UIOU_MIN_CONFIDENCE
 from darkseg_ros.evaluation.report import REPORT_FILE, check_output, write_report
-from darkseg_ros.evaluation.thresholds import figures_of
+from darkseg_ros.evaluation.thresholds import Threshold, check_classes, figures_of, judge
 from darkseg_ros.frames.messages import bgr_from_message, label_map_from_image
 from darkseg_ros.frames.stamps import stamp_ns_of
+from darkseg_ros.nodes.command_line import node_main
 from darkseg_ros.nodes.image_subscription import subscribe_to_images, transport_choice
-from darkseg_ros.nodes.middleware import run_node
 from darkseg_ros.nodes.parameters import (
     check_choices,
     declare_parameters,
@@ -48,6 +49,7 @@ from darkseg_ros.nodes.parameters import (
     parameter_values,
     switch,
     text,
+    texts,
 )
 from darkseg_ros.nodes.qos import advertise, result, subscribe
 from darkseg_ros.stream.frame_gate import stamp_age_ms
@@ -55,6 +57,8 @@ from darkseg_ros.stream.frame_gate import stamp_age_ms
 _INPUT_DEPTH = 10  # scoring a frame, or a report, may take longer than a camera's period
 _METRICS_PERIOD_S = 1.0
 _LOG_PERIOD_S = 5.0
+_NO_REPORT = 1
+_THRESHOLD_MISSED = 3  # as of `darkseg evaluate`
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,14 @@ class EvaluationParameters:
     uiou_min_confidence: float = number(
         UIOU_MIN_CONFIDENCE, low=0.0, high=1.0, means="The UIoU takes predictions of less confidence for invalid."
     )
+    at_least: tuple[str, ...] = texts(
+        values="FIGURE=LIMIT",
+        means="Thresholds on figures of metrics.json, such as miou_present=0.2; one that is missed makes the exit "
+        "status 3. One empty text: none.",
+    )
+    at_most: tuple[str, ...] = texts(
+        values="FIGURE=LIMIT", means="The same for upper limits, such as latency_p99_ms=50."
+    )
     buffered_frames: int = integer(
         30, low=1, high=300, means="Frames that wait for their parts: camera rate × delay of the slowest part."
     )
@@ -75,8 +87,11 @@ class EvaluationParameters:
 class EvaluationNode(Node):
     """Feeds messages to a `DriveEvaluation`.
 
+    Attributes:
+        exit_status: of the process, settled when the node ends.
+
     Raises:
-        DarksegError: if a parameter is none of its choices, or nothing can be written to `output`.
+        DarksegError: if a parameter is none of its choices, a threshold is none, or nothing can be written to `output`.
     """
 
     def __init__(self) -> None:
@@ -86,6 +101,7 @@ class EvaluationNode(Node):
         check_choices(self._given)
         if self._given.output:
             check_output(Path(self._given.output))
+        self.exit_status = 0
         self._unusable = 0
         parts: set[Part] = {"image", "label_map", "class_map"}
         if self._given.with_confidence:
@@ -97,6 +113,7 @@ class EvaluationNode(Node):
             on_unusable=self._on_unusable,
             uiou_min_confidence=self._given.uiou_min_confidence,
         )
+        self._thresholds = _thresholds(self._given, self._evaluation.evaluation.classes)
         self._publisher = advertise(self, String, "~/metrics", result())
         self.create_service(Trigger, "~/write_report", self._on_write_report)
         subscribe_to_images(self, self._on_image, depth=_INPUT_DEPTH)
@@ -112,14 +129,36 @@ class EvaluationNode(Node):
         # a steady clock: with use_sim_time a paused bag would silence the figures
         steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = self.create_timer(_METRICS_PERIOD_S, self._publish_metrics, clock=steady_clock)
+        self.get_logger().info(
+            f"ready: scores {self._topic_of_part['class_map']} by {self._topic_of_part['label_map']}"
+        )
 
     def destroy_node(self) -> None:
-        """Score what still waits and write the report, then end the node."""
+        """Score what still waits, write the report and judge the thresholds, then end the node."""
         self._evaluation.finish()
-        if self._given.output:
+        if self._given.output or self._thresholds:
+            self.exit_status, verdict = self._conclude()
             # ROS is shut down by now, and its logging with it
-            print(f"evaluation_node: {self._try_to_write()[1]}", file=sys.stderr, flush=True)
+            print(f"evaluation_node: {verdict}", file=sys.stderr, flush=True)
         super().destroy_node()
+
+    def _conclude(self) -> tuple[int, str]:
+        """The exit status and what to tell."""
+        written, verdict = self._try_to_write() if self._given.output else (True, "")
+        if not written:
+            return _NO_REPORT, verdict
+        try:
+            judged = judge(self._evaluation.result(), self._thresholds)
+        except ValueError:
+            return _NO_REPORT, "nothing was scored, so no threshold is met"
+        missed = [
+            f"{result.figure} is {'unknown' if result.value is None else f'{result.value:.4g}'}, "
+            f"must be {result.bound} {result.limit:g}"
+            for result in judged
+            if not result.passed
+        ]
+        lines = [verdict, *([f"threshold missed: {'; '.join(missed)}"] if missed else [])]
+        return _THRESHOLD_MISSED if missed else 0, "; ".join(filter(None, lines)) or "every threshold was met"
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._evaluation.put(
@@ -174,7 +213,8 @@ class EvaluationNode(Node):
             sha256=None,
         )
         try:
-            write_report(self._evaluation.result(), evaluated, out=Path(output))
+            drive = self._evaluation.result()
+            write_report(drive, evaluated, thresholds=judge(drive, self._thresholds), out=Path(output))
         except ValueError:
             figures = self._evaluation.figures()
             return False, (
@@ -186,13 +226,22 @@ class EvaluationNode(Node):
         return True, f"{self._evaluation.scored} frames scored, report in {Path(output) / REPORT_FILE}"
 
 
+def _thresholds(given: EvaluationParameters, classes: ClassTable) -> tuple[Threshold, ...]:
+    bounds: tuple[tuple[Literal["at least", "at most"], tuple[str, ...]], ...] = (
+        ("at least", given.at_least),
+        ("at most", given.at_most),
+    )
+    try:
+        thresholds = tuple(Threshold.parse(bound, line) for bound, lines in bounds for line in lines if line)
+        check_classes(thresholds, classes)
+    except ValueError as error:
+        raise InputError(f"at_least and at_most: {error}") from error
+    return thresholds
+
+
 def main() -> int:
     """Entry point of ``ros2 run darkseg_ros evaluation_node``."""
-    try:
-        return run_node(EvaluationNode)
-    except DarksegError as error:
-        print(f"evaluation_node: {error}", file=sys.stderr)
-        return 1
+    return node_main("evaluation_node", EvaluationNode, EvaluationParameters, about=__doc__)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from darkseg_ros.nodes.parameters import choice
 from darkseg_ros.nodes.qos import newest_frame, subscribe
+from darkseg_ros.nodes.silent_topic import warn_without_publisher
 
 
 def transport_choice() -> Any:
@@ -38,11 +39,9 @@ def subscribe_to_images(
         matched: called when publishers come and go.
     """
     compressed = node.get_parameter("transport").value == "compressed"
-    return subscribe(
-        node,
-        CompressedImage if compressed else Image,
-        f"{topic}/compressed" if compressed else topic,
-        callback,
-        newest_frame(depth),
-        matched=matched,
+    name = f"{topic}/compressed" if compressed else topic
+    subscription = subscribe(
+        node, CompressedImage if compressed else Image, name, callback, newest_frame(depth), matched=matched
     )
+    warn_without_publisher(node, subscription, relative_name=name)
+    return subscription

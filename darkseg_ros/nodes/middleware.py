@@ -95,8 +95,9 @@ def run_node(
         process_failure: asked every second at least; what only a new process can mend, which ends this one.
 
     Returns:
-        Exit status of the process: 0 after a signal, 1 when the parameters do not allow to start, `NEW_PROCESS_STATUS`
-        when a new process is needed: launch files start one with ``respawn:=true``.
+        Exit status of the process: 0 after a signal, or the node's attribute `exit_status` if it has one; 1 when the
+        parameters do not allow to start; `NEW_PROCESS_STATUS` when a new process is needed: launch files start one with
+        ``respawn:=true``.
     """
     prepare_middleware()
     # rclpy handles both signals and then calls what was there before: Python's own SIGINT handler would raise
@@ -131,6 +132,7 @@ def run_node(
             node.destroy_node()
         rclpy.try_shutdown()
         _on_end_signals(signal.SIG_IGN)  # Python, when it ends, puts back the default of any other: to be killed
+    status = status or getattr(node, "exit_status", 0)
     _leave_stuck_threads(status)
     return status
 

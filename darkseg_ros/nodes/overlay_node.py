@@ -20,12 +20,12 @@ from rclpy.node import Node
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
-from darkseg_ros.errors import DarksegError, ImageMessageError
+from darkseg_ros.errors import ImageMessageError
 from darkseg_ros.frames.messages import bgr_from_message, fill_image, label_map_from_image
 from darkseg_ros.frames.stamp_matcher import StampMatcher
 from darkseg_ros.frames.stamps import stamp_ns_of
+from darkseg_ros.nodes.command_line import node_main
 from darkseg_ros.nodes.image_subscription import subscribe_to_images, transport_choice
-from darkseg_ros.nodes.middleware import run_node
 from darkseg_ros.nodes.parameters import check_choices, declare_parameters, integer, number, parameter_values
 from darkseg_ros.nodes.qos import advertise, result, subscribe
 from darkseg_ros.pictures.overlay import draw_overlay
@@ -59,6 +59,7 @@ class OverlayNode(Node):
         self._matcher = self._new_matcher()
         self._subscriptions_to_inputs: list[Subscription] = []
         self._publisher = advertise(self, Image, "~/overlay", result(), matched=self._on_audience_changed)
+        self.get_logger().info(f"ready: draws while somebody looks at {self._publisher.topic_name}")
 
     def _new_matcher(self) -> StampMatcher[Image | CompressedImage, Image]:
         return StampMatcher(self._in_force.buffered_images)
@@ -104,11 +105,7 @@ class OverlayNode(Node):
 
 def main() -> int:
     """Entry point of ``ros2 run darkseg_ros overlay_node``."""
-    try:
-        return run_node(OverlayNode)
-    except DarksegError as error:
-        print(f"overlay_node: {error}", file=sys.stderr)
-        return 1
+    return node_main("overlay_node", OverlayNode, OverlayParameters, about=__doc__)
 
 
 if __name__ == "__main__":

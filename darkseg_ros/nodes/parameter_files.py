@@ -7,7 +7,6 @@ A test fails where the files hold anything else.
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import textwrap
@@ -52,7 +51,7 @@ def yaml_text(nodes: tuple[str, ...]) -> str:
         lines += [f"/**/{node}:", "  ros__parameters:"]
         for declaration in declarations(PARAMETERS_OF_NODES[node]):
             lines += textwrap.wrap(_comment(declaration), _WIDTH, initial_indent="    # ", subsequent_indent="    # ")
-            lines.append(f"    {declaration.name}: {_yaml_value(declaration.default)}")
+            lines.append(f"    {declaration.name}: {declaration.yaml_default}")
         lines.append("")
     return "\n".join(lines)
 
@@ -69,16 +68,11 @@ def _comment(declaration: Declaration) -> str:
     )
 
 
-def _yaml_value(value: object) -> str:
-    plain_word = isinstance(value, str) and value.isalpha()
-    return str(value) if plain_word else json.dumps(value)
-
-
 def table_text(node: str) -> str:
     """The parameters of a node as a table in Markdown."""
     rows = ["| parameter | default | range | live | means |", "|---|---|---|---|---|"]
     rows += [
-        f"| `{declaration.name}` | {_yaml_value(declaration.default)} | {declaration.range_text or '–'} | "
+        f"| `{declaration.name}` | {declaration.yaml_default} | {declaration.range_text or '–'} | "
         f"{'yes' if declaration.live else 'no'} | {declaration.means} |"
         for declaration in declarations(PARAMETERS_OF_NODES[node])
     ]

@@ -10,6 +10,7 @@ The field gives name, default, range, meaning, and whether the parameter is live
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -54,6 +55,12 @@ class Declaration:
         if self.bounds is not None:
             return f"{self.bounds[0]:g}…{self.bounds[1]:.10g}"
         return ", ".join(self.choices) or self.values
+
+    @property
+    def yaml_default(self) -> str:
+        """The default as YAML."""
+        plain_word = isinstance(self.default, str) and self.default.isalpha()
+        return str(self.default) if plain_word else json.dumps(self.default)
 
     @property
     def descriptor(self) -> ParameterDescriptor:

@@ -41,9 +41,10 @@ from darkseg_ros.errors import DarksegError, DeviceLostError, EngineError, one_l
 from darkseg_ros.installed_files import default_bundle
 from darkseg_ros.model.segmenter import Segmenter
 from darkseg_ros.nodes.camera_stream import Arrival, CameraStream
+from darkseg_ros.nodes.command_line import node_main
 from darkseg_ros.nodes.diagnostics import DiagnosticsReporter, Subject
 from darkseg_ros.nodes.lifecycle_thread import LifecycleThread
-from darkseg_ros.nodes.middleware import release_memory, run_node
+from darkseg_ros.nodes.middleware import release_memory
 from darkseg_ros.nodes.package_log import PackageLog
 from darkseg_ros.nodes.parameters import check_choices, declare_parameters, parameter_values
 from darkseg_ros.nodes.segmentation_parameters import SegmentationParameters, check_camera_names
@@ -78,6 +79,7 @@ class SegmentationNode(LifecycleNode):
 
         self._inference: InferenceThread[Arrival] | None = None
         self._opening_since_s: float | None = None
+        self._opened_after_s = 0.0
         self._bundle_name = ""
         self._classes = CITYSCAPES
         self._engine_name = ""
@@ -198,6 +200,11 @@ class SegmentationNode(LifecycleNode):
             self._open_engine()
         for stream in self._streams:
             self._lifecycle.in_executor(stream.subscribe)
+        topics = ", ".join(self.resolve_topic_name(stream.topic) for stream in self._streams)
+        self.get_logger().info(
+            f"ready after {self._opened_after_s:.1f} s: segments {topics} with bundle {self._bundle_name} on "
+            f"{self._engine_name}"
+        )
 
     def _end_stream(self, state: str) -> None:
         """Unsubscribe and close the engine, if there are such.
@@ -243,9 +250,7 @@ class SegmentationNode(LifecycleNode):
         self._bundle_name, self._engine_name = segmenter.bundle.name, segmenter.engine.name
         self._classes = segmenter.bundle.classes
         self._announce()
-        self.get_logger().info(
-            f"bundle {self._bundle_name} on {self._engine_name}, ready after {time.monotonic() - started_s:.1f} s"
-        )
+        self._opened_after_s = time.monotonic() - started_s
 
     # --- frames, in the executor's thread
 
@@ -345,11 +350,13 @@ def _deliver(deliveries: Iterable[Delivery]) -> None:
 def main() -> int:
     """Entry point of ``ros2 run darkseg_ros segmentation_node``."""
     cv2.setNumThreads(1)  # resizing a frame takes 0.3 ms; to wait for a second thread's turn took up to 6 (p99)
-    try:
-        return run_node(SegmentationNode, process_failure=lambda node: node.device_lost)
-    except DarksegError as error:
-        print(f"segmentation_node: {error}", file=sys.stderr)
-        return 1
+    return node_main(
+        "segmentation_node",
+        SegmentationNode,
+        SegmentationParameters,
+        about=__doc__,
+        process_failure=lambda node: node.device_lost,
+    )
 
 
 if __name__ == "__main__":

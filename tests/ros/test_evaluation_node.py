@@ -188,6 +188,40 @@ def test_a_signal_writes_the_report_and_ends_it_with_status_0(
     assert json.loads((tmp_path / "report" / "metrics.json").read_text())["images"] == 1
 
 
+def test_a_missed_threshold_is_told_and_makes_the_exit_status_3(
+    probe: Probe, start_node: StartNode, tmp_path: Path
+) -> None:
+    process = start_node(
+        "evaluation_node",
+        parameters={"output": tmp_path / "report", "at_least": "[miou=0.4]", "at_most": "[label_maps=0]"},
+    )
+    inbox = listen(probe)
+    drive = Drive(probe, inbox)
+    drive.publish(ROAD, ROAD)
+    figures_with(inbox, images=1)
+    assert process.end(signal.SIGINT)[0] == 3, process.log
+    assert "threshold missed: label_maps is 1, must be at most 0" in process.log
+    thresholds = json.loads((tmp_path / "report" / "metrics.json").read_text())["thresholds"]
+    assert [(one["figure"], one["passed"]) for one in thresholds] == [("miou", True), ("label_maps", False)]
+
+
+@pytest.mark.parametrize("parameter", ["output", "at_least"])
+def test_where_nothing_was_scored_the_exit_status_is_1(
+    probe: Probe, start_node: StartNode, tmp_path: Path, parameter: str
+) -> None:
+    given = {"output": {"output": tmp_path / "report"}, "at_least": {"at_least": "[miou=0.4]"}}[parameter]
+    process = start_node("evaluation_node", parameters=given)
+    call_write_report(probe)  # it is there
+    assert process.end(signal.SIGINT)[0] == 1, process.log
+
+
+def test_a_threshold_on_no_figure_is_one_line(start_node: StartNode) -> None:
+    process = start_node("evaluation_node", parameters={"at_least": "[beauty=0.4]"})
+    assert process.process.wait(timeout=30) == 1
+    assert "evaluation_node: at_least and at_most: there is no figure 'beauty'" in process.log
+    assert "Traceback" not in process.log
+
+
 def test_a_report_that_cannot_be_written_is_one_line(probe: Probe, start_node: StartNode, tmp_path: Path) -> None:
     process = start_node("evaluation_node", parameters={"output": tmp_path / "report"})
     inbox = listen(probe)
@@ -199,7 +233,7 @@ def test_a_report_that_cannot_be_written_is_one_line(probe: Probe, start_node: S
     assert not answer.success
     assert "report cannot be written: File exists; choose a folder with room and permission" in answer.message
     status, _ = process.end(signal.SIGINT)
-    assert (status, process.log.count("Traceback")) == (0, 0), process.log
+    assert (status, process.log.count("Traceback")) == (1, 0), process.log
 
 
 def test_an_output_that_is_a_file_ends_it_before_the_drive(start_node: StartNode, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -171,8 +172,15 @@ def test_recording_without_ros2_is_refused_at_once(monkeypatch: pytest.MonkeyPat
         run_launch_file(DAY2NIGHT, record="/my/bag")
 
 
-def test_an_evaluation_plays_the_bag_once_both_nodes_listen() -> None:
-    segmentation, evaluation, player, _ = run_launch_file(EVALUATE_BAG, bag="/my/bag", output="/my/report")
+@pytest.fixture
+def bag(tmp_path: Path) -> Path:
+    """A bag, as far as a launch file looks."""
+    (tmp_path / "bag").mkdir()
+    return tmp_path / "bag"
+
+
+def test_an_evaluation_plays_the_bag_once_both_nodes_listen(bag: Path) -> None:
+    segmentation, evaluation, player, *_ = run_launch_file(EVALUATE_BAG, bag=str(bag), output="/my/report")
     assert (segmentation["executable"], evaluation["executable"]) == ("segmentation_node", "evaluation_node")
     assert parameters(segmentation) == {"use_sim_time": False, "transport": "raw"}  # what is played, whatever the file
     assert parameters(evaluation) == {"use_sim_time": False, "output": "/my/report", "transport": "raw"}
@@ -183,28 +191,60 @@ def test_an_evaluation_plays_the_bag_once_both_nodes_listen() -> None:
     assert ("class_map", "segmentation_node/class_map") in evaluation["remappings"]
     assert ("label", "/camera/label_map") in evaluation["remappings"]
     assert " ".join(player["cmd"]) == (
-        "lib/darkseg_ros/darkseg bag play /my/bag --rate 1.0 --topic /camera/image_raw --topic /camera/label_map "
+        f"lib/darkseg_ros/darkseg bag play {bag} --rate 1.0 --topic /camera/image_raw --topic /camera/label_map "
         "--wait-for /segmentation_node --wait-for /evaluation_node"
     )
 
 
-def test_an_evaluation_ends_after_the_bag_and_with_the_evaluation_node() -> None:
-    _, evaluation, player, handler = run_launch_file(EVALUATE_BAG, bag="/my/bag", output="/my/report")
-    assert evaluation["on_exit"].kind == "Shutdown"
+def ended(status: int, *, shutting_down: bool = False) -> tuple[SimpleNamespace, SimpleNamespace]:
+    """The event of a process that ended, and the context of launch."""
+    return SimpleNamespace(returncode=status), SimpleNamespace(is_shutdown=shutting_down)
+
+
+def test_an_evaluation_ends_after_the_bag_and_with_the_evaluation_node(bag: Path) -> None:
+    _, evaluation, player, *handlers = run_launch_file(EVALUATE_BAG, bag=str(bag), output="/my/report")
     assert float(evaluation["sigterm_timeout"]) >= 60  # pictures of the report are written after SIGINT
-    assert handler["kind"] == "OnProcessExit"
-    assert handler["target_action"].options["cmd"][1:4] == player["cmd"][1:4] == ["bag", "play", "/my/bag"]
-    (timer,) = handler["on_exit"]
+    at_player, _, at_evaluation = handlers
+    assert at_player["target_action"].options["cmd"][1:4] == player["cmd"][1:4] == ["bag", "play", str(bag)]
+    (timer,) = at_player["on_exit"](*ended(0))
     assert timer.options["period"] > 0
     (event,) = timer.options["actions"]
     matcher = event.options["event"].options["process_matcher"]
     assert matcher.operands[0].options["executable"] == "evaluation_node"
+    (shutdown,) = at_evaluation["on_exit"](*ended(0))
+    assert shutdown.kind == "Shutdown"
 
 
-def test_an_evaluation_in_a_namespace_with_compressed_images_and_the_bags_clock() -> None:
-    segmentation, evaluation, player, _ = run_launch_file(
+@pytest.mark.parametrize("which", range(3), ids=["player", "segmentation_node", "evaluation_node"])
+def test_a_process_that_fails_fails_the_evaluation_unless_launch_ends_it(bag: Path, which: int) -> None:
+    """What a handler raises makes `ros2 launch` end with status 1."""
+    *_, handler = run_launch_file(EVALUATE_BAG, bag=str(bag), output="/my/report")[: 4 + which]
+    with pytest.raises(RuntimeError, match="ended with status 3"):
+        handler["on_exit"](*ended(3))
+    handler["on_exit"](*ended(-2, shutting_down=True))
+
+
+def test_an_evaluation_hands_its_thresholds_to_the_evaluation_node(bag: Path) -> None:
+    _, evaluation, *_ = run_launch_file(
         EVALUATE_BAG,
-        bag="/my/bag",
+        bag=str(bag),
+        output="/my/report",
+        at_least="miou_present=0.2, frames_in=6",
+        at_most="latency_p99_ms=50",
+    )
+    assert parameters(evaluation)["at_least"] == ["miou_present=0.2", "frames_in=6"]
+    assert parameters(evaluation)["at_most"] == ["latency_p99_ms=50"]
+
+
+def test_an_evaluation_of_a_bag_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no bag .*drive"):
+        run_launch_file(EVALUATE_BAG, bag=str(tmp_path / "drive"), output="/my/report")
+
+
+def test_an_evaluation_in_a_namespace_with_compressed_images_and_the_bags_clock(bag: Path) -> None:
+    segmentation, evaluation, player, *_ = run_launch_file(
+        EVALUATE_BAG,
+        bag=str(bag),
         output="/my/report",
         namespace="front",
         image="/cam",
@@ -495,20 +535,41 @@ def test_launched_for_real_two_cameras_are_served_side_by_side(probe: Probe, tin
         assert launch.wait(timeout=15) == 0
 
 
-@needs_launch
-@pytest.mark.usefixtures("ros_domain")
-def test_launched_for_real_an_evaluation_ends_with_the_bag_and_a_report(tmp_path: Path, tiny_bundle: Path) -> None:
+def write_drive(path: Path, *, labels: bool = True) -> Path:
+    """Two seconds of a drive."""
     drive = SyntheticDrive(seed=1, size_hw=(48, 96), night=True)
-    with BagWriter(tmp_path / "bag") as bag:
+    with BagWriter(path) as bag:
         for index in range(10):
             scene, stamp_ns = drive.frame(index), START_STAMP_NS + index * 200_000_000
             bag.write_image(IMAGE_TOPIC, scene.bgr, stamp_ns=stamp_ns, frame_id="camera")
-            bag.write_image(LABEL_TOPIC, scene.label_map, stamp_ns=stamp_ns, frame_id="camera", encoding="mono8")
-    with launched(
-        EVALUATE_BAG, bag=tmp_path / "bag", output=tmp_path / "report", bundle=tiny_bundle, backend="fake"
-    ) as launch:
+            if labels:
+                bag.write_image(LABEL_TOPIC, scene.label_map, stamp_ns=stamp_ns, frame_id="camera", encoding="mono8")
+    return path
+
+
+@needs_launch
+@pytest.mark.usefixtures("ros_domain")
+def test_launched_for_real_an_evaluation_ends_with_the_bag_and_a_report(tmp_path: Path, tiny_bundle: Path) -> None:
+    given = {"bag": write_drive(tmp_path / "bag"), "bundle": tiny_bundle, "backend": "fake"}
+    with launched(EVALUATE_BAG, output=tmp_path / "report", at_least="label_maps=10", **given) as launch:
         assert launch.wait(timeout=120) == 0
     metrics = json.loads((tmp_path / "report" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["label_maps"] == 10
     assert metrics["class_maps"] >= 8  # on a busy machine a frame may be overtaken by the next
     assert (tmp_path / "report" / "report.html").stat().st_size > 0
+
+
+@needs_launch
+@pytest.mark.usefixtures("ros_domain")
+@pytest.mark.parametrize("fault", ["no bag", "no labels", "threshold"])
+def test_launched_for_real_an_evaluation_that_fails_ends_launch_with_another_status(
+    tmp_path: Path, tiny_bundle: Path, fault: str
+) -> None:
+    bag = tmp_path / "bag"
+    if fault != "no bag":
+        write_drive(bag, labels=fault != "no labels")
+    given = {"bag": bag, "bundle": tiny_bundle, "backend": "fake", "at_least": "label_maps=11"}
+    with launched(EVALUATE_BAG, output=tmp_path / "report", **given) as launch:
+        assert launch.wait(timeout=120) == 1
+    # a report says which threshold was missed; without frames there is none
+    assert (tmp_path / "report" / "report.html").exists() == (fault == "threshold")
