@@ -4,6 +4,10 @@ rclpy runs a transition within the service callback that asks for it: until it r
 parameter, no ``get_state``, no timer with diagnostics. A multi-threaded executor would cure that and costs every image
 (p99 some 70 ms instead of 10). So the callback is a coroutine here that waits for a thread of its own, which runs
 rclpy's transitions one after another; meanwhile the single-threaded executor goes on.
+
+rclpy (Jazzy, Kilted) has no public way to move a transition out of its callback, nor to ask a node for its state in its
+own process: its only other way is to make the five lifecycle services anew, without `transition_event`. What reaches
+into rclpy is in `_Rclpy` and nowhere else; tests/ros/test_lifecycle_thread.py fails when rclpy changes.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from __future__ import annotations
 import queue
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import TimeoutError as ThreadTimeoutError
 from typing import Any, TypeVar
@@ -22,6 +26,8 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.task import Future
 
 _Result = TypeVar("_Result")
+
+_AnswerTransition = Callable[[ChangeState.Request, ChangeState.Response], Coroutine[Any, Any, ChangeState.Response]]
 
 _POLL_S = 0.05
 
@@ -38,15 +44,16 @@ class LifecycleThread:
         self._node = node
         self._on_transition = on_transition
         self._jobs: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
-        (service,) = (service for service in node.services if service.srv_type is ChangeState)
-        self._change_state = service.callback
-        service.callback = self._answer
-        # while the coroutine waits, its group is closed: the default one would close everything else as well
-        service.callback_group = MutuallyExclusiveCallbackGroup()
-        service.callback_group.add_entity(service)
+        self._rclpy = _Rclpy(node)
+        self._change_state = self._rclpy.answer_transitions_with(self._answer)
         # a daemon: an engine that hangs while it opens must not keep the process
         self._thread = threading.Thread(target=self._run, name="lifecycle", daemon=True)
         self._thread.start()
+
+    @property
+    def state(self) -> str:
+        """Label of the node's state, as ``get_state`` tells it; also that of a transition under way."""
+        return self._rclpy.state
 
     def submit(self, transitions: Callable[[], object]) -> None:
         """Run the node's own ``trigger_…`` calls after what is under way."""
@@ -114,6 +121,29 @@ class LifecycleThread:
                 self._node.get_logger().error(f"transition failed: {_first_line(error)}")
             self.leave_if_the_process_ends()
             self._on_transition()
+
+
+class _Rclpy:
+    """The two things that rclpy keeps to itself."""
+
+    def __init__(self, node: LifecycleNode) -> None:
+        self._node = node
+
+    @property
+    def state(self) -> str:
+        """Label of the node's state."""
+        _, label = self._node._state_machine.current_state
+        return str(label)
+
+    def answer_transitions_with(self, answer: _AnswerTransition) -> Callable[[ChangeState.Request, Any], Any]:
+        """Let a coroutine answer ``change_state``; returns rclpy's own answer, which runs the transition."""
+        (service,) = (service for service in self._node.services if service.srv_type is ChangeState)
+        rclpys_own: Callable[[ChangeState.Request, Any], Any] = service.callback
+        service.callback = answer
+        # while the coroutine waits, its group is closed: the default one would close everything else as well
+        service.callback_group = MutuallyExclusiveCallbackGroup()
+        service.callback_group.add_entity(service)
+        return rclpys_own
 
 
 def _first_line(error: Any) -> str:

@@ -328,7 +328,7 @@ class SegmentationNode(LifecycleNode):
     def _values(self, stream: CameraStream) -> dict[str, str]:
         inference, opening_since_s = self._inference, self._opening_since_s
         return {
-            "state": self._state_machine.current_state[1],
+            "state": self._lifecycle.state,
             "backend": self._in_force.backend,
             "engine": self._engine_name,
             "bundle": self._bundle_name or self._in_force.bundle,
