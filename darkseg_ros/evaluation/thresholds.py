@@ -66,7 +66,7 @@ class Threshold:
         try:
             value = float(limit)
         except ValueError as error:
-            raise ValueError(f"the limit of {figure.strip()} must be a number, got {limit!r}") from error
+            raise ValueError(f"the limit of {figure.strip()}: expected a number, got {limit!r}") from error
         return cls(figure.strip(), bound, value)
 
 
