@@ -1,0 +1,41 @@
+"""The images of one topic, where the one before matters: video frames, and the range of 16-bit values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from darkseg_ros.frames.messages import bgr_from_message
+from darkseg_ros.frames.value_range import ValueRange
+from darkseg_ros.frames.video_packets import VideoDecoder, is_video_packet
+
+
+class ImageStream:
+    """Decodes the messages of one topic; give it all of them, in order."""
+
+    def __init__(self) -> None:
+        self._value_range = ValueRange()
+        self._video = VideoDecoder()
+
+    @property
+    def lost_packets(self) -> int:
+        """Video packets that never came."""
+        return self._video.lost
+
+    def bgr(self, message: Any) -> np.ndarray:
+        """Decode the next message.
+
+        Args:
+            message: a sensor_msgs/Image or CompressedImage, a foxglove_msgs/CompressedVideo or an
+                ffmpeg_image_transport_msgs/FFMPEGPacket.
+
+        Returns:
+            (H, W, 3) uint8 BGR, C-contiguous and writable.
+
+        Raises:
+            ImageMessageError: as `bgr_from_message` and `VideoDecoder.bgr`; the next message may decode again.
+        """
+        if is_video_packet(message):
+            return self._video.bgr(message)
+        return bgr_from_message(message, value_range=self._value_range)
