@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from darkseg_ros.classes import NUM_CLASSES
+from darkseg_ros.classes import CITYSCAPES, ClassTable
 from darkseg_ros.commands.demo_page import DemoFigures, FrameAge, Moment, render_page
 from darkseg_ros.commands.options import add_model_options
 from darkseg_ros.errors import DarksegError, ImageMessageError, InputError, one_line
@@ -181,15 +181,17 @@ def run_demo(
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; name a folder to write to")
     bundle = bundle.absolute()
-    load_bundle(bundle)  # a bad bundle should not wait until a drive is rendered
+    classes = load_bundle(bundle).classes  # a bad bundle should not wait until a drive is rendered
     out.parent.mkdir(parents=True, exist_ok=True)
     # beside `out`, so that finished files move with a rename, and since /tmp is often memory
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as work_name:
         work = Path(work_name)
         drive = _prepare_drive(given, topic=topic, seconds=seconds, work=work)
+        if drive.generated and classes != CITYSCAPES:
+            drive = replace(drive, has_labels=False)  # its label maps are of other classes
         playback = _play_through_node(drive, bundle=bundle, backend=backend, work=work)
         result = work / "result"
-        figures = _write_result(drive, playback, result)
+        figures = _write_result(drive, playback, result, classes=classes)
         out.mkdir(exist_ok=True)
         for name in (VIDEO_NAME, PAGE_VIDEO_NAME, METRICS_NAME, PAGE_NAME):
             (result / name).replace(out / name)
@@ -368,7 +370,7 @@ class _Tally:
     labelled: bool = False
 
 
-def _write_result(drive: Drive, playback: Playback, folder: Path) -> DemoFigures:
+def _write_result(drive: Drive, playback: Playback, folder: Path, *, classes: ClassTable) -> DemoFigures:
     record_of_frame, belong = match_records(drive.frames, playback.records)
     ages = [
         FrameAge((published - playback.published_ns[0]) / 1e9, _age_ms(record, published))
@@ -376,7 +378,7 @@ def _write_result(drive: Drive, playback: Playback, folder: Path) -> DemoFigures
     ]
     answered = [index for index, record in enumerate(record_of_frame) if record is not None]
     shown = {answered[round(at)] for at in np.linspace(0, len(answered) - 1, min(_MOMENTS, len(answered)))}
-    tally = _Tally(Evaluation(), np.zeros(256, np.int64))
+    tally = _Tally(Evaluation(classes), np.zeros(256, np.int64))
     moments: list[Moment] = []
     input_rate_hz = _rate_hz(playback.published_ns)
     frame_hw = (0, 0)
@@ -392,7 +394,7 @@ def _write_result(drive: Drive, playback: Playback, folder: Path) -> DemoFigures
                 continue
             frame_hw = (bgr.shape[0], bgr.shape[1])
             class_map = _read_class_map(record_of_frame[index])
-            overlay = _marked_without_class_map(bgr) if class_map is None else draw_overlay(bgr, class_map)
+            overlay = _marked_without_class_map(bgr) if class_map is None else draw_overlay(bgr, class_map, classes)
             video.write(overlay)
             page_video.write(_at_most(_PAGE_VIDEO_WIDTH_MAX, overlay))
             if class_map is None:
@@ -401,7 +403,7 @@ def _write_result(drive: Drive, playback: Playback, folder: Path) -> DemoFigures
             if label_map is not None:
                 _add_labelled(tally, label_map, class_map, drive=drive)
             if index in shown:
-                label_bgr = None if label_map is None else color_class_map(label_map)
+                label_bgr = None if label_map is None else color_class_map(label_map, classes)
                 moments.append(Moment(ages[index].time_s, bgr, overlay, label_bgr))
     figures = _figures(
         drive,
@@ -414,12 +416,13 @@ def _write_result(drive: Drive, playback: Playback, folder: Path) -> DemoFigures
     )
     page = render_page(
         figures,
+        classes=classes,
         generated=drive.generated,
         date=now_text(),
         video_name=PAGE_VIDEO_NAME,
         moments=moments,
         ages=ages,
-        pixel_share=tally.pixels[:NUM_CLASSES] / max(1, tally.pixels.sum()),
+        pixel_share=tally.pixels[: len(classes)] / max(1, tally.pixels.sum()),
     )
     (folder / PAGE_NAME).write_text(page, encoding="utf-8")
     metrics = json.dumps(asdict(figures), indent=2, allow_nan=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from darkseg_ros.classes import CLASSES
+from darkseg_ros.classes import ClassTable
 from darkseg_ros.pictures.report_shell import (
     CHART_WH,
     Card,
@@ -105,6 +105,7 @@ class FrameAge:
 def render_page(
     figures: DemoFigures,
     *,
+    classes: ClassTable,
     generated: bool,
     date: str,
     video_name: str,
@@ -116,12 +117,13 @@ def render_page(
 
     Args:
         figures: the numbers.
+        classes: K classes of the model.
         generated: whether the drive is a generated one.
         date: for the head.
         video_name: file name of the overlay video, beside the page.
         moments: frames to show, in their order.
         ages: of all frames, in their order.
-        pixel_share: (19,) float share of each class in all class maps, 0…1.
+        pixel_share: (K,) float share of each class in all class maps, 0…1.
 
     Returns:
         A whole HTML document.
@@ -141,8 +143,8 @@ def render_page(
         cards=_cards(figures),
         chart=_age_chart(ages),
         moments=[_shown(moment) for moment in moments],
-        classes=CLASSES,
-        pixel_shares=list(zip(CLASSES, pixel_share.tolist(), strict=True)),
+        classes=classes.rows,
+        pixel_shares=list(zip(classes.rows, pixel_share.tolist(), strict=True)),
         largest_share=max(float(pixel_share.max()), 1e-9),
     )
 

@@ -8,8 +8,6 @@ import numpy as np
 
 from darkseg_ros.classes import CITYSCAPES, IGNORE_INDEX, ClassTable
 
-UNLABELLED_COLUMN = len(CITYSCAPES)  # being replaced: it is the last one
-
 UIOU_MIN_CONFIDENCE = 0.5
 """Predictions of less confidence count as invalid in `Metrics.uiou` unless told otherwise."""
 
@@ -210,11 +208,6 @@ class Invalidation:
             cells += values
         self._pixels += np.bincount(cells, minlength=self._pixels.size).reshape(self._pixels.shape)
 
-    @property
-    def has_pixels(self) -> bool:
-        """Whether a labelled pixel was added."""
-        return bool(self._pixels.any())
-
     def uiou_per_class(self, min_confidence: float) -> np.ndarray:
         """The uncertainty-aware IoU of each class; (K,) float64, NaN where the ground truth lacks the class."""
         valid, invalid = self._split(min_confidence)
@@ -290,7 +283,9 @@ class Metrics:
         iou: IoU of each class by name; None where the class does not occur.
         images: how many images.
         ci95: 95 % bootstrap interval over images of each mean and accuracy by name; empty where not asked for.
-        ece: expected calibration error; None where no confidence was given, as in all that follow.
+        images_with_confidence: how many of them came with a confidence.
+        ece: expected calibration error; None unless every image came with a confidence, as in all that follow: a
+            figure over a part of the images would be read as one over all of them.
         uiou: uncertainty-aware IoU (see `Invalidation`), mean over classes in the ground truth.
         uiou_min_confidence: the threshold it belongs to.
         uiou_curve: the same at thresholds of 0…0.95.
@@ -304,6 +299,7 @@ class Metrics:
     iou: dict[str, float | None]
     images: int
     ci95: dict[str, tuple[float, float]]
+    images_with_confidence: int
     ece: float | None
     uiou: float | None = None
     uiou_min_confidence: float | None = None
@@ -320,7 +316,7 @@ class Evaluation:
 
     def __init__(self, classes: ClassTable = CITYSCAPES, *, uiou_min_confidence: float = UIOU_MIN_CONFIDENCE) -> None:
         self.classes = classes
-        self._images = 0
+        self._images = self._images_with_confidence = 0
         # one matrix a block of consecutive images: a block is one image until there are too many of them
         self._blocks: list[np.ndarray] = []
         self._images_in_block = 1
@@ -357,6 +353,7 @@ class Evaluation:
                 raise ValueError(f"the {name} is {values.shape}, the label map {label_map.shape}; sizes must agree")
         self._add_to_blocks(confusion)
         if confidence is not None:
+            self._images_with_confidence += 1
             self._calibration.add(label_map, class_map, confidence)
             self._invalidation.add(label_map, class_map, confidence, invalid_mask=invalid_mask)
         return confusion
@@ -399,7 +396,7 @@ class Evaluation:
         if not confusion.any():
             raise ValueError("no pixel has ground truth (all are 255); check the label maps")
         iou = iou_per_class(confusion)
-        has_confidence = self._invalidation.has_pixels
+        has_confidence = self._images_with_confidence == self._images
         return Metrics(
             miou=float(mean_iou(confusion)),
             miou_present=float(mean_iou_of_present(confusion)),
@@ -412,6 +409,7 @@ class Evaluation:
             },
             images=self._images,
             ci95=bootstrap_intervals(np.stack(self._blocks)) if intervals else {},
+            images_with_confidence=self._images_with_confidence,
             ece=self._calibration.expected_calibration_error() if has_confidence else None,
             uiou=self._invalidation.at(self._uiou_min_confidence).uiou if has_confidence else None,
             uiou_min_confidence=self._uiou_min_confidence if has_confidence else None,

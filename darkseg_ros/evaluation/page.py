@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from darkseg_ros.classes import CLASS_NAMES, CLASSES, IGNORE_INDEX, SegmentationClass
+from darkseg_ros.classes import IGNORE_INDEX, ClassTable, SegmentationClass
 from darkseg_ros.evaluation.drive import DriveFigures, EvaluatedInput, EvaluationResult, ShownFrame
-from darkseg_ros.evaluation.metrics import ABSENT_CLASSES, UNLABELLED_COLUMN, UiouPoint, confusion_matrix
+from darkseg_ros.evaluation.metrics import ABSENT_CLASSES, UiouPoint, confusion_matrix
 from darkseg_ros.evaluation.thresholds import ThresholdResult
 from darkseg_ros.pictures.overlay import color_class_map, draw_overlay
 from darkseg_ros.pictures.report_shell import (
@@ -45,7 +45,7 @@ def render_page(
     date: str,
 ) -> str:
     """A whole HTML document; arguments as for `report.write_report`, and the date for its head."""
-    pixels = result.confusion.sum(1)
+    classes, pixels = result.classes.rows, result.confusion.sum(1)
     return render(
         "evaluation.html",
         kind="Evaluation",
@@ -57,15 +57,15 @@ def render_page(
         thresholds=thresholds,
         passed=all(threshold.passed for threshold in thresholds),
         cards=_cards(result, thresholds),
-        shown=[_shown(frame) for frame in result.shown],
-        classes=CLASSES,
+        shown=[_shown(frame, result.classes) for frame in result.shown],
+        classes=classes,
         absent_classes=ABSENT_CLASSES,
         class_rows=[
             _ClassRow(class_, result.metrics.iou[class_.name], float(labelled / max(pixels.sum(), 1)))
-            for class_, labelled in zip(CLASSES, pixels, strict=True)
+            for class_, labelled in zip(classes, pixels, strict=True)
         ],
-        confusion=_confusion_table(result.confusion),
-        absent_names=[class_.name for class_, labelled in zip(CLASSES, pixels, strict=True) if not labelled],
+        confusion=_confusion_table(result.confusion, result.classes),
+        absent_names=[class_.name for class_, labelled in zip(classes, pixels, strict=True) if not labelled],
         drive=result.drive,
         latency=_latency(result.drive, result.latencies),
         uiou=_uiou(result.metrics.uiou_curve),
@@ -95,6 +95,9 @@ def _cards(result: EvaluationResult, thresholds: Sequence[ThresholdResult]) -> l
         ),
         Card("FWIoU", percent(metrics.fwiou), "weighted by labelled pixels", good=judged("fwiou")),
     ]
+    if 0 < metrics.images_with_confidence < metrics.images:
+        note = f"no ECE, no UIoU: confidence came with {metrics.images_with_confidence} of {metrics.images} frames"
+        cards.append(Card("calibration error", "–", note, good=judged("ece", "uiou")))
     if metrics.ece is not None:
         cards.append(Card("calibration error", percent(metrics.ece), "expected (ECE)", good=judged("ece")))
         note = f"confidence below {metrics.uiou_min_confidence:g} is invalid"
@@ -132,18 +135,18 @@ class _Shown:
     pictures: tuple[Picture, ...]
 
 
-def _shown(frame: ShownFrame) -> _Shown:
+def _shown(frame: ShownFrame, classes: ClassTable) -> _Shown:
     of, bgr = f"at {frame.name}", frame.bgr()
-    label_map = Picture(drawing_uri(color_class_map(frame.label_map)), "label map", of)
+    label_map = Picture(drawing_uri(color_class_map(frame.label_map, classes)), "label map", of)
     errors = Picture(photo_uri(_error_map(frame, bgr)), "errors", of)
     if bgr is None:
-        class_map = Picture(drawing_uri(color_class_map(frame.class_map)), "class map", of)
+        class_map = Picture(drawing_uri(color_class_map(frame.class_map, classes)), "class map", of)
         pictures: tuple[Picture, ...] = (class_map, label_map, errors)
     else:
         camera = Picture(photo_uri(bgr), "camera", of)
-        overlay = Picture(photo_uri(draw_overlay(bgr, frame.class_map)), "class map over camera", of)
+        overlay = Picture(photo_uri(draw_overlay(bgr, frame.class_map, classes)), "class map over camera", of)
         pictures = (camera, label_map, overlay, errors)
-    return _Shown(frame.name, frame.miou_present, _largest_error(frame), pictures)
+    return _Shown(frame.name, frame.miou_present, _largest_error(frame, classes), pictures)
 
 
 def _error_map(frame: ShownFrame, bgr: np.ndarray | None) -> np.ndarray:
@@ -160,17 +163,15 @@ def _error_map(frame: ShownFrame, bgr: np.ndarray | None) -> np.ndarray:
     return error_map
 
 
-def _largest_error(frame: ShownFrame) -> str:
-    errors = confusion_matrix(frame.label_map, frame.class_map)
+def _largest_error(frame: ShownFrame, classes: ClassTable) -> str:
+    errors = confusion_matrix(frame.label_map, frame.class_map, classes)
     pixels = errors.sum()
     np.fill_diagonal(errors, 0)
     truth, predicted = np.unravel_index(errors.argmax(), errors.shape)
     if not errors[truth, predicted]:
         return ""
-    name = "left unlabelled" if predicted == UNLABELLED_COLUMN else f"called {CLASS_NAMES[predicted]}"
-    return (
-        f"{CLASS_NAMES[truth]} {name}, {small_percent(float(errors[truth, predicted] / pixels))} of the labelled pixels"
-    )
+    name = "left unlabelled" if predicted == len(classes) else f"called {classes.names[predicted]}"
+    return f"{classes.names[truth]} {name}, {small_percent(float(errors[truth, predicted] / pixels))} of the labelled pixels"
 
 
 # --- classes
@@ -201,16 +202,16 @@ class _ConfusionTable:
     rows: tuple[_ConfusionRow, ...]
 
 
-def _confusion_table(confusion: np.ndarray) -> _ConfusionTable:
+def _confusion_table(confusion: np.ndarray, classes: ClassTable) -> _ConfusionTable:
     """Classes without a labelled pixel have no row; columns without any pixel are left out too."""
     rows = np.flatnonzero(confusion.sum(1))
     indices = np.flatnonzero((confusion.sum(0) > 0) | np.isin(np.arange(confusion.shape[1]), rows))
-    columns = tuple(None if index == UNLABELLED_COLUMN else CLASSES[index] for index in indices)
+    columns = tuple(None if index == len(classes) else classes.rows[index] for index in indices)
     shares = confusion[rows][:, indices] / confusion[rows].sum(1, keepdims=True)
     return _ConfusionTable(
         columns,
         tuple(
-            _ConfusionRow(CLASSES[row], tuple(zip(columns, map(float, cells), strict=True)))
+            _ConfusionRow(classes.rows[row], tuple(zip(columns, map(float, cells), strict=True)))
             for row, cells in zip(rows, shares, strict=True)
         ),
     )

@@ -136,6 +136,8 @@ def table_of(result: EvaluationResult, thresholds: Sequence[ThresholdResult] = (
             f"p99 {drive.latency_p99_ms:.1f}, from the camera's {drive.latency_from}"
         )
     yield f"{'images':<{width}}  {metrics.images:5d}"
+    if 0 < metrics.images_with_confidence < metrics.images:
+        yield f"no ECE and no UIoU: confidence came with {metrics.images_with_confidence} of {metrics.images} images"
     for threshold in thresholds:
         value = "not measured" if threshold.value is None else f"{threshold.value:.6g}"
         verdict = "passed" if threshold.passed else "MISSED"

@@ -13,7 +13,17 @@ from darkseg_ros.evaluation.metrics import Metrics
 
 _NO_FIGURES = frozenset({"iou", "ci95", "uiou_min_confidence", "uiou_curve", "latency_from"})
 _COUNTS_AND_TIMES = frozenset(
-    {"images", "frames_in", "class_maps", "label_maps", "dropped", "latency_p50_ms", "latency_p95_ms", "latency_p99_ms"}
+    {
+        "images",
+        "images_with_confidence",
+        "frames_in",
+        "class_maps",
+        "label_maps",
+        "dropped",
+        "latency_p50_ms",
+        "latency_p95_ms",
+        "latency_p99_ms",
+    }
 )
 _IOU_PREFIX = "iou."
 

@@ -149,6 +149,45 @@ def test_images_are_segmented_where_no_class_maps_are(tmp_path: Path, segmenter:
     assert (drive.class_maps, drive.dropped, drive.latency_p99_ms) == (3, None, None)
 
 
+@pytest.mark.parametrize(
+    ("invalid", "min_confidence", "uiou"),
+    # sky called road with confidence 0.4: valid and wrong, or invalid, which is right where the annotator was in doubt
+    [(None, 0.3, 0.0), (None, 0.5, 0.0), ("/camera/invalid", 0.3, 0.0), ("/camera/invalid", 0.5, 1.0)],
+)
+@pytest.mark.parametrize("recorded", [True, False])
+def test_mask_and_threshold_of_the_uiou_count_for_recorded_class_maps_and_for_a_model(
+    tmp_path: Path, segmenter: Segmenter, invalid: str | None, min_confidence: float, uiou: float, recorded: bool
+) -> None:
+    bgr = np.full((*HW, 3), (0, 102, 0), np.uint8)  # what the fake engine calls road, with confidence 102 / 255
+    messages = [
+        message(IMAGE_TOPIC, 0, bgr),
+        message(LABEL_TOPIC, 0, uniform(10)),
+        message("/camera/invalid", 0, uniform(255)),
+        message(CLASS_MAPS, 0, uniform(0)),
+        message(CONFIDENCES, 0, uniform(102)),
+    ]
+    bag = write_recorded_bag(tmp_path / "drive", messages)
+    topics = find_topics(bag, BagTopics(image=IMAGE_TOPIC, invalid=invalid), recorded=recorded)
+    if recorded:
+        result = evaluate_recorded(bag, topics, uiou_min_confidence=min_confidence)
+    else:
+        result = evaluate_with_model(bag, topics, segmenter, uiou_min_confidence=min_confidence)
+    assert result.metrics.uiou == uiou
+    assert result.metrics.uiou_min_confidence == min_confidence
+
+
+def test_confidence_that_is_missing_for_a_frame_is_told(tmp_path: Path) -> None:
+    bag = write_recorded_bag(
+        tmp_path / "drive",
+        [
+            *(message(topic, index, uniform(0)) for topic in (LABEL_TOPIC, CLASS_MAPS) for index in range(2)),
+            message(CONFIDENCES, 1, uniform(255)),
+        ],
+    )
+    metrics = evaluate(bag).metrics
+    assert (metrics.images, metrics.images_with_confidence, metrics.ece) == (2, 1, None)
+
+
 def test_compressed_images_serve_as_well(tmp_path: Path, segmenter: Segmenter) -> None:
     with BagWriter(tmp_path / "drive") as bag:
         grey = np.full((*HW, 3), 128, np.uint8)  # survives JPEG; 128 = 6 · 19 + 14

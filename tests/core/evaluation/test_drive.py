@@ -80,6 +80,14 @@ def test_the_worst_frame_of_each_period_is_kept_worst_first() -> None:
     assert names(worst.worst_first()) == ["f", "g"]
 
 
+@pytest.mark.parametrize("mious", [(0.5, 0.4, 0.3, 0.2, 0.1), (0.1, 0.2, 0.3, 0.4, 0.5), (0.3, 0.1, 0.5, 0.2, 0.4)])
+def test_the_best_of_the_kept_makes_room_never_the_worst(mious: tuple[float, ...]) -> None:
+    worst = WorstFrames(2)
+    for period, miou in enumerate(mious):
+        worst.offer(period, shown(str(miou), miou))
+    assert names(worst.worst_first()) == ["0.1", "0.2"]
+
+
 def test_scores_and_counts_worked_by_hand() -> None:
     evaluation = drive()
     for index, class_map in enumerate((ROAD, ROAD, SKY)):

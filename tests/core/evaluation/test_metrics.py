@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from darkseg_ros.evaluation.metrics import (
     FLICKER_GAP_MAX_NS,
-    UNLABELLED_COLUMN,
     Evaluation,
     Flicker,
     Invalidation,
@@ -30,7 +29,7 @@ CLASS_MAP = np.array([[0, 1, 1, 255], [2, 3, 0, 255]], np.uint8)
 def test_rows_are_ground_truth_columns_predictions() -> None:
     expected = np.zeros((19, 20), np.int64)
     expected[0, 0] = expected[0, 1] = expected[1, 1] = expected[2, 2] = expected[2, 3] = 1
-    expected[1, UNLABELLED_COLUMN] = 1
+    expected[1, 19] = 1
     np.testing.assert_array_equal(confusion_matrix(LABEL_MAP, CLASS_MAP), expected)
 
 
@@ -100,6 +99,26 @@ def test_without_confidence_there_is_no_calibration_error() -> None:
     assert evaluation.metrics().ece is None
 
 
+def test_confidence_for_a_part_of_the_images_gives_no_figure_that_looks_like_one_of_all() -> None:
+    evaluation = Evaluation()
+    for index in range(10):
+        right = np.array([[0, 1]], np.uint8)
+        evaluation.add(right, right, np.full((1, 2), 255, np.uint8) if index == 4 else None)
+    metrics = evaluation.metrics()
+    assert (metrics.images, metrics.images_with_confidence) == (10, 1)
+    assert (metrics.ece, metrics.uiou, metrics.uiou_min_confidence, metrics.uiou_curve) == (None, None, None, ())
+
+
+def test_images_count_as_having_confidence_where_all_of_them_have() -> None:
+    evaluation = Evaluation()
+    for _ in range(3):
+        evaluation.add(LABEL_MAP, CLASS_MAP, np.full(LABEL_MAP.shape, 255, np.uint8))
+    metrics = evaluation.metrics()
+    assert metrics.images_with_confidence == metrics.images == 3
+    assert metrics.ece is not None
+    assert metrics.uiou is not None
+
+
 def test_figures_are_over_all_pixels_not_means_of_images() -> None:
     evaluation = Evaluation()
     evaluation.add(np.array([[0, 0, 0]]), np.array([[0, 0, 0]]))
@@ -167,7 +186,7 @@ def test_figures_agree_with_torchmetrics(seed: int, height: int, width: int, cla
     confusion = confusion_matrix(label_map, class_map)
     truth = torch.from_numpy(label_map.astype(np.int64))
     # unlabelled is a class of its own for torchmetrics, which knows no misses
-    predicted = torch.from_numpy(np.minimum(class_map, UNLABELLED_COLUMN).astype(np.int64))
+    predicted = torch.from_numpy(np.minimum(class_map, 19).astype(np.int64))
     as_twenty = {"num_classes": 20, "ignore_index": 255}
     theirs = torchmetrics.multiclass_confusion_matrix(predicted, truth, **as_twenty).numpy()
     np.testing.assert_array_equal(confusion, theirs[:19])

@@ -212,6 +212,20 @@ def test_without_latency_confidence_and_pictures_the_page_leaves_them_out() -> N
     assert "no thresholds set" in text
 
 
+def test_confidence_for_a_part_of_the_frames_is_told_in_place_of_figures() -> None:
+    evaluation = DriveEvaluation(lambda _: frozenset(), capacity=1, on_unusable=pytest.fail)
+    road = np.zeros((2, 2), np.uint8)
+    for index in range(10):
+        confidence = {"confidence": np.full((2, 2), 255, np.uint8)} if index == 3 else {}
+        evaluation.put(index, label_map=road, class_map=road, **confidence)
+    result = evaluation.result()
+    assert list(table_of(result))[-1] == "no ECE and no UIoU: confidence came with 1 of 10 images"
+    assert "no ECE, no UIoU: confidence came with 1 of 10 frames" in page_of(result)
+    content = metrics_of(result, Threshold("ece", "at most", 0.5))
+    assert (content["ece"], content["uiou"], content["images_with_confidence"]) == (None, None, 1)
+    assert content["passed"] is False
+
+
 def test_a_frame_without_camera_image_shows_its_maps() -> None:
     evaluation = DriveEvaluation(lambda _: frozenset(), capacity=1, on_unusable=pytest.fail)
     evaluation.put(0, label_map=np.zeros((2, 2), np.uint8), class_map=np.full((2, 2), 255, np.uint8))
