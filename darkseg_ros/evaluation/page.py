@@ -171,7 +171,8 @@ def _largest_error(frame: ShownFrame, classes: ClassTable) -> str:
     if not errors[truth, predicted]:
         return ""
     name = "left unlabelled" if predicted == len(classes) else f"called {classes.names[predicted]}"
-    return f"{classes.names[truth]} {name}, {small_percent(float(errors[truth, predicted] / pixels))} of the labelled pixels"
+    share = small_percent(float(errors[truth, predicted] / pixels))
+    return f"{classes.names[truth]} {name}, {share} of the labelled pixels"
 
 
 # --- classes

@@ -226,6 +226,17 @@ def test_confidence_for_a_part_of_the_frames_is_told_in_place_of_figures() -> No
     assert content["passed"] is False
 
 
+def test_a_page_speaks_of_the_classes_of_its_model() -> None:
+    classes = ClassTable((SegmentationClass("lane", "flat", (9, 8, 7)), SegmentationClass("void", "none", (0, 0, 0))))
+    evaluation = DriveEvaluation(lambda _: frozenset(), capacity=1, on_unusable=pytest.fail, classes=classes)
+    evaluation.put(0, label_map=np.zeros((2, 2), np.uint8), class_map=np.array([[0, 0], [1, 255]], np.uint8))
+    text = page_of(evaluation.result())
+    assert "largest error: lane called void, 25.0 % of the labelled pixels" in text
+    assert '<i style="background:rgb(9,8,7)"></i>lane' in text
+    assert 'title="lane → unlabelled: 25.00 %"' in text
+    assert "sidewalk" not in text
+
+
 def test_a_frame_without_camera_image_shows_its_maps() -> None:
     evaluation = DriveEvaluation(lambda _: frozenset(), capacity=1, on_unusable=pytest.fail)
     evaluation.put(0, label_map=np.zeros((2, 2), np.uint8), class_map=np.full((2, 2), 255, np.uint8))
