@@ -1,4 +1,4 @@
-"""The `darkseg` command: work on files, without ROS but for `bag play` and a part of `bench`.
+"""The `darkseg` command: work on files, without ROS but for `bag play`, `view` of a live node and a part of `bench`.
 
 Each verb is a module of this folder with a function `declare(parser)`, which adds the verb's options and sets `run`,
 what is called with the parsed options. Only the module of the verb that was called is imported.
@@ -17,6 +17,7 @@ from darkseg_ros.errors import DarksegError, one_line
 _VERBS = {
     "segment": "class maps of images, folders, videos and bags",
     "evaluate": "mIoU and other figures against label maps, with a report",
+    "view": "a page in the browser that shows a live node or a file",
     "bench": "latency, memory and CPU time of a model, alone and through ROS",
     "bag from-video": "turn a video into a bag",
     "bag to-night": "add a night frame for each day frame of a bag",

@@ -22,13 +22,12 @@ from darkseg_ros.errors import ImageMessageError, one_line
 from darkseg_ros.frames.messages import bgr_from_message, fill_image
 from darkseg_ros.frames.stamps import stamp_ns_of
 from darkseg_ros.model.segmenter import Segmentation
-from darkseg_ros.nodes.diagnostics import camera_values, stream_values
 from darkseg_ros.nodes.image_subscription import subscribe_to_images
 from darkseg_ros.nodes.label_info import LabelInfoPublisher
 from darkseg_ros.nodes.qos import advertise, result
 from darkseg_ros.nodes.segmentation_parameters import SegmentationParameters
 from darkseg_ros.stream.camera_guard import CameraGuard, camera_verdict
-from darkseg_ros.stream.camera_health import CameraCondition
+from darkseg_ros.stream.camera_health import CameraCondition, camera_values
 from darkseg_ros.stream.frame_gate import DropReason, StampOrder, StampVerdict, is_from_the_future, stamp_age_ms
 from darkseg_ros.stream.inference_thread import Delivery
 from darkseg_ros.stream.monitor import Health, StreamMonitor
@@ -268,7 +267,7 @@ class CameraStream:
 
     def values(self) -> dict[str, str]:
         """Key and value of the figures."""
-        return {**camera_values(self._camera), **stream_values(self._monitor.figures(now_s=time.monotonic()))}
+        return {**camera_values(self._camera), **self._monitor.figures(now_s=time.monotonic()).values()}
 
 
 def _send(publisher: LifecyclePublisher, pixels: np.ndarray, header: Header) -> str:

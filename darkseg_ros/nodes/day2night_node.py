@@ -32,7 +32,7 @@ from darkseg_ros.frames.stamps import stamp_ns_of
 from darkseg_ros.model.translator import TRANSLATOR_BACKENDS
 from darkseg_ros.night.day_to_night import NightSettings, open_day_to_night
 from darkseg_ros.nodes.command_line import node_main
-from darkseg_ros.nodes.diagnostics import DiagnosticsReporter, Subject, stream_values
+from darkseg_ros.nodes.diagnostics import DiagnosticsReporter, Subject
 from darkseg_ros.nodes.image_subscription import subscribe_to_images, transport_choice
 from darkseg_ros.nodes.package_log import PackageLog
 from darkseg_ros.nodes.parameters import (
@@ -218,7 +218,7 @@ class Day2NightNode(Node):
     def _values(self) -> dict[str, str]:
         return {
             "night": self._day_to_night.name,
-            **stream_values(self._monitor.figures(now_s=time.monotonic())),
+            **self._monitor.figures(now_s=time.monotonic()).values(),
         }
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
-from darkseg_ros.stream.camera_health import CameraCondition
-from darkseg_ros.stream.monitor import Health, StreamFigures
+from darkseg_ros.stream.monitor import Health
 
 _REPORT_PERIOD_S = 1.0
 _WATCH_PERIOD_S = 0.1
@@ -82,33 +81,3 @@ class DiagnosticsReporter:
         )
         array.header.stamp = self._node.get_clock().now().to_msg()
         return array
-
-
-def camera_values(camera: CameraCondition | None) -> dict[str, str]:
-    """The latest frame's condition, each figure under its name; empty before the first."""
-    if camera is None:
-        return {"camera": ""}
-    figures = {f"camera_{name}": f"{value:.3g}" for name, value in asdict(camera).items() if name != "faults"}
-    return {"camera": camera.summary, **figures}
-
-
-def stream_values(figures: StreamFigures) -> dict[str, str]:
-    """The books of a stream, as a status shows them."""
-    measured = {
-        "inference_ms": figures.inference_ms,
-        "latency_p50_ms": figures.latency_p50_ms,
-        "latency_p99_ms": figures.latency_p99_ms,
-        "stamp_age_p50_ms": figures.stamp_age_p50_ms,
-        "stamp_age_p99_ms": figures.stamp_age_p99_ms,
-    }
-    return {
-        "frames_in": str(figures.frames_in),
-        "frames_published": str(figures.frames_published),
-        "frames_in_progress": str(figures.frames_in_progress),
-        **{f"dropped_{reason.value}": str(count) for reason, count in figures.frames_dropped.items()},
-        "stamp_rebases": str(figures.stamp_rebases),
-        "rate_in_hz": f"{figures.rate_in_hz:.1f}",
-        "rate_out_hz": f"{figures.rate_out_hz:.1f}",
-        **{name: "" if value is None else f"{value:.1f}" for name, value in measured.items()},
-        "last_error": figures.last_error,
-    }

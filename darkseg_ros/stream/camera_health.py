@@ -6,7 +6,7 @@ A night frame is not a dark one: it has lamps, and what they light. Only a frame
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import cv2
 import numpy as np
@@ -122,6 +122,14 @@ class CameraCondition:
             CameraFault.FROZEN: f"the same frame {self.repeats} times again",
         }
         return "; ".join(f"{fault.value}: {told[fault]}" for fault in CameraFault if fault in self.faults) or "healthy"
+
+
+def camera_values(camera: CameraCondition | None) -> dict[str, str]:
+    """Key and value of the latest frame's condition, as /diagnostics shows it; before the first no figures."""
+    if camera is None:
+        return {"camera": ""}
+    figures = {f"camera_{name}": f"{value:.3g}" for name, value in asdict(camera).items() if name != "faults"}
+    return {"camera": camera.summary, **figures}
 
 
 class CameraHealth:

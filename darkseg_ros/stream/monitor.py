@@ -71,6 +71,27 @@ class StreamFigures:
     stamp_age_p99_ms: float | None
     last_error: str
 
+    def values(self) -> dict[str, str]:
+        """Key and value of each, as /diagnostics shows them."""
+        measured = {
+            "inference_ms": self.inference_ms,
+            "latency_p50_ms": self.latency_p50_ms,
+            "latency_p99_ms": self.latency_p99_ms,
+            "stamp_age_p50_ms": self.stamp_age_p50_ms,
+            "stamp_age_p99_ms": self.stamp_age_p99_ms,
+        }
+        return {
+            "frames_in": str(self.frames_in),
+            "frames_published": str(self.frames_published),
+            "frames_in_progress": str(self.frames_in_progress),
+            **{f"dropped_{reason.value}": str(count) for reason, count in self.frames_dropped.items()},
+            "stamp_rebases": str(self.stamp_rebases),
+            "rate_in_hz": f"{self.rate_in_hz:.1f}",
+            "rate_out_hz": f"{self.rate_out_hz:.1f}",
+            **{name: "" if value is None else f"{value:.1f}" for name, value in measured.items()},
+            "last_error": self.last_error,
+        }
+
 
 class StreamMonitor:
     """Keeps the books of one stream in fixed memory. Thread-safe. Times are a steady clock's, in seconds.

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import cv2
+import numpy as np
+import pytest
+
+from darkseg_ros.classes import CITYSCAPES, ClassTable, SegmentationClass
+from darkseg_ros.errors import InputError
+from darkseg_ros.pictures.live_page import LOOPBACK, LiveFrame, LiveHealth, LivePage
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+HW = (40, 80)
+CAMERA_BGR = (200, 120, 10)
+ONE_CLASS = ClassTable((SegmentationClass("moss", "nature", (10, 200, 30)),))
+MOSS_BGR = (30, 200, 10)
+
+
+@pytest.fixture
+def page() -> Iterator[LivePage]:
+    with LivePage(title="/front/class_map", port=0) as page:
+        yield page
+
+
+def frame(confidence: float | None = 0.75) -> LiveFrame:
+    """A uniform camera image, all of it moss."""
+    bgr = np.full((*HW, 3), CAMERA_BGR, np.uint8)
+    return LiveFrame(bgr, np.zeros(HW, np.uint8), confidence, ONE_CLASS)
+
+
+def get(page: LivePage, path: str, **headers: str) -> tuple[int, bytes]:
+    address = urlsplit(page.url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=20)
+    connection.request("GET", path, headers=headers)
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    return answer.status, content
+
+
+def status(page: LivePage) -> dict[str, Any]:
+    code, content = get(page, "/status.json")
+    assert code == 200
+    return json.loads(content)
+
+
+def decoded(page: LivePage, path: str) -> np.ndarray:
+    code, content = get(page, path)
+    assert code == 200
+    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+
+
+def test_before_the_first_frame_the_page_says_that_nothing_came(page: LivePage) -> None:
+    told = status(page)
+    assert (told["frame"], told["level"], told["summary"]) == (0, "STALE", "nothing came yet")
+    assert get(page, "/camera?frame=0")[0] == 404
+
+
+def test_the_status_tells_frame_confidence_classes_health_and_drops_by_reason(page: LivePage) -> None:
+    page.show(frame())
+    page.tell(LiveHealth("WARN", "slow", {"dropped_too_old": "3", "dropped_undecodable": "0", "rate_in_hz": "30.0"}))
+    told = status(page)
+    assert (told["title"], told["frame"], told["size"]) == ("/front/class_map", 1, "80×40")
+    assert told["confidence"] == 0.75
+    assert told["classes"] == [{"name": "moss", "rgb": [10, 200, 30]}]
+    assert (told["level"], told["summary"]) == ("WARN", "slow")
+    assert told["drops"] == {"too_old": 3}
+    assert told["values"] == {"rate_in_hz": "30.0"}
+
+
+def test_the_three_pictures_of_a_frame_are_camera_class_colours_and_both(page: LivePage) -> None:
+    page.show(frame())
+    assert np.abs(decoded(page, "/camera?frame=1").astype(int) - CAMERA_BGR).max() <= 4  # JPEG
+    assert (decoded(page, "/mask?frame=1") == MOSS_BGR).all()
+    half = np.add(CAMERA_BGR, MOSS_BGR) / 2
+    assert np.abs(decoded(page, "/overlay?frame=1") - half).max() <= 4
+
+
+def test_only_the_latest_frames_are_kept(page: LivePage) -> None:
+    for _ in range(30):
+        page.show(frame())
+    assert get(page, "/mask?frame=30")[0] == 200
+    assert get(page, "/mask?frame=20")[0] == 404
+
+
+@pytest.mark.parametrize(
+    "path", ["/mask", "/mask?frame=-1", "/mask?frame=x", f"/mask?frame={'9' * 5000}", "/../setup.py", "/camera/1"]
+)
+def test_what_is_no_page_is_not_found(page: LivePage, path: str) -> None:
+    page.show(frame())
+    assert get(page, path)[0] == 404
+
+
+def test_a_name_of_another_site_is_refused(page: LivePage) -> None:
+    """Else a site whose name was made to point at this machine could read the camera (DNS rebinding)."""
+    assert get(page, "/status.json", Host="camera.example")[0] == 403
+    assert get(page, "/status.json", Host="localhost:8765")[0] == 200
+
+
+def test_the_page_is_served_on_loopback_and_its_port_once(page: LivePage) -> None:
+    address = urlsplit(page.url)
+    assert address.hostname == LOOPBACK
+    assert address.port is not None
+    with pytest.raises(InputError, match="cannot be served.*choose another with --port"):
+        LivePage(title="again", port=address.port)
+
+
+def test_the_page_needs_no_other_site(page: LivePage) -> None:
+    code, content = get(page, "/")
+    assert code == 200
+    assert b"http://" not in content
+    assert b"https://" not in content
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine to render the page in")
+@pytest.mark.parametrize(("width", "side_by_side"), [(1280, True), (400, False)])
+def test_chromium_shows_camera_mask_and_overlay_beside_or_below_each_other(
+    page: LivePage, tmp_path: Path, width: int, side_by_side: bool
+) -> None:
+    page.show(LiveFrame(np.full((*HW, 3), CAMERA_BGR, np.uint8), np.zeros(HW, np.uint8), 0.75, CITYSCAPES))
+    page.tell(LiveHealth("OK", "running", {"rate_in_hz": "30.0", "camera": "healthy"}))
+    picture = tmp_path / "page.png"
+    assert CHROMIUM is not None
+    subprocess.run(
+        [
+            *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+            *(f"--user-data-dir={tmp_path}", f"--window-size={width},1200", "--virtual-time-budget=3000"),
+            *(f"--screenshot={picture}", page.url),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    shown_bgr = cv2.imread(str(picture)).astype(int)
+    assert shown_bgr.shape[1] == width
+    road = CITYSCAPES.palette_bgr[0].astype(int)
+    middles = []
+    for colour in (np.array(CAMERA_BGR), road, (np.add(CAMERA_BGR, road)) // 2):
+        ys, xs = np.nonzero((np.abs(shown_bgr - colour) <= 4).all(axis=2))
+        assert ys.size > 5000  # of a picture 368 or 400 pixels wide
+        middles.append((np.median(xs), np.median(ys)))
+    (camera_x, camera_y), (mask_x, mask_y), (overlay_x, overlay_y) = middles
+    if side_by_side:
+        assert camera_x + 300 < mask_x < overlay_x - 300
+        assert camera_y == pytest.approx(overlay_y, abs=2)
+    else:
+        assert camera_y + 100 < mask_y < overlay_y - 100
+        assert camera_x == pytest.approx(overlay_x, abs=2)
