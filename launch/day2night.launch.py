@@ -12,7 +12,14 @@ import shutil
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction, Shutdown
 from launch_ros.actions import Node
 
-from darkseg_ros.nodes.launch_arguments import FROM_PARAMS_FILE, SWITCH, Given, shared_arguments, shipped
+from darkseg_ros.nodes.launch_arguments import (
+    FROM_PARAMS_FILE,
+    SWITCH,
+    Given,
+    absolute_topic,
+    shared_arguments,
+    shipped,
+)
 from launch import LaunchContext, LaunchDescription
 
 
@@ -40,7 +47,7 @@ def _actions(context: LaunchContext) -> list[Node | ExecuteProcess]:
             "night without recording: `darkseg bag to-night`"
         )
     day = f"{image}/compressed" if given["transport"] == "compressed" else image
-    topics = [_absolute(name, namespace) for name in (day, "day2night_node/night", "day2night_node/label")]
+    topics = [absolute_topic(name, namespace) for name in (day, "day2night_node/night", "day2night_node/label")]
     # an expression instead of names: Jazzy takes names as they are, later ones want --topics before them
     expression = f"^({'|'.join(map(re.escape, topics))})$"
     sim_time = ["--use-sim-time"] if given.is_on("use_sim_time") else []
@@ -50,12 +57,6 @@ def _actions(context: LaunchContext) -> list[Node | ExecuteProcess]:
         on_exit=Shutdown(reason="the recorder ended"),
     )
     return [node, recorder]
-
-
-def _absolute(topic: str, namespace: str) -> str:
-    if topic.startswith("/"):
-        return topic
-    return "/".join(["", *filter(None, namespace.split("/")), topic])
 
 
 def generate_launch_description() -> LaunchDescription:

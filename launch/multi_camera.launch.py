@@ -13,11 +13,11 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from darkseg_ros.nodes.launch_arguments import OF_EVERY_CAMERA, SWITCH, Given, shared_arguments, shipped
+from darkseg_ros.nodes.launch_arguments import OF_EVERY_CAMERA, SWITCH, VIEWERS, Given, shared_arguments, shipped
 from launch import LaunchContext, LaunchDescription
 
 
-def _cameras(context: LaunchContext) -> list[GroupAction] | list[Node]:
+def _cameras(context: LaunchContext) -> list[GroupAction | Node]:
     given = Given(context)
     cameras = [name.strip() for name in given["cameras"].split(",")]
     if not all(cameras) or len(set(cameras)) < len(cameras):
@@ -26,10 +26,12 @@ def _cameras(context: LaunchContext) -> list[GroupAction] | list[Node]:
     if len(cameras) > 1 and "{camera}" not in pattern:
         raise ValueError(f"image_topic must hold {{camera}}, else all would see the same camera; got {pattern!r}")
     images = {camera: pattern.replace("{camera}", camera) for camera in cameras}
-    return _one_engine(given, images) if given.is_on("one_engine") else _engine_each(images)
+    one_engine = given.is_on("one_engine")
+    nodes = _one_engine(given, images) if one_engine else _engine_each(images)
+    return [*nodes, *given.viewers(images, one_engine=one_engine)]
 
 
-def _engine_each(images: dict[str, str]) -> list[GroupAction]:
+def _engine_each(images: dict[str, str]) -> list[GroupAction | Node]:
     shared = {name: LaunchConfiguration(name) for name in OF_EVERY_CAMERA}
     return [
         # a group of its own: arguments of one camera must not become those of the next
@@ -45,13 +47,13 @@ def _engine_each(images: dict[str, str]) -> list[GroupAction]:
     ]
 
 
-def _one_engine(given: Given, images: dict[str, str]) -> list[Node]:
+def _one_engine(given: Given, images: dict[str, str]) -> list[GroupAction | Node]:
     remappings = []
     for camera, image in images.items():
         remappings += [(f"{camera}/{topic}", to) for topic, to in given.image_remappings(image)]
         remappings += [
             (f"~/{camera}/{answer}", f"{camera}/segmentation_node/{answer}")
-            for answer in ("class_map", "confidence", "label_info")
+            for answer in ("class_map", "confidence", "color_mask", "label_info")
         ]
     segmentation = given.node(
         "segmentation_node",
@@ -82,7 +84,7 @@ def generate_launch_description() -> LaunchDescription:
                 choices=SWITCH,
                 description="one segmentation_node for all cameras instead of one for each",
             ),
-            *shared_arguments(*OF_EVERY_CAMERA, overlay="false"),
+            *shared_arguments(*OF_EVERY_CAMERA, *VIEWERS, overlay="false"),
             OpaqueFunction(function=_cameras),
         ]
     )

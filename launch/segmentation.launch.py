@@ -20,7 +20,8 @@ def _nodes(context: LaunchContext) -> list[Node]:
         remappings=given.image_remappings(),
         **given.respawning(),
     )
-    return [segmentation, *given.overlay_nodes()]
+    viewers = given.viewers({given["namespace"]: given["image"]})
+    return [segmentation, *given.overlay_nodes(), *viewers]
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -17,7 +17,7 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from darkseg_ros.classes import ClassTable
+from darkseg_ros.classes import CITYSCAPES, ClassTable
 from darkseg_ros.errors import ImageMessageError, one_line
 from darkseg_ros.frames.messages import bgr_from_message, fill_image
 from darkseg_ros.frames.stamps import stamp_ns_of
@@ -26,6 +26,7 @@ from darkseg_ros.nodes.image_subscription import subscribe_to_images
 from darkseg_ros.nodes.label_info import LabelInfoPublisher
 from darkseg_ros.nodes.qos import advertise, result
 from darkseg_ros.nodes.segmentation_parameters import SegmentationParameters
+from darkseg_ros.pictures.overlay import color_class_map
 from darkseg_ros.stream.camera_guard import CameraGuard, camera_verdict
 from darkseg_ros.stream.camera_health import CameraCondition, camera_values
 from darkseg_ros.stream.frame_gate import DropReason, StampOrder, StampVerdict, is_from_the_future, stamp_age_ms
@@ -89,7 +90,11 @@ class CameraStream:
         self._confidence_publisher: LifecyclePublisher = advertise(
             node, Image, f"{answers}/confidence", result(), create=create
         )
+        self._color_mask_publisher: LifecyclePublisher = advertise(
+            node, Image, f"{answers}/color_mask", result(), create=create
+        )
         self._label_info = LabelInfoPublisher(node, f"{answers}/label_info")
+        self._classes = CITYSCAPES
         self._subscription: Subscription | None = None
         self._monitor = StreamMonitor(now_s=time.monotonic())
         self._camera: CameraCondition | None = None
@@ -110,6 +115,7 @@ class CameraStream:
 
     def announce(self, classes: ClassTable, *, bundle: str) -> None:
         """Say what the values of the class maps mean."""
+        self._classes = classes
         self._label_info.publish(classes, bundle=bundle, min_confidence=self._live().min_confidence)
 
     def subscribe(self) -> None:
@@ -128,7 +134,7 @@ class CameraStream:
 
     def silence(self, state: LifecycleState) -> None:
         """Publish nothing until the node's next activation."""
-        for publisher in (self._class_map_publisher, self._confidence_publisher):
+        for publisher in (self._class_map_publisher, self._confidence_publisher, self._color_mask_publisher):
             publisher.on_deactivate(state)
 
     def clock_jumped_back(self, *, from_ns: int, to_ns: int) -> None:
@@ -233,6 +239,9 @@ class CameraStream:
         )
         if self._confidence_publisher.get_subscription_count():
             _send(self._confidence_publisher, segmentation.confidence, header)
+        if self._color_mask_publisher.get_subscription_count():
+            color_mask_bgr = color_class_map(segmentation.class_map, self._classes)
+            _send(self._color_mask_publisher, color_mask_bgr[..., ::-1], header, encoding="rgb8")
 
     def _stamp_age_ms(self, arrival: Arrival) -> float | None:
         clock = self._node.get_clock()
@@ -270,10 +279,10 @@ class CameraStream:
         return {**camera_values(self._camera), **self._monitor.figures(now_s=time.monotonic()).values()}
 
 
-def _send(publisher: LifecyclePublisher, pixels: np.ndarray, header: Header) -> str:
+def _send(publisher: LifecyclePublisher, pixels: np.ndarray, header: Header, *, encoding: str = "mono8") -> str:
     """Publish a map; what went wrong, or nothing."""
     try:
-        publisher.publish(fill_image(Image(), pixels, encoding="mono8", header=header))
+        publisher.publish(fill_image(Image(), pixels, encoding=encoding, header=header))
     except Exception as error:  # the middleware refuses one message; the next frame may pass
         return f"{type(error).__name__}: {one_line(error)}"
     return ""

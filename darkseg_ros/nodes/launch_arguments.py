@@ -5,7 +5,9 @@ Launch files import this module: `ros2 launch` runs them where the package itsel
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from launch.actions import DeclareLaunchArgument
@@ -13,6 +15,8 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
+from darkseg_ros.nodes.viewer_layouts import foxglove_layout, rviz_config
+from darkseg_ros.whole_files import write_whole
 from launch import LaunchContext
 
 FROM_PARAMS_FILE = ""
@@ -62,12 +66,20 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
         "description": "start a node again that ended or was killed",
     },
     "log_level": {"default_value": "info", "description": "debug, info, warn, error"},
+    "rviz": {"default_value": "false", "choices": SWITCH, "description": "start RViz with the topics of these nodes"},
+    "foxglove_layout": {
+        "default_value": "",
+        "description": "file to write a Foxglove layout of these topics to; empty: none",
+    },
 }
 
-OF_EVERY_CAMERA = tuple(name for name in _SHARED if name not in ("namespace", "image", "label"))
+VIEWERS = ("rviz", "foxglove_layout")
+"""Arguments for those who look on."""
+
+OF_EVERY_CAMERA = tuple(name for name in _SHARED if name not in ("namespace", "image", "label", *VIEWERS))
 """What multi_camera.launch.py passes on to segmentation.launch.py, the same for each camera."""
 
-OF_ONE_CAMERA = ("namespace", "image", *OF_EVERY_CAMERA)
+OF_ONE_CAMERA = ("namespace", "image", *OF_EVERY_CAMERA, *VIEWERS)
 """The arguments of segmentation.launch.py."""
 
 
@@ -87,6 +99,13 @@ def shared_arguments(*names: str, **defaults: Any) -> list[DeclareLaunchArgument
                 options["choices"] = [word for word in options["choices"] if word != FROM_PARAMS_FILE]
         declared.append(DeclareLaunchArgument(name, **options))
     return declared
+
+
+def absolute_topic(topic: str, namespace: str) -> str:
+    """What a topic of a launch file is called for a node in a namespace."""
+    if topic.startswith("/"):
+        return topic
+    return "/".join(["", *filter(None, namespace.split("/")), topic])
 
 
 class Given:
@@ -144,6 +163,29 @@ class Given:
     def respawning(self) -> dict[str, Any]:
         """Options of a node that `respawn` starts again."""
         return {"respawn": self.is_on("respawn"), "respawn_delay": _RESPAWN_DELAY_S}
+
+    def viewers(self, images: Mapping[str, str], *, one_engine: bool = False) -> list[Node]:
+        """RViz if `rviz` is on; writes the layout that `foxglove_layout` names.
+
+        Args:
+            images: the namespace of each camera's nodes → the camera's topic.
+            one_engine: whether one segmentation_node serves all; the namespaces are then its names of the cameras.
+        """
+        pattern = self["foxglove_layout"]
+        if pattern and len(images) > 1 and "{camera}" not in pattern:
+            raise ValueError(f"foxglove_layout must hold {{camera}}, a file for each; got {pattern!r}")
+        for namespace, image in images.items() if pattern else ():
+            layout = foxglove_layout(
+                namespace=namespace,
+                image_topic=absolute_topic(image, "" if one_engine else namespace),
+                camera=namespace if one_engine else "",
+            )
+            write_whole(Path(pattern.replace("{camera}", namespace)), layout.encode())
+        if not self.is_on("rviz"):
+            return []
+        with tempfile.NamedTemporaryFile("w", prefix="darkseg_", suffix=".rviz", delete=False) as config:
+            config.write(rviz_config(list(images)))
+        return [Node(package="rviz2", executable="rviz2", name="rviz2", arguments=["-d", config.name], output="screen")]
 
     def overlay_nodes(self, *, image: str | None = None, namespace: str | None = None) -> list[Node]:
         """The overlay_node of a camera if `overlay` is on, beside the segmentation_node of that namespace."""

@@ -6,11 +6,12 @@
 | sub | ``image/compressed`` (``transport:=compressed``) | …/CompressedImage | best effort, depth 1 |
 | pub | ``~/class_map`` | …/Image, mono8 train ids, 255 = unlabelled, header as received | reliable, depth 1 |
 | pub | ``~/confidence`` | …/Image, mono8, 255 = certain; only while subscribed | reliable, depth 1 |
+| pub | ``~/color_mask`` | …/Image, rgb8, the classes' colours; only while subscribed | reliable, depth 1 |
 | pub | ``~/label_info`` | vision_msgs/LabelInfo, or std_msgs/String with JSON | transient local |
 | pub | ``/diagnostics`` | diagnostic_msgs/DiagnosticArray, each second and on change | reliable |
 
 With the parameter `cameras`, one node and one engine serve several: each camera ``front`` has ``front/image`` in and
-``~/front/class_map``, ``~/front/confidence``, ``~/front/label_info`` out, and a status of its own on ``/diagnostics``.
+``~/front/class_map`` and the other topics out, and a status of its own on ``/diagnostics``.
 
 Parameters stand in `darkseg_ros.nodes.segmentation_parameters`. Run it with ``ros2 run darkseg_ros segmentation_node``
 or ``python -m darkseg_ros.nodes.segmentation_node``.

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import yaml
 
 from darkseg_ros.frames.bags import IMAGE_TOPIC, LABEL_TOPIC, START_STAMP_NS, BagWriter
 from darkseg_ros.installed_files import share_directory
@@ -321,6 +322,7 @@ def test_one_engine_serves_all_cameras_on_the_topics_that_many_would_have() -> N
             ("{0}/image/compressed", "/{0}/image_raw/compressed"),
             ("~/{0}/class_map", "{0}/segmentation_node/class_map"),
             ("~/{0}/confidence", "{0}/segmentation_node/confidence"),
+            ("~/{0}/color_mask", "{0}/segmentation_node/color_mask"),
             ("~/{0}/label_info", "{0}/segmentation_node/label_info"),
         )
     ]
@@ -414,10 +416,74 @@ def test_the_foxglove_layout_shows_topics_of_the_nodes_and_places_every_panel() 
     topics = {panel.get("topicToRender") or panel["imageMode"]["imageTopic"] for panel in layout["configById"].values()}
     assert topics == {
         "/overlay_node/overlay",
-        "/segmentation_node/class_map",
+        "/segmentation_node/color_mask",
         "/segmentation_node/confidence",
         "/diagnostics",
     }
+
+
+def panels(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))["configById"]
+
+
+def image_topics(layout: dict[str, Any]) -> set[str]:
+    return {panel["imageMode"]["imageTopic"] for panel in layout.values() if "imageMode" in panel}
+
+
+def displays(viewer: dict[str, Any]) -> dict[str, str]:
+    """Name → topic of what RViz shows."""
+    assert (viewer["package"], viewer["executable"], viewer["arguments"][0]) == ("rviz2", "rviz2", "-d")
+    path = Path(viewer["arguments"][1])
+    shown = yaml.safe_load(path.read_text(encoding="utf-8"))["Visualization Manager"]["Displays"]
+    path.unlink()
+    return {display["Name"]: display["Topic"]["Value"] for display in shown}
+
+
+def test_rviz_and_foxglove_follow_namespace_and_camera(tmp_path: Path) -> None:
+    layout = tmp_path / "layout.json"
+    *_, viewer = run_launch_file(
+        SEGMENTATION, namespace="/car/front/", image="camera/image_raw", rviz="true", foxglove_layout=str(layout)
+    )
+    assert displays(viewer) == {
+        "Overlay": "/car/front/overlay_node/overlay",
+        "Class map": "/car/front/segmentation_node/color_mask",
+        "Confidence": "/car/front/segmentation_node/confidence",
+    }
+    assert image_topics(panels(layout)) == {
+        "/car/front/overlay_node/overlay",
+        "/car/front/segmentation_node/color_mask",
+        "/car/front/segmentation_node/confidence",
+    }
+    status = panels(layout)["DiagnosticStatusPanel!segmentation"]
+    assert status["selectedHardwareId"] == "/car/front/camera/image_raw"
+    assert status["selectedName"] == "car/front/segmentation_node: segmentation"
+
+
+@pytest.mark.parametrize("one_engine", ["true", "false"])
+def test_viewers_of_several_cameras_show_each_of_them(tmp_path: Path, one_engine: str) -> None:
+    *_, viewer = run_launch_file(
+        MULTI_CAMERA,
+        cameras="front,rear",
+        one_engine=one_engine,
+        rviz="true",
+        foxglove_layout=f"{tmp_path}/{{camera}}.json",
+    )
+    shown = displays(viewer)
+    assert shown["front Overlay"] == "/front/overlay_node/overlay"
+    assert shown["rear Confidence"] == "/rear/segmentation_node/confidence"
+    assert len(shown) == 6
+    status = panels(tmp_path / "rear.json")["DiagnosticStatusPanel!segmentation"]
+    assert status["selectedHardwareId"] == "/rear/image_raw"
+    names = {
+        "true": "segmentation_node: segmentation of rear",
+        "false": "rear/segmentation_node: segmentation",
+    }
+    assert status["selectedName"] == names[one_engine]
+
+
+def test_one_layout_for_several_cameras_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"foxglove_layout must hold \{camera\}"):
+        run_launch_file(MULTI_CAMERA, cameras="front,rear", foxglove_layout="/layout.json")
 
 
 @contextmanager

@@ -112,7 +112,7 @@ def test_with_cameras_each_name_has_the_topics_of_the_policy_and_nothing_else_is
         for topic in topics:
             if topic in ("/image", "/image/compressed"):
                 expected |= {f"/{camera}{topic}" for camera in cameras}
-            elif topic.rpartition("/")[2] in ("class_map", "confidence", "label_info"):
+            elif topic.rpartition("/")[2] in ("class_map", "color_mask", "confidence", "label_info"):
                 expected |= {f"/segmentation_node/{camera}/{topic.rpartition('/')[2]}" for camera in cameras}
             else:
                 expected.add(topic)

@@ -117,6 +117,33 @@ def test_confidence_comes_only_while_somebody_subscribes(probe: Probe, segmentat
         assert len(confidences.messages) < len(class_maps.messages)
 
 
+def test_the_color_mask_has_the_colours_of_the_classes_and_comes_only_while_somebody_subscribes(
+    probe: Probe, segmentation_node: StartNode
+) -> None:
+    from sensor_msgs.msg import Image
+
+    from darkseg_ros.classes import CITYSCAPES
+    from tests.ros.probe import bgr_of, eventually, image
+
+    segmentation_node()
+    camera, class_maps = probe.connect()
+
+    def serve() -> int:
+        stamp = probe.next_stamp()
+        camera.publish(image(bgr_of((4, 200, 0)), stamp))
+        class_maps.of_stamp(stamp)
+        return stamp
+
+    serve()
+    with probe.listening(Image, "/segmentation_node/color_mask") as masks:
+        eventually(lambda: serve() and masks.messages)
+        mask = masks.messages[-1]
+        assert (mask.encoding, mask.step, mask.header.frame_id) == ("rgb8", mask.width * 3, "camera")
+        rgb = np.frombuffer(mask.data, np.uint8).reshape(mask.height, mask.width, 3)
+        assert (rgb == CITYSCAPES.rows[4].rgb).all()
+        assert len(masks.messages) < len(class_maps.messages)
+
+
 def test_compressed_images_are_served_with_compressed_transport(probe: Probe, segmentation_node: StartNode) -> None:
     from tests.ros.probe import bgr_of, jpeg, pixels
 
