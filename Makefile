@@ -37,7 +37,7 @@ endif
 
 PIP_INSTALL := $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test soak bench check clean
+.PHONY: help demo test soak bench sbom check clean
 
 help:
 	@sed -n -E 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 12
@@ -64,10 +64,14 @@ soak: $(DEVELOP)  ## hours of frames and minutes of overload through the node, a
 bench: $(DEVELOP)  ## the model beside named peers and through the node, 10 minutes, result in out/benchmark [ARGS=--help]
 	@exec $(VENV_PYTHON) -m engines.bench $(ARGS)
 
-check: $(DEVELOP)  ## lint, format and types: ruff and mypy
+sbom: $(DEVELOP)  ## CycloneDX list of this environment and the shipped model, in out/sbom.json
+	@$(VENV_PYTHON) -m engines.sbom
+
+check: $(DEVELOP)  ## lint, format, types and documentation: ruff, mypy, mkdocs
 	@$(VENV_PYTHON) -m ruff check .
 	@$(VENV_PYTHON) -m ruff format --check .
 	@$(VENV_PYTHON) -m mypy
+	@NO_MKDOCS_2_WARNING=1 $(VENV_PYTHON) -m mkdocs build --quiet --strict
 
 clean:  ## remove the environment and everything built or measured
 	rm -rf $(VENV) out build ros2_ws/build ros2_ws/install ros2_ws/log darkseg_ros.egg-info
