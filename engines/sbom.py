@@ -2,8 +2,9 @@
 
     python -m engines.sbom [--bundle engines/darkseg_slim] [--out out/sbom.json]
 
-The environment's part is cyclonedx-py's. The bundle is one component of the type ``machine-learning-model`` with a file
-for each of its parts and its SHA-256. Without a time and a serial number, which CycloneDX allows.
+Every installed distribution is a component with its version, its package URL and its licence, where its metadata gives
+one that CycloneDX takes. The bundle is a component of the type ``machine-learning-model`` with a file for each of its
+parts and its SHA-256. The serial number follows from the components, the time is that of the bundle.
 
 Source: CycloneDX 1.6, https://cyclonedx.org/docs/1.6/json.
 """
@@ -12,15 +13,27 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
+import re
 import sys
+import uuid
+from datetime import datetime, timezone
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
-from typing import Any
 
-from darkseg_ros.errors import DarksegError, EngineError, one_line
+from cyclonedx.contrib.license.factories import LicenseFactory
+from cyclonedx.model import HashAlgorithm, HashType
+from cyclonedx.model.bom import Bom, BomMetaData
+from cyclonedx.model.component import Component, ComponentType
+from cyclonedx.output.json import JsonV1Dot6
+from packageurl import PackageURL
+
+from darkseg_ros.errors import DarksegError, one_line
 from darkseg_ros.installed_files import default_bundle
 from darkseg_ros.model.bundle import ModelBundle, load_bundle, sha256_of
 from darkseg_ros.whole_files import write_whole
+
+_LICENCE_CHARACTERS_MAX = 100
+"""Longer ones are whole licence texts in the wrong field."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,60 +44,74 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         bundle = load_bundle(options.bundle or default_bundle())
-        parts = with_bundle(environment_parts(Path(sys.executable)), bundle)
-        write_whole(options.out, f"{json.dumps(parts, indent=2, sort_keys=True, ensure_ascii=False)}\n".encode())
+        components = [*environment_components(), bundle_component(bundle)]
+        write_whole(options.out, parts_list(components, made=_created(bundle)).encode())
     except (DarksegError, OSError) as error:
         print(f"engines.sbom: {one_line(error)}", file=sys.stderr)
         return 1
-    print(f"{options.out}: {len(parts['components'])} components")
+    print(f"{options.out}: {len(components)} components")
     return 0
 
 
-def environment_parts(python: Path) -> dict[str, Any]:
-    """What cyclonedx-py finds in the environment of an interpreter, less paths of this machine.
-
-    Raises:
-        EngineError: if it fails.
-    """
-    command = [sys.executable, "-m", "cyclonedx_py", "environment", "--output-reproducible", "--no-validate"]
-    done = subprocess.run([*command, "--of", "JSON", str(python)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise EngineError(f"cyclonedx-py fails: {done.stderr}; run `make test` once, which installs it")
-    parts: dict[str, Any] = json.loads(done.stdout)
-    for component in parts["components"]:
-        references = component.get("externalReferences", [])
-        component["externalReferences"] = [each for each in references if not each["url"].startswith("file:")]
-    parts["components"].sort(key=lambda component: (component["name"].lower(), component.get("version", "")))
-    return parts
+def parts_list(components: list[Component], *, made: datetime) -> str:
+    """The components as CycloneDX JSON."""
+    named = "\n".join(sorted(f"{component.bom_ref.value}" for component in components))
+    serial_number = uuid.uuid5(uuid.NAMESPACE_URL, f"{named}\n{made.isoformat()}")
+    bom = Bom(components=components, serial_number=serial_number, metadata=BomMetaData(timestamp=made))
+    return f"{JsonV1Dot6(bom).output_as_string(indent=2)}\n"
 
 
-def with_bundle(parts: dict[str, Any], bundle: ModelBundle) -> dict[str, Any]:
-    """The list with a bundle as one more component."""
-    folder = bundle.directory
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    manifest = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    model = {
-        "type": "machine-learning-model",
-        "bom-ref": f"bundle:{bundle.name}",
-        "name": bundle.name,
-        "version": manifest["created"],
-        "description": manifest["task"],
-        "hashes": [_sha256(folder / "model.json")],
-        "components": [
-            {
-                "type": "file",
-                "bom-ref": f"bundle:{bundle.name}/{path.name}",
-                "name": path.name,
-                "hashes": [_sha256(path)],
-            }
-            for path in files
+def environment_components() -> list[Component]:
+    """One for each distribution that this interpreter can import."""
+    found = {_normal(distribution.metadata["Name"]): distribution for distribution in distributions()}
+    return [_component(name, found[name]) for name in sorted(found)]
+
+
+def bundle_component(bundle: ModelBundle) -> Component:
+    """The model with its files."""
+    folder, reference = bundle.directory, f"bundle:{bundle.name}"
+    return Component(
+        type=ComponentType.MACHINE_LEARNING_MODEL,
+        bom_ref=reference,
+        name=bundle.name,
+        version=f"{_created(bundle):%Y-%m-%d}",
+        hashes=[_sha256(folder / "model.json")],
+        components=[
+            Component(
+                type=ComponentType.FILE, bom_ref=f"{reference}/{path.name}", name=path.name, hashes=[_sha256(path)]
+            )
+            for path in sorted(folder.iterdir())
+            if path.is_file()
         ],
-    }
-    return {**parts, "components": [*parts["components"], model]}
+    )
 
 
-def _sha256(path: Path) -> dict[str, str]:
-    return {"alg": "SHA-256", "content": sha256_of(path)}
+def _component(name: str, distribution: Distribution) -> Component:
+    purl = PackageURL("pypi", None, name, distribution.version)
+    metadata = distribution.metadata
+    licence = metadata.get("License-Expression") or metadata.get("License") or ""
+    short = 0 < len(licence) <= _LICENCE_CHARACTERS_MAX and "\n" not in licence
+    return Component(
+        bom_ref=purl.to_string(),
+        name=name,
+        version=distribution.version,
+        purl=purl,
+        description=metadata.get("Summary"),
+        licenses=[LicenseFactory().make_from_string(licence)] if short else [],
+    )
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _created(bundle: ModelBundle) -> datetime:
+    manifest = json.loads((bundle.directory / "model.json").read_text(encoding="utf-8"))
+    return datetime.fromisoformat(manifest["created"]).replace(tzinfo=timezone.utc)
+
+
+def _sha256(path: Path) -> HashType:
+    return HashType(alg=HashAlgorithm.SHA_256, content=sha256_of(path))
 
 
 if __name__ == "__main__":
