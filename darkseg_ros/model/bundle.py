@@ -11,9 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import mmap
+import struct
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import numpy as np
 
 from darkseg_ros.classes import CITYSCAPES, ClassTable
 from darkseg_ros.errors import BundleError
+from darkseg_ros.model.graph_files import check_ir, check_onnx
 
 SCHEMA_VERSION = 1
 """Of bundles with Cityscapes' classes and of translators, which every version of this package reads."""
@@ -44,9 +46,6 @@ _NETWORK_PIXELS_MAX = 2**23  # 4096×2048
 _NAME_CHARACTERS_MAX = 100
 _NPY_HEADER_BYTES_MAX = 2**12
 _GOLDEN_OVERHEAD_BYTES = 2**16  # of the archive, and of compression where it makes noise longer
-_EXTERNAL_DATA_KEY = (
-    b"\x0a\x08location"  # onnx.proto: TensorProto.external_data, first entry of its StringStringEntryProto
-)
 
 
 @dataclass(frozen=True)
@@ -142,10 +141,10 @@ def load_bundle(directory: str | Path) -> ModelBundle:
         classes=_classes(manifest, directory),
         network_hw=_network_hw(manifest, directory),
         temperature=_number(manifest, directory, "temperature", low=0.01, high=100),
-        fused_onnx=_checked_onnx(files, directory, "fused_onnx"),
-        cpu_graph=_checked_file(files, directory, "cpu_graph"),
+        fused_onnx=_checked_graph(files, directory, "fused_onnx", check_onnx),
+        cpu_graph=_checked_graph(files, directory, "cpu_graph", check_ir),
         cpu_weights=_checked_file(files, directory, "cpu_weights"),
-        int8_onnx=_checked_onnx(files, directory, "int8_onnx") if has_int8_onnx else None,
+        int8_onnx=_checked_graph(files, directory, "int8_onnx", check_onnx) if has_int8_onnx else None,
         golden=_checked_file(files, directory, "golden"),
         fused_agreement_min=_number(agreement, directory, "fused", low=0, high=1),
         cpu_agreement_min=_number(agreement, directory, "cpu", low=0, high=1),
@@ -176,7 +175,7 @@ def load_translator_bundle(directory: str | Path) -> TranslatorBundle:
         directory=directory,
         name=_name(manifest, directory),
         network_hw=_network_hw(manifest, directory),
-        onnx=_checked_onnx(files, directory, "onnx"),
+        onnx=_checked_graph(files, directory, "onnx", check_onnx),
         golden=_checked_file(files, directory, "golden"),
         golden_difference_max=_number(manifest, directory, "golden_difference_max", low=0, high=255),
     )
@@ -219,7 +218,17 @@ def _golden_arrays(golden: BundleFile, expected: dict[str, tuple[int, ...]]) -> 
         with zipfile.ZipFile(golden.path) as archive:
             return {name: _array_of(archive, name, shape, golden.path) for name, shape in expected.items()}
     # RuntimeError: encrypted; NotImplementedError: an unknown compression
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        RuntimeError,
+        OverflowError,
+        struct.error,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise BundleError(f"{golden.path} is no golden archive ({error}); export the model again") from error
 
 
@@ -231,14 +240,15 @@ def _array_of(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], path:
             f"{path}: {name} unpacks to {member.file_size} bytes, expected {math.prod(shape)} and a header; "
             "export the model again"
         )
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name} is packed by method {member.compress_type}")  # LZMA's dictionary may take gigabytes
     with archive.open(member) as file:
         if np.lib.format.read_magic(file) != (1, 0):
             raise ValueError(f"{name} is of an unknown version of the .npy format")
-        found_shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-        if found_shape != shape or dtype != np.uint8 or fortran_order:
-            raise BundleError(
-                f"{path}: {name} is {dtype} {found_shape}, expected uint8 {shape}; export the model again"
-            )
+        header = file.read(int.from_bytes(file.read(2), "little")).decode("latin-1").strip()
+        # compared and not evaluated: a literal may nest until the parser gives up
+        if header != f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}":
+            raise BundleError(f"{path}: {name} is {header[:200]!r}, expected uint8 {shape}; export the model again")
         content = file.read(math.prod(shape))  # without a number, zipfile unpacks a bomb before it looks at the size
     return np.frombuffer(bytearray(content), np.uint8).reshape(shape)
 
@@ -371,13 +381,13 @@ def _checked_file(files: dict[str, Any], directory: Path, role: str) -> BundleFi
     return BundleFile(path, sha256, size_bytes)
 
 
-def _checked_onnx(files: dict[str, Any], directory: Path, role: str) -> BundleFile:
-    """As `_checked_file`; besides, the graph may not read weights from further files, which may lie anywhere."""
+def _checked_graph(files: dict[str, Any], directory: Path, role: str, check: Callable[[Path], None]) -> BundleFile:
+    """As `_checked_file`; besides, the file is in its format, see `darkseg_ros.model.graph_files`."""
     checked = _checked_file(files, directory, role)
-    if checked.size_bytes:
-        with checked.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            if content.find(_EXTERNAL_DATA_KEY) >= 0:
-                raise BundleError(
-                    f"{checked.path} keeps weights in other files; such a graph is refused: export it as one file"
-                )
+    try:
+        check(checked.path)
+    except (OSError, ValueError) as error:
+        raise BundleError(
+            f"{checked.path} is refused as {role}: {error}; export the model again, as one file each"
+        ) from error
     return checked

@@ -11,8 +11,7 @@ import numpy as np
 
 from darkseg_ros.errors import BundleError, EngineError
 from darkseg_ros.frames.bgr_check import check_bgr
-from darkseg_ros.model.backends.onnxruntime import OnnxRuntimeGraph
-from darkseg_ros.model.backends.openvino import OpenVinoGraph
+from darkseg_ros.model.backends import onnxruntime, openvino
 from darkseg_ros.model.bundle import TranslatorBundle, load_translator_bundle, load_translator_golden
 from darkseg_ros.model.segmenter import preprocess
 
@@ -55,10 +54,12 @@ class Translator:
         if backend == "auto":
             backend = next((name for name in TRANSLATOR_BACKENDS[1:] if find_spec(name)), "onnxruntime")
         if backend == "openvino":
-            graph = OpenVinoGraph(bundle.onnx.path, output="night", threads=threads)
+            openvino.try_graph(bundle.onnx, output="night", network_hw=bundle.network_hw)
+            graph = openvino.OpenVinoGraph(bundle.onnx.path, output="night", threads=threads)
             translator = cls(bundle, graph, library=graph.library)
         elif backend == "onnxruntime":
-            session = OnnxRuntimeGraph(bundle.onnx.path, outputs=("night",), threads=threads)
+            onnxruntime.try_graph(bundle.onnx, outputs=("night",), network_hw=bundle.network_hw)
+            session = onnxruntime.OnnxRuntimeGraph(bundle.onnx.path, outputs=("night",), threads=threads)
             translator = cls(bundle, lambda frames: session(frames)[0], library=session.library)
         else:
             raise EngineError(f"there is no backend {backend!r}; choose one of {', '.join(TRANSLATOR_BACKENDS)}")

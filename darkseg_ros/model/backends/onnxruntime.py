@@ -9,8 +9,29 @@ from typing import Any
 import numpy as np
 
 from darkseg_ros.errors import EngineError, one_line
-from darkseg_ros.model.backends.protocol import EngineOutput
-from darkseg_ros.model.bundle import ModelBundle
+from darkseg_ros.model.backends.protocol import EngineOutput, check_confidence
+from darkseg_ros.model.backends.trial import Trial, try_once
+from darkseg_ros.model.bundle import BundleFile, ModelBundle
+
+_OUTPUTS = ("class_map", "confidence")
+
+
+def try_graph(graph: BundleFile, *, outputs: tuple[str, ...], network_hw: tuple[int, int]) -> None:
+    """Let a process of its own run a graph on one frame first, as `OnnxRuntimeGraph` does; see `trial.try_once`.
+
+    Raises:
+        EngineError: if ONNX Runtime is not installed or refuses the graph, or the graph takes too much memory or time.
+    """
+    try_once(
+        Trial(
+            library="onnxruntime",
+            library_version=_import_onnxruntime().__version__,
+            graph=str(graph.path),
+            graph_sha256=graph.sha256,
+            outputs=outputs,
+            network_hw=network_hw,
+        )
+    )
 
 
 class OnnxRuntimeGraph:
@@ -29,10 +50,7 @@ class OnnxRuntimeGraph:
     """
 
     def __init__(self, path: Path, *, outputs: Sequence[str], threads: int = 0) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise EngineError(f"ONNX Runtime does not import ({error}); run `pip install onnxruntime`") from error
+        onnxruntime = _import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -63,6 +81,14 @@ class OnnxRuntimeGraph:
         return answers
 
 
+def _import_onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EngineError(f"ONNX Runtime does not import ({error}); run `pip install onnxruntime`") from error
+    return onnxruntime
+
+
 class OnnxRuntimeEngine:
     """See `darkseg_ros.model.backends.protocol.Engine`.
 
@@ -77,14 +103,18 @@ class OnnxRuntimeEngine:
     batch_max = 1
 
     def __init__(self, bundle: ModelBundle, *, threads: int = 0) -> None:
-        graph = OnnxRuntimeGraph(bundle.fused_onnx.path, outputs=("class_map", "confidence"), threads=threads)
+        try_graph(bundle.fused_onnx, outputs=_OUTPUTS, network_hw=bundle.network_hw)
+        graph = OnnxRuntimeGraph(bundle.fused_onnx.path, outputs=_OUTPUTS, threads=threads)
         self._graph: Any = graph
+        self._class_count = len(bundle.classes)
         self.name = f"{graph.library} float CPU"
 
     def __call__(self, frames: np.ndarray) -> EngineOutput:
         answers = [self._graph(frames[index : index + 1]) for index in range(len(frames))]
         class_maps, confidences = zip(*answers, strict=True)
-        return EngineOutput(np.concatenate(class_maps), np.concatenate(confidences))
+        output = EngineOutput(np.concatenate(class_maps), np.concatenate(confidences))
+        check_confidence(output.confidence, self._class_count)
+        return output
 
     def close(self) -> None:
         self._graph = None

@@ -23,9 +23,32 @@ from darkseg_ros.model.backends.cpu_settings import (
 )
 from darkseg_ros.model.backends.finish.logits_finish import finish_logits, is_slow
 from darkseg_ros.model.backends.protocol import EngineOutput
-from darkseg_ros.model.bundle import LOGITS_STRIDE, ModelBundle
+from darkseg_ros.model.backends.trial import Trial, try_once
+from darkseg_ros.model.bundle import LOGITS_STRIDE, BundleFile, ModelBundle
 
 _LOG = logging.getLogger(__name__)
+
+
+def try_graph(
+    graph: BundleFile, *, output: str, network_hw: tuple[int, int], weights: BundleFile | None = None
+) -> None:
+    """Let a process of its own run a graph on one frame first, as `OpenVinoGraph` does; see `trial.try_once`.
+
+    Raises:
+        EngineError: if OpenVINO is not installed or refuses the graph, or the graph takes too much memory or time.
+    """
+    try_once(
+        Trial(
+            library="openvino",
+            library_version=_import_openvino().__version__,
+            graph=str(graph.path),
+            graph_sha256=graph.sha256,
+            outputs=(output,),
+            network_hw=network_hw,
+            weights=str(weights.path) if weights else None,
+            weights_sha256=weights.sha256 if weights else None,
+        )
+    )
 
 
 class OpenVinoGraph:
@@ -114,6 +137,7 @@ class OpenVinoEngine:
     batch_max = 1
 
     def __init__(self, bundle: ModelBundle, *, threads: int = LIBRARYS_CHOICE) -> None:
+        try_graph(bundle.cpu_graph, output="logits", network_hw=bundle.network_hw, weights=bundle.cpu_weights)
         key = _settings_key(bundle)
         kept = threads or kept_threads(key)
         graph = _open(bundle, threads=kept or LIBRARYS_CHOICE)

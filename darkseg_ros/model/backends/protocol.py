@@ -7,6 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
+from darkseg_ros.errors import EngineError
+
 
 @dataclass(frozen=True)
 class EngineOutput:
@@ -19,6 +21,26 @@ class EngineOutput:
 
     class_map: np.ndarray
     confidence: np.ndarray
+
+
+def check_confidence(confidence: np.ndarray, class_count: int) -> None:
+    """Refuse what no softmax answers: the largest of K probabilities is 1 / K or more.
+
+    NaN and infinite logits become class 0 and confidence 0 inside a fused graph, which look like an answer.
+
+    Args:
+        confidence: uint8, 255 · maximum softmax probability, of any shape but an empty one.
+        class_count: K.
+
+    Raises:
+        EngineError: if a value lies below 255 / K.
+    """
+    lowest = int(confidence.min())
+    if lowest < 255 // class_count:
+        raise EngineError(
+            f"a confidence of {lowest} is below 255 / {class_count}, which no softmax over {class_count} classes "
+            "gives: the network's logits hold NaN or infinity, and the frame gets no class map; export the model again"
+        )
 
 
 class Engine(Protocol):

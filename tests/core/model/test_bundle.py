@@ -7,11 +7,13 @@ import time
 import tracemalloc
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from darkseg_ros.classes import CITYSCAPES, ClassTable, SegmentationClass
@@ -178,13 +180,13 @@ def test_a_graph_that_answers_otherwise_than_recorded_is_refused(bundle_folder: 
 
 def test_a_golden_answer_of_another_shape_is_refused(bundle_folder: Path) -> None:
     replace_golden(bundle_folder, class_map=np.zeros((1, 2, 2), np.uint8))
-    with pytest.raises(BundleError, match=r"class_map is uint8 \(1, 2, 2\), expected uint8 \(1, 64, 128\)"):
+    with pytest.raises(BundleError, match=r"class_map is .*\(1, 2, 2\).*, expected uint8 \(1, 64, 128\)"):
         load_golden(load_bundle(bundle_folder))
 
 
 def test_a_pickle_in_the_golden_archive_is_never_loaded(bundle_folder: Path) -> None:
     replace_golden(bundle_folder, frames=np.array([Trap()], dtype=object))
-    with pytest.raises(BundleError, match=r"frames is object \(1,\), expected uint8"):
+    with pytest.raises(BundleError, match=r"frames is .*'\|O'.*, expected uint8"):
         load_golden(load_bundle(bundle_folder))
     assert not Trap.sprung
 
@@ -271,7 +273,7 @@ def test_a_zip_directory_that_understates_a_bomb_unpacks_no_more_than_it_states(
 
 def test_an_array_header_that_asks_for_a_terabyte_gets_none(bundle_folder: Path) -> None:
     write_zip(bundle_folder, {"frames.npy": npy_header("(1048576, 1048576)")})
-    peak = peak_bytes_while_refusing(bundle_folder, load_with_golden, r"frames is uint8 \(1048576, 1048576\)")
+    peak = peak_bytes_while_refusing(bundle_folder, load_with_golden, r"frames is .*\(1048576, 1048576\)")
     assert peak < 8 * 2**20
 
 
@@ -291,15 +293,71 @@ def test_a_golden_archive_beyond_the_input_size_is_not_opened(bundle_folder: Pat
         {"frames.npy": b"\x80\x04\x95pickled"},
         {"frames.npy": npy_header("(1, 64, 128, 3)")},
         {"frames.npy": npy_header("(1, 64, 128, 3)") + bytes(17)},
-        {"frames.npy": npy_header("__import__('os').abort()")},
         {"frames.npy": b"\x93NUMPY\x03\x00\xff\xff\xff\xff"},
     ],
-    ids=["empty", "no array", "pickle", "no pixels", "few pixels", "code", "version 3"],
+    ids=["empty", "no array", "pickle", "no pixels", "few pixels", "version 3"],
 )
 def test_what_is_no_archive_of_arrays_is_refused(bundle_folder: Path, members: dict[str, bytes]) -> None:
     write_zip(bundle_folder, members)
     with pytest.raises(BundleError, match="no golden archive"):
         load_golden(load_bundle(bundle_folder))
+
+
+@pytest.mark.parametrize(
+    "shape", ["__import__('os').abort()", "(" * 9000, "[" * 60_000, "(1, 64, 128, 3" + ",)" * 3000, "'\\d'"]
+)
+def test_a_header_that_is_code_or_nests_without_end_is_not_evaluated(bundle_folder: Path, shape: str) -> None:
+    write_zip(bundle_folder, {"frames.npy": npy_header(shape)[: 2**12]})
+    with pytest.raises(BundleError, match=r"frames is|no golden archive"):
+        load_golden(load_bundle(bundle_folder))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_a_packing_whose_dictionary_may_take_gigabytes_is_refused(bundle_folder: Path, method: int) -> None:
+    with zipfile.ZipFile(bundle_folder / "golden.npz", "w", method) as archive:
+        archive.writestr("frames.npy", npy_header("(1, 64, 128, 3)") + bytes(64 * 128 * 3))
+    sign(bundle_folder, "golden", "golden.npz")
+    with pytest.raises(BundleError, match=f"packed by method {method}"):
+        load_golden(load_bundle(bundle_folder))
+
+
+@pytest.mark.parametrize("at", range(0, 120, 3))
+def test_a_golden_archive_with_a_wrong_byte_is_no_traceback(bundle_folder: Path, at: int) -> None:
+    path = bundle_folder / "golden.npz"
+    content = bytearray(path.read_bytes())
+    content[-at - 1] ^= 0xFF  # in the directory, which says where everything is
+    path.write_bytes(content)
+    sign(bundle_folder, "golden", "golden.npz")
+    with suppress(BundleError):  # some bytes, such as dates, nobody reads
+        load_golden(load_bundle(bundle_folder))
+
+
+# --- formats
+
+
+def test_a_cpu_graph_of_another_format_that_openvino_reads_is_refused(bundle_folder: Path) -> None:
+    (bundle_folder / "cpu_int8.xml").write_bytes((bundle_folder / "model.onnx").read_bytes())
+    sign(bundle_folder, "cpu_graph", "cpu_int8.xml")
+    with pytest.raises(BundleError, match=r"cpu_int8\.xml is refused as cpu_graph: it is no OpenVINO IR"):
+        load_bundle(bundle_folder)
+    sign(bundle_folder, "cpu_graph", "model.onnx")
+    with pytest.raises(BundleError, match=r"model\.onnx is refused as cpu_graph: its name must end in \.xml"):
+        load_bundle(bundle_folder)
+
+
+@pytest.mark.parametrize("role", ["fused_onnx", "int8_onnx"])
+def test_a_fused_graph_in_onnx_runtimes_own_format_is_refused(bundle_folder: Path, role: str) -> None:
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(bundle_folder / "model.ort")
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    onnxruntime.InferenceSession(str(bundle_folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
+    sign(bundle_folder, role, "model.ort")
+    with pytest.raises(BundleError, match=rf"model\.ort is refused as {role}: its name must end in \.onnx"):
+        load_bundle(bundle_folder)
+    (bundle_folder / "model.ort").rename(bundle_folder / "ort.onnx")
+    sign(bundle_folder, role, "ort.onnx")
+    with pytest.raises(BundleError, match=rf"ort\.onnx is refused as {role}: it is no ONNX"):
+        load_bundle(bundle_folder)
 
 
 # --- paths

@@ -51,6 +51,16 @@ def test_pixels_below_the_minimum_confidence_are_unlabelled(bundle_folder: Path)
     assert (segmenter(bgr).class_map == 255).all()
 
 
+def test_a_pixel_exactly_at_the_minimum_confidence_keeps_its_class(bundle_folder: Path) -> None:
+    bgr = np.zeros((64, 128, 3), np.uint8)
+    bgr[:, :64, 1], bgr[:, 64:, 1] = 51, 50
+    segmenter = Segmenter.open(bundle_folder, backend="fake", min_confidence=0.2)
+    assert segmenter.min_confidence * 255 == 51  # in floating point too
+    class_map = segmenter(bgr).class_map
+    assert (class_map[:, :64] == 0).all()
+    assert (class_map[:, 64:] == 255).all()
+
+
 @pytest.mark.parametrize(
     "bgr",
     [

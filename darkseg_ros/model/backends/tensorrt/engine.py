@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from darkseg_ros.errors import DeviceLostError, EngineError
-from darkseg_ros.model.backends.protocol import EngineOutput
+from darkseg_ros.model.backends.protocol import EngineOutput, check_confidence
 from darkseg_ros.model.backends.tensorrt.cuda import CudaDevice, load_driver
 from darkseg_ros.model.backends.tensorrt.library import LibraryLog, check_supported, import_library, installed_library
 from darkseg_ros.model.backends.tensorrt.plan_builder import PLAN_RECIPE, PlanOrder, build_plan
@@ -214,6 +214,7 @@ class TensorRtEngine:
             bundle.int8_agreement_min if plan.key.precision == "int8" else bundle.fused_agreement_min
         )
         self.batch_max = plan.key.batch
+        self._class_count = len(bundle.classes)
         height, width = bundle.network_hw
         self._frame_shape = (height, width, 3)
         self.name = (
@@ -266,7 +267,9 @@ class TensorRtEngine:
             self._device.raise_if_lost()  # the library says that it failed, not that every later call will
             raise
         class_maps, confidences = zip(*goes, strict=True)
-        return EngineOutput(np.concatenate(class_maps), np.concatenate(confidences))
+        output = EngineOutput(np.concatenate(class_maps), np.concatenate(confidences))
+        check_confidence(output.confidence, self._class_count)
+        return output
 
     def _run(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         count = len(frames)

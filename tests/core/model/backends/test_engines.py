@@ -20,7 +20,9 @@ from darkseg_ros.model.backends.cpu_settings import SettingsKey
 from darkseg_ros.model.backends.fake import FakeEngine
 from darkseg_ros.model.backends.finish.kernel import FinishKernel
 from darkseg_ros.model.backends.finish.logits_finish import fastest_finish
+from darkseg_ros.model.backends.onnxruntime import OnnxRuntimeEngine
 from darkseg_ros.model.backends.openvino import OpenVinoEngine
+from darkseg_ros.model.backends.protocol import check_confidence
 from darkseg_ros.model.bundle import ModelBundle, load_bundle
 from tests.bundles import write_tiny_bundle
 
@@ -130,6 +132,26 @@ def test_one_answer_that_is_none_fails_the_batch_and_not_the_engine(tiny: ModelB
     np.testing.assert_array_equal(engine(frames).class_map, before.class_map)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_fused_graph_with_weights_that_are_no_numbers_gives_no_class_map(tmp_path: Path, value: float) -> None:
+    bundle = load_bundle(write_tiny_bundle(tmp_path))
+    graph = onnx.load(bundle.fused_onnx.path)
+    (bias,) = (weight for weight in graph.graph.initializer if weight.name == "bias")
+    broken = np.where(np.arange(19) == 4, value, onnx.numpy_helper.to_array(bias)).astype(np.float32)
+    bias.CopyFrom(onnx.numpy_helper.from_array(broken, "bias"))
+    onnx.save(graph, bundle.fused_onnx.path)
+    engine = OnnxRuntimeEngine(bundle)
+    with pytest.raises(EngineError, match=r"a confidence of 0 is below 255 / 19, .* NaN or infinity"):
+        engine(np.zeros((1, 64, 128, 3), np.uint8))
+
+
+@pytest.mark.parametrize(("class_count", "lowest"), [(19, 13), (11, 23), (2, 127), (1, 255), (255, 1)])
+def test_the_least_confidence_of_a_softmax_is_that_of_equal_classes(class_count: int, lowest: int) -> None:
+    check_confidence(np.full((1, 2, 2), lowest, np.uint8), class_count)
+    with pytest.raises(EngineError, match=f"a confidence of {lowest - 1} is below 255 / {class_count}"):
+        check_confidence(np.array([[[255, lowest - 1]]], np.uint8), class_count)
+
+
 def test_the_kernel_is_ready_before_the_first_frame(tiny: ModelBundle) -> None:
     fastest_finish.cache_clear()
     OpenVinoEngine(tiny)
@@ -220,6 +242,7 @@ class Stopwatch:
 def opened_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
     """Threads of the graphs as they are opened, 0 for the library's choice; the cache is empty."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(openvino_engine, "try_graph", lambda *_, **__: None)  # test_trial.py has it
     opened: list[int] = []
     original = openvino_engine._open
 
@@ -329,7 +352,9 @@ def test_engines_closed_in_any_order_leave_a_process_that_survives_a_signal(tiny
 import signal, subprocess, sys
 import faulthandler
 from darkseg_ros.model.bundle import load_bundle
+from darkseg_ros.model.backends.onnxruntime import OnnxRuntimeEngine
 from darkseg_ros.model.backends.openvino import OpenVinoEngine
+from darkseg_ros.model.backends.protocol import check_confidence
 faulthandler.enable()
 first, second = (OpenVinoEngine(load_bundle(sys.argv[1])) for _ in range(2))
 first.close()

@@ -5,6 +5,7 @@ import logging
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,19 @@ def use_fake_gpu(monkeypatch: pytest.MonkeyPatch, driver: FakeDriver, **settings
     monkeypatch.setattr(tensorrt, "import_library", lambda name: FakeTensorRt(driver, **settings))
     monkeypatch.setattr(tensorrt, "build_plan", build_plan)
     return orders
+
+
+def test_a_plan_that_answers_what_no_softmax_can_gives_no_class_map(tiny: ModelBundle) -> None:
+    driver = FakeDriver()
+    gpu = Gpu(FakeTensorRt(driver), CudaDevice(driver))
+    plan = plan_of(tiny, gpu)
+    model = onnx.load_from_string(plan.content)
+    (bias,) = (weight for weight in model.graph.initializer if weight.name == "bias")
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.full(19, np.nan, np.float32), "bias"))
+    engine = TensorRtEngine(tiny, replace(plan, content=model.SerializeToString()), gpu)
+    with pytest.raises(EngineError, match="a confidence of 0 is below 255 / 19"):
+        engine(np.zeros((1, 64, 128, 3), np.uint8))
+    engine.close()
 
 
 @pytest.mark.parametrize("capturable", [True, False])
