@@ -9,19 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import resource
 import signal
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 import darkseg_ros
 from darkseg_ros.cache_folder import cache_folder, read_private, write_private
-from darkseg_ros.errors import DarksegError, EngineError
+from darkseg_ros.errors import EngineError
 
 CPU_S_MAX = 60
 """Processor time for import, compilation and one frame: ResNet-101 at 2048×1024 takes some 20 s."""
@@ -32,14 +28,15 @@ WALL_S_MAX = 300.0
 _BYTES_MAX = 2**31
 _BYTES_A_PIXEL_MAX = 2048
 _COMPLAINT_BYTES_MAX = 2**16
-_REFUSED = 3
+REFUSED = 3
+"""Exit status of a process whose library refuses the graph; it says so in one line on stderr."""
 
 # -I -S: no module of the working folder, no start-up hook of the environment, which takes most of Python's start
 _PROCESS = (
     "import json, sys\n"
     "order = json.loads(sys.argv[1])\n"
     "sys.path[:] = order.pop('python_path')\n"
-    "from darkseg_ros.model.backends.trial import main\n"
+    "from darkseg_ros.model.backends.trial_process import main\n"
     "sys.exit(main(order['trial'], order['cpu_s_max']))"
 )
 
@@ -121,44 +118,10 @@ def _run(trial: Trial) -> None:
     if not process.returncode:
         return
     *_, text = complaint[-_COMPLAINT_BYTES_MAX:].decode(errors="replace").splitlines() or [""]  # libraries add theirs
-    if process.returncode == _REFUSED:
+    if process.returncode == REFUSED:
         raise EngineError(text)
     ended = {-signal.SIGXCPU: f"took more than {CPU_S_MAX} s of processor time", -signal.SIGKILL: "did not end in time"}
     raise EngineError(
         f"{trial.graph} is refused: in a trial run with {trial.bytes_max / 2**30:.1f} GiB of memory it "
         f"{ended.get(process.returncode, f'ended with status {process.returncode}')} {text}; export a smaller model"
     )
-
-
-def main(trial_facts: dict[str, Any], cpu_s_max: int) -> int:
-    """The trial's process; what it refuses stands in one line on stderr."""
-    trial = Trial(**trial_facts)
-    height, width = trial.network_hw
-    for limit, value in (
-        (resource.RLIMIT_DATA, trial.bytes_max),
-        (resource.RLIMIT_CPU, cpu_s_max),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 0),
-    ):
-        resource.setrlimit(limit, (value, value))
-    frame = np.zeros((1, height, width, 3), np.uint8)
-    path = Path(trial.graph)
-    try:
-        if trial.library == "openvino":
-            from darkseg_ros.model.backends.openvino import OpenVinoGraph
-
-            weights = Path(trial.weights) if trial.weights else None
-            graph = OpenVinoGraph(path, output=trial.outputs[0], weights=weights)
-            if graph.shapes[0] == f"[1,{height},{width},3]":  # else the engine that opens it says what is wrong
-                graph(frame)
-        else:
-            from darkseg_ros.model.backends.onnxruntime import OnnxRuntimeGraph
-
-            OnnxRuntimeGraph(path, outputs=trial.outputs)(frame)
-    except DarksegError as error:
-        print(error, file=sys.stderr)
-        return _REFUSED
-    except MemoryError:
-        print(f"{path} is refused: it takes more than {trial.bytes_max / 2**30:.1f} GiB of memory", file=sys.stderr)
-        return _REFUSED
-    return 0
