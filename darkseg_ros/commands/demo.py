@@ -1,7 +1,7 @@
 """A night drive through the live ROS 2 node: `python -m darkseg_ros.commands.demo --out out/demo`.
 
     bag -> player (a process) -> segmentation_node (a process) -> recorder (here)
-    -> overlay.mp4, index.html (with overlay.webm), metrics.json
+    -> overlay.mp4, index.html, metrics.json
 
 Progress goes to stderr; the last line of stdout is the content of metrics.json. Without an input it drives
 through generated night scenes, which have label maps.
@@ -62,14 +62,13 @@ from darkseg_ros.pictures.report_shell import now_text
 from darkseg_ros.pictures.video_writer import VideoWriter
 from darkseg_ros.synthetic_drive import SyntheticDrive
 
-VIDEO_NAME, PAGE_VIDEO_NAME = "overlay.mp4", "overlay.webm"
+VIDEO_NAME = "overlay.mp4"
 PAGE_NAME, METRICS_NAME = "index.html", "metrics.json"
 
 _DRIVE_SEED = 7
 _DRIVE_HW = (512, 1024)
 _DRIVE_RATE_HZ = 30.0
 _MOMENTS = 8
-_PAGE_VIDEO_WIDTH_MAX = 768  # VP8 takes 50 ms a frame at this size, several times that at full HD
 _DISCOVERY_TIMEOUT_S = 30.0
 _DRAIN_TIMEOUT_S = 30.0
 _QUIET_S = 1.5  # diagnostics come each second: after this the last report knows of the last frame
@@ -193,7 +192,7 @@ def run_demo(
         result = work / "result"
         figures = _write_result(drive, playback, result, classes=classes)
         out.mkdir(exist_ok=True)
-        for name in (VIDEO_NAME, PAGE_VIDEO_NAME, METRICS_NAME, PAGE_NAME):
+        for name in (VIDEO_NAME, METRICS_NAME, PAGE_NAME):
             (result / name).replace(out / name)
     _say(f"open {out / PAGE_NAME} in a browser")
     return figures
@@ -384,10 +383,7 @@ def _write_result(drive: Drive, playback: Playback, folder: Path, *, classes: Cl
     frame_hw = (0, 0)
     _say("writing overlay video and page")
     rate_hz = input_rate_hz or _DRIVE_RATE_HZ
-    with (
-        VideoWriter(folder / VIDEO_NAME, rate_hz=rate_hz) as video,
-        VideoWriter(folder / PAGE_VIDEO_NAME, rate_hz=rate_hz) as page_video,
-    ):
+    with VideoWriter(folder / VIDEO_NAME, rate_hz=rate_hz) as video:
         pictures = _pictures_of(drive)
         for index, (bgr, label_map) in enumerate(_progress(pictures, total=len(drive.frames), what="overlay")):
             if bgr is None:
@@ -395,8 +391,7 @@ def _write_result(drive: Drive, playback: Playback, folder: Path, *, classes: Cl
             frame_hw = (bgr.shape[0], bgr.shape[1])
             class_map = _read_class_map(record_of_frame[index])
             overlay = _marked_without_class_map(bgr) if class_map is None else draw_overlay(bgr, class_map, classes)
-            video.write(overlay)
-            page_video.write(_at_most(_PAGE_VIDEO_WIDTH_MAX, overlay))
+            video.write(overlay, time_ns=drive.frames[index].stamp_ns - drive.frames[0].stamp_ns)
             if class_map is None:
                 continue
             tally.pixels += np.bincount(class_map.ravel(), minlength=256)
@@ -419,7 +414,7 @@ def _write_result(drive: Drive, playback: Playback, folder: Path, *, classes: Cl
         classes=classes,
         generated=drive.generated,
         date=now_text(),
-        video_name=PAGE_VIDEO_NAME,
+        video_name=VIDEO_NAME,
         moments=moments,
         ages=ages,
         pixel_share=tally.pixels[: len(classes)] / max(1, tally.pixels.sum()),
@@ -558,14 +553,6 @@ def _marked_without_class_map(bgr: np.ndarray) -> np.ndarray:
     font, thickness = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(2 * scale))
     cv2.putText(marked, "no class map", origin, font, max(0.2, 1.2 * scale), (80, 80, 255), thickness, cv2.LINE_AA)
     return marked
-
-
-def _at_most(width_px: int, bgr: np.ndarray) -> np.ndarray:
-    height, width = bgr.shape[:2]
-    if width <= width_px:
-        return bgr
-    size_wh = (width_px, max(1, round(height * width_px / width)))
-    return cv2.resize(bgr, size_wh, interpolation=cv2.INTER_AREA)
 
 
 def _progress(items: Any, *, total: int, what: str) -> Any:

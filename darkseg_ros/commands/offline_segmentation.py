@@ -117,7 +117,7 @@ def _segment_source(
             _claim(class_map_path, source=source, written=written)
             write_whole(class_map_path, _encoded(".png", class_map))
             if video is not None:
-                video.write(draw_overlay(frame.bgr, class_map, segmenter.bundle.classes))
+                video.write(draw_overlay(frame.bgr, class_map, segmenter.bundle.classes), time_ns=frame.stamp_ns)
             elif overlay:
                 picture = draw_overlay(frame.bgr, class_map, segmenter.bundle.classes)
                 jpeg = _encoded(".jpg", picture, cv2.IMWRITE_JPEG_QUALITY, _OVERLAY_JPEG_QUALITY)

@@ -26,6 +26,7 @@ from rosbags.typesys import Stores, get_typestore
 from tqdm import tqdm
 
 from darkseg_ros.errors import BagError, InputError
+from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.messages import fill_compressed_image, fill_image
 from darkseg_ros.frames.videos import frame_time_ns, open_video
 
@@ -401,6 +402,7 @@ def write_bag_from_video(
     frame_id: str = FRAME_ID,
     start_stamp_ns: int = START_STAMP_NS,
     rate_hz: float | None = None,
+    bad_frames: BadFrames | None = None,
 ) -> int:
     """Turn a video file into a bag of one image topic. The same video gives the same messages.
 
@@ -412,33 +414,31 @@ def write_bag_from_video(
         topic: IMAGE_TOPIC or COMPRESSED_TOPIC unless given.
         frame_id: of every message.
         start_stamp_ns: stamp of the first frame.
-        rate_hz: frames per second; the video's own unless given.
+        rate_hz: a constant rate in the place of the frames' own times.
+        bad_frames: as for `Video.read_frames`.
 
     Returns:
         Number of frames written.
 
     Raises:
-        InputError: if the video is missing, empty or cut off, or states no rate and none is given; no bag is
-            left behind.
+        InputError: as `Video.read_frames`, or if the rate is not a positive number; no bag is left behind.
         BagError: if the bag exists already.
     """
     source = open_video(Path(video))
-    rate_hz = source.rate_hz if rate_hz is None else rate_hz
-    if rate_hz is None:
-        raise InputError(f"{source.path} does not say how many frames per second it has; give the rate")
-    if not 0 < rate_hz < float("inf"):
+    if rate_hz is not None and not 0 < rate_hz < float("inf"):
         raise InputError(f"the rate must be a positive number of frames per second, got {rate_hz}")
     if topic is None:
         topic = COMPRESSED_TOPIC if compressed else IMAGE_TOPIC
     frames = 0
     with BagWriter(bag, storage) as writer:
         # disable=None shows the bar on a terminal only
-        for bgr in tqdm(source.read_frames(), total=source.frame_count, desc="frames", disable=None):
-            stamp_ns = start_stamp_ns + frame_time_ns(frames, rate_hz=rate_hz)
+        for frame in tqdm(source.read_frames(bad_frames), total=source.frame_count, desc="frames", disable=None):
+            time_ns = frame.time_ns if rate_hz is None else frame_time_ns(frame.index, rate_hz=rate_hz)
+            stamp_ns = start_stamp_ns + time_ns
             if compressed:
-                writer.write_compressed_image(topic, bgr, stamp_ns=stamp_ns, frame_id=frame_id)
+                writer.write_compressed_image(topic, frame.bgr, stamp_ns=stamp_ns, frame_id=frame_id)
             else:
-                writer.write_image(topic, bgr, stamp_ns=stamp_ns, frame_id=frame_id)
+                writer.write_image(topic, frame.bgr, stamp_ns=stamp_ns, frame_id=frame_id)
             frames += 1
     return frames
 

@@ -11,11 +11,16 @@ import cv2
 import numpy as np
 
 from darkseg_ros.errors import BagError, ImageMessageError, InputError
+from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bags import FRAME_ID, BagReader, is_bag
 from darkseg_ros.frames.compressed_images import bgr_from_jpeg_or_png
 from darkseg_ros.frames.messages import bgr_from_message
 from darkseg_ros.frames.stamps import stamp_ns_of
-from darkseg_ros.frames.videos import frame_time_ns, open_video
+from darkseg_ros.frames.videos import open_video
+
+_JPEG_OR_PNG = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
+_IMAGE_STARTS = (*_JPEG_OR_PNG, b"BM", b"II*\0", b"MM\0*", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6")
+"""JPEG, PNG, BMP, TIFF and the PNM family; WebP begins as AVI does."""
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
@@ -26,7 +31,7 @@ class Frame:
 
     Attributes:
         bgr: (H, W, 3) uint8.
-        stamp_ns: a bag's stamp; time since the start of a video; 0 where the input has no clock.
+        stamp_ns: a bag's stamp; a video frame's own time since the first; 0 where the input has no clock.
         frame_id: a bag's frame_id, FRAME_ID elsewhere.
         name: fit for a file name without suffix, unique within the input.
     """
@@ -44,8 +49,8 @@ class FrameSource:
     Attributes:
         path: what the user named.
         kind: what it turned out to be.
-        count: number of frames; for a video what the container promises, None where it does not say.
-        rate_hz: frames per second, None where the input has no clock.
+        count: number of frames; for a video an estimate from its header, None where it does not say.
+        rate_hz: frames per second on average, None where the input has no clock.
     """
 
     path: Path
@@ -58,35 +63,43 @@ class FrameSource:
         return self.read()
 
 
-def open_frames(path: Path | str, *, topic: str | None = None) -> FrameSource:
+def open_frames(path: Path | str, *, topic: str | None = None, bad_frames: BadFrames | None = None) -> FrameSource:
     """Open an input by what it is.
 
     Args:
         path: an image file, a folder of images (taken in the order of their names), a video file, a rosbag2
             folder or a .mcap or .db3 file.
         topic: the bag's image topic; needed only where it has several.
+        bad_frames: gets each frame that cannot be decoded, and the word that an input ends before it should; None
+            raises InputError at the first.
 
     Returns:
-        The frames. Iterating raises InputError for a frame that cannot be decoded and for an input that ends
-        before it should.
+        The frames. Iterating raises InputError if none can be decoded.
 
     Raises:
         InputError: if the input is missing, empty, cut off or of an unknown kind, or if a topic is given for
             something else than a bag.
     """
     path = Path(path)
+    bad_frames = bad_frames or BadFrames(strict=True)
     if not path.exists():
         raise InputError(f"{path} does not exist; expected an image, a folder of images, a video or a rosbag2 bag")
     try:
         if is_bag(path):
-            return _open_bag(path, topic)
+            return _open_bag(path, topic, bad_frames)
         if topic is not None:
             raise InputError(f"topic {topic} was given, but {path} is not a bag; leave the topic out")
         if path.is_dir():
-            return _open_folder(path)
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            return FrameSource(path, "image", count=1, rate_hz=None, read=lambda: _read_images([path]))
-        return _open_video(path)
+            return _open_folder(path, bad_frames)
+        image = FrameSource(path, "image", count=1, rate_hz=None, read=lambda: _read_images([path], bad_frames))
+        if _begins_like_an_image(path):
+            return image
+        try:
+            return _open_video(path, bad_frames)
+        except InputError:
+            if path.suffix.lower() not in IMAGE_SUFFIXES:
+                raise
+            return image  # a broken one: reading it says why
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
 
@@ -105,7 +118,7 @@ def read_image(path: Path) -> np.ndarray:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     try:
-        if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
+        if content.startswith(_JPEG_OR_PNG) or path.suffix.lower() in (".jpg", ".jpeg", ".png"):
             return bgr_from_jpeg_or_png(content, upright=True)
         bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
     except (ImageMessageError, cv2.error) as error:
@@ -115,9 +128,24 @@ def read_image(path: Path) -> np.ndarray:
     return bgr
 
 
-def _read_images(paths: list[Path]) -> Iterator[Frame]:
+def _begins_like_an_image(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(12)
+    return start.startswith(_IMAGE_STARTS) or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
+
+
+def _read_images(paths: list[Path], bad_frames: BadFrames) -> Iterator[Frame]:
+    decoded = 0
     for path in paths:
-        yield Frame(read_image(path), stamp_ns=0, frame_id=FRAME_ID, name=path.stem)
+        try:
+            bgr = read_image(path)
+        except InputError as error:
+            bad_frames.skip(str(error))
+            continue
+        decoded += 1
+        yield Frame(bgr, stamp_ns=0, frame_id=FRAME_ID, name=path.stem)
+    if not decoded:
+        raise InputError(f"none of the {len(paths)} images of {paths[0].parent} can be decoded; copy them again")
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -141,40 +169,45 @@ def image_files(folder: Path) -> list[Path]:
     return list(path_by_stem.values())
 
 
-def _open_folder(folder: Path) -> FrameSource:
+def _open_folder(folder: Path, bad_frames: BadFrames) -> FrameSource:
     paths = image_files(folder)
-    return FrameSource(folder, "folder", count=len(paths), rate_hz=None, read=lambda: _read_images(paths))
+    return FrameSource(folder, "folder", count=len(paths), rate_hz=None, read=lambda: _read_images(paths, bad_frames))
 
 
-def _open_video(path: Path) -> FrameSource:
+def _open_video(path: Path, bad_frames: BadFrames) -> FrameSource:
     video = open_video(path)
 
     def read() -> Iterator[Frame]:
-        for index, bgr in enumerate(video.read_frames()):
-            stamp_ns = frame_time_ns(index, rate_hz=video.rate_hz) if video.rate_hz else 0
-            yield Frame(bgr, stamp_ns=stamp_ns, frame_id=FRAME_ID, name=f"{path.stem}_{index:06d}")
+        for frame in video.read_frames(bad_frames):
+            name = f"{path.stem}_{frame.index:06d}"
+            yield Frame(frame.bgr, stamp_ns=frame.time_ns, frame_id=FRAME_ID, name=name)
 
     return FrameSource(path, "video", count=video.frame_count, rate_hz=video.rate_hz, read=read)
 
 
-def _open_bag(path: Path, topic_name: str | None) -> FrameSource:
+def _open_bag(path: Path, topic_name: str | None, bad_frames: BadFrames) -> FrameSource:
     with BagReader(path) as bag:
         topic = bag.image_topic(topic_name)
         rate_hz = (topic.count - 1) * 1e9 / bag.duration_ns if bag.duration_ns and topic.count > 1 else None
 
     def read() -> Iterator[Frame]:
         with BagReader(path) as bag:
+            decoded = 0
             for index, recorded in enumerate(bag.messages([topic.name])):
-                message = bag.deserialize(recorded)
                 try:
+                    message = bag.deserialize(recorded)
                     bgr = bgr_from_message(message)
-                except ImageMessageError as error:
-                    raise BagError(f"message {index} of topic {topic.name} in {path}: {error}") from error
+                except (ImageMessageError, BagError) as error:
+                    bad_frames.skip(f"message {index} of topic {topic.name} in {path}: {error}")
+                    continue
+                decoded += 1
                 yield Frame(
                     bgr,
                     stamp_ns=stamp_ns_of(message.header),
                     frame_id=message.header.frame_id,
                     name=f"{path.stem}_{index:06d}",
                 )
+            if not decoded:
+                raise BagError(f"none of the {topic.count} messages of topic {topic.name} in {path} can be decoded")
 
     return FrameSource(path, "bag", count=topic.count, rate_hz=rate_hz, read=read)

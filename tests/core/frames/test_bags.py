@@ -343,6 +343,15 @@ def test_a_video_becomes_a_bag_with_exact_stamps(tmp_path: Path, storage: str) -
         assert abs(bgr_from_image(message).mean() - 20 * index) < 8
 
 
+def test_a_video_of_a_varying_rate_keeps_its_times(tmp_path: Path) -> None:
+    times_ms = [0, 120, 200, 320, 1320]
+    video = write_video(tmp_path / "drive.mkv", frames=5, rate_hz=25, times_ms=times_ms)
+    write_bag_from_video(video, tmp_path / "bag")
+    with BagReader(tmp_path / "bag") as reader:
+        offsets = [message.log_stamp_ns - START_STAMP_NS for message in reader.messages()]
+    assert offsets == [time * 1_000_000 for time in times_ms]
+
+
 def test_topic_frame_start_and_rate_can_be_chosen(tmp_path: Path) -> None:
     video = write_video(tmp_path / "drive.mp4", frames=3, rate_hz=30)
     frames = write_bag_from_video(
@@ -391,14 +400,3 @@ def test_a_rate_must_be_positive(tmp_path: Path, rate_hz: float) -> None:
     video = write_video(tmp_path / "drive.mp4", frames=2)
     with pytest.raises(InputError, match="positive number"):
         write_bag_from_video(video, tmp_path / "bag", rate_hz=rate_hz)
-
-
-def test_a_video_without_a_rate_needs_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from darkseg_ros.frames import bags, videos
-
-    video = write_video(tmp_path / "drive.mp4", frames=2)
-    silent = videos.Video(video, frame_count=None, rate_hz=None)
-    monkeypatch.setattr(bags, "open_video", lambda path: silent)
-    with pytest.raises(InputError, match="give the rate"):
-        write_bag_from_video(video, tmp_path / "bag")
-    assert write_bag_from_video(video, tmp_path / "bag", rate_hz=5) == 2

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from darkseg_ros.errors import BagError, InputError
+from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bags import IMAGE_TYPE, BagMessage, BagReader, BagWriter, write_bag_from_video
 from darkseg_ros.frames.source import FRAME_ID, open_frames, read_image
 from tests.core.frames.video_files import write_video
@@ -98,12 +99,48 @@ def test_a_video_is_stamped_from_its_start(tmp_path: Path) -> None:
     assert {frame.frame_id for frame in frames} == {FRAME_ID}
 
 
-def test_a_video_cut_off_is_an_error(tmp_path: Path) -> None:
+def test_a_video_cut_off_is_an_error_unless_bad_frames_are_collected(tmp_path: Path) -> None:
     content = write_video(tmp_path / "drive.avi", frames=60).read_bytes()
     (tmp_path / "cut.avi").write_bytes(content[: len(content) // 2])
-    source = open_frames(tmp_path / "cut.avi")
-    with pytest.raises(InputError, match="cut off"):
-        list(source)
+    with pytest.raises(InputError):
+        list(open_frames(tmp_path / "cut.avi"))
+    told: list[str] = []
+    assert 10 < len(list(open_frames(tmp_path / "cut.avi", bad_frames=BadFrames(tell=told.append)))) < 50
+    assert "cut off" in told[-1]
+
+
+def test_a_broken_image_in_a_folder_is_left_out_and_counted(tmp_path: Path) -> None:
+    for seed, name in enumerate(("a.png", "b.png", "c.png")):
+        write_picture(tmp_path / name, picture(seed))
+    (tmp_path / "b.png").write_bytes((tmp_path / "b.png").read_bytes()[:-20])
+    told: list[str] = []
+    bad_frames = BadFrames(tell=told.append)
+    assert [frame.name for frame in open_frames(tmp_path, bad_frames=bad_frames)] == ["a", "c"]
+    assert bad_frames.count == 1
+    assert "b.png cannot be decoded" in told[0]
+
+
+def test_a_folder_of_broken_images_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(InputError, match="none of the 1 images"):
+        list(open_frames(tmp_path, bad_frames=BadFrames(tell=lambda _: None)))
+
+
+@pytest.mark.parametrize("name", ["street", "street.mp4", "street.jpg"])
+def test_an_image_is_known_by_its_content(tmp_path: Path, name: str) -> None:
+    write_picture(tmp_path / "street.png", picture(3)).rename(tmp_path / name)
+    source = open_frames(tmp_path / name)
+    assert source.kind == "image"
+    (frame,) = source
+    np.testing.assert_array_equal(frame.bgr, picture(3))
+
+
+@pytest.mark.parametrize("name", ["drive", "drive.png", "drive.bag"])
+def test_a_video_is_known_by_its_content(tmp_path: Path, name: str) -> None:
+    write_video(tmp_path / "drive.mp4", frames=3).rename(tmp_path / name)
+    source = open_frames(tmp_path / name)
+    assert source.kind == "video"
+    assert len(list(source)) == 3
 
 
 def test_a_file_of_unknown_kind_is_an_error(tmp_path: Path) -> None:
@@ -193,5 +230,5 @@ def test_a_message_that_cannot_be_decoded_names_topic_and_position(
     monkeypatch.setattr(BagReader, "deserialize", deserialize_with_unknown_encoding)
     frames = iter(open_frames(tmp_path / "drive"))
     next(frames)
-    with pytest.raises(BagError, match=r"message 1 of topic /front .*encoding '32FC1'"):
+    with pytest.raises(InputError, match=r"message 1 of topic /front .*encoding '32FC1'"):
         next(frames)

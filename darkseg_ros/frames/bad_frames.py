@@ -1,0 +1,69 @@
+"""What becomes of frames that cannot be used: each is told with its place and counted, or it ends the run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from tqdm import tqdm
+
+from darkseg_ros.errors import InputError
+
+_TOLD_MAX = 10
+
+
+def _write_to_stderr(line: str) -> None:
+    tqdm.write(f"darkseg: {line}", file=sys.stderr)  # a progress bar stays whole
+
+
+class BadFrames:
+    """Collects the frames of a run that were left out.
+
+    Args:
+        strict: raise InputError at the first.
+        tell: gets a line for each of the first ten.
+
+    Attributes:
+        count: frames left out so far.
+    """
+
+    def __init__(self, *, strict: bool = False, tell: Callable[[str], None] = _write_to_stderr) -> None:
+        self.count = 0
+        self._strict = strict
+        self._tell = tell
+
+    def skip(self, reason: str) -> None:
+        """Leave a frame out.
+
+        Args:
+            reason: a sentence that says which frame of which input, and why it cannot be used.
+
+        Raises:
+            InputError: if strict.
+        """
+        if self._strict:
+            raise InputError(reason)
+        self.count += 1
+        if self.count <= _TOLD_MAX:
+            self._tell(f"skipped: {reason}")
+        if self.count == _TOLD_MAX:
+            self._tell("further bad frames are counted, not named")
+
+    def miss(self, reason: str) -> None:
+        """Tell that an input lacks a part of which no frame is known.
+
+        Args:
+            reason: a sentence that says what is missing.
+
+        Raises:
+            InputError: if strict.
+        """
+        if self._strict:
+            raise InputError(reason)
+        self._tell(reason)
+
+    def summary(self) -> str:
+        """How many frames were left out, as the end of a line; empty if none was."""
+        if not self.count:
+            return ""
+        return f", {self.count} bad frame{'s' if self.count > 1 else ''} skipped"
