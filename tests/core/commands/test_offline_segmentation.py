@@ -84,17 +84,8 @@ def test_the_class_map_has_the_geometry_of_the_image(tmp_path: Path, segmenter: 
 
 
 def test_a_video_gives_a_class_map_a_frame_and_an_overlay_video(tmp_path: Path, segmenter: Segmenter) -> None:
-<<<<<<< HEAD
-    path = tmp_path / "drive.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, HW[::-1])
-    for index in range(4):
-        writer.write(random_bgr(index))
-    writer.release()
-    segmented = segment([path], segmenter=segmenter, out=tmp_path / "out", overlay=True)
-=======
     path = write_video(tmp_path / "drive.avi", frames=4, size_hw=HW)
-    segmented = segment_files([path], segmenter=segmenter, out=tmp_path / "out", overlay=True)
->>>>>>> 0f82dd2 (Read and write videos through PyAV: own times, rotation, VFR, codecs named, one overlay for browsers)
+    segmented = segment([path], segmenter=segmenter, out=tmp_path / "out", overlay=True)
     assert segmented.frames == 4
     assert names_in(tmp_path / "out") == ["drive", "drive_overlay.mp4"]
     assert names_in(tmp_path / "out" / "drive") == [f"drive_{index:06d}.png" for index in range(4)]
