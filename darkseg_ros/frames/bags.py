@@ -1,33 +1,31 @@
-"""rosbag2 bags, mcap and sqlite3, read and written without ROS."""
+"""Bags of ROS 2 (mcap and sqlite3) and of ROS 1, read without ROS; those of ROS 2 also written."""
 
 from __future__ import annotations
 
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import SimpleNamespace, TracebackType
 from typing import Any
 
 import numpy as np
-from rosbags.interfaces import (
-    Connection,
-    Qos,
-    QosDurability,
-    QosHistory,
-    QosLiveliness,
-    QosReliability,
-    QosTime,
-)
-from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.interfaces import Connection, Qos
+from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
+from ruamel.yaml import YAML
 from tqdm import tqdm
 
 from darkseg_ros.errors import BagError, InputError
 from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.messages import fill_compressed_image, fill_image
+from darkseg_ros.frames.storage.channel import DEFAULT_QOS, Channel, Storage
+from darkseg_ros.frames.storage.compression import ZSTD_MAGIC, decompress_block
+from darkseg_ros.frames.storage.open import holds_messages, open_storage
 from darkseg_ros.frames.videos import frame_time_ns, open_video
 
 IMAGE_TOPIC = "/camera/image_raw"
@@ -45,30 +43,27 @@ _PICTURE_NAMES = ("class_map", "confidence", "overlay")
 """Last parts of topics on which the package's nodes publish images that no camera took."""
 
 _STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
-_STORAGE_SUFFIXES = (".mcap", ".db3")
 
-_INFINITE = QosTime(9223372036, 854775807)
-# `ros2 bag play` offers what was recorded; reliable reaches best-effort and reliable subscribers alike
-_OFFERED_QOS = Qos(
-    history=QosHistory.KEEP_LAST,
-    depth=10,
-    reliability=QosReliability.RELIABLE,
-    durability=QosDurability.VOLATILE,
-    deadline=_INFINITE,
-    lifespan=_INFINITE,
-    liveliness=QosLiveliness.AUTOMATIC,
-    liveliness_lease_duration=_INFINITE,
-    avoid_ros_namespace_conventions=False,
-)
+_METADATA = "metadata.yaml"
+_METADATA_MAX_BYTES = 2**21
+"""A thousand topics and ten thousand files of a split bag take less."""
 
 
 @dataclass(frozen=True)
 class BagTopic:
-    """What a bag holds under one name; `message_type` is as in ``sensor_msgs/msg/Image``."""
+    """What a bag holds under one name.
+
+    Attributes:
+        name: its name.
+        message_type: as in ``sensor_msgs/msg/Image``.
+        count: messages.
+        qos: what its publishers offered; empty where it was not recorded.
+    """
 
     name: str
     message_type: str
     count: int
+    qos: tuple[Qos, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,11 +84,14 @@ class BagMessage:
 
 
 class BagReader:
-    """Context manager over a rosbag2 folder, or over one .mcap or .db3 file of it.
+    """Context manager over a rosbag2 folder, one file of it, or a ROS 1 bag.
+
+    What a file is says its content. What topics there are say the files themselves: metadata.yaml is often edited by
+    hand, as rosbag2's own workarounds tell users to.
 
     Attributes:
         path: what was opened.
-        topics: every topic of the bag by its name.
+        topics: every topic of the bag by its name, but those that no ROS 2 node published.
         duration_ns: time from the first message to the last one.
 
     Raises:
@@ -104,7 +102,9 @@ class BagReader:
         self.path = Path(path)
         self.topics: dict[str, BagTopic] = {}
         self.duration_ns = 0
-        self._reader: Reader | None = None
+        self._storages: list[Storage] | None = None
+        self._foreign: dict[str, str] = {}
+        self._stack = ExitStack()
         # the image types are the same in every ROS 2, so one table reads the pictures of every bag
         self._typestore = get_typestore(Stores.ROS2_JAZZY)
 
@@ -112,20 +112,23 @@ class BagReader:
         try:
             self._check_path()
         except OSError as error:
-            raise BagError(f"{self.path} cannot be read: {error.strerror}; expected a rosbag2 bag") from error
-        try:
-            for database in [self.path] if self.path.is_file() else self.path.glob("*.db3"):
-                _check_database_is_whole(database)
-            reader = Reader(self.path)
-            reader.open()
-        except Exception as error:  # rosbags lets through whatever a damaged file provokes
-            raise self._damaged(error) from error
-        self._reader = reader
-        self.duration_ns = max(0, reader.duration - 1)  # rosbags counts to just after the last message
-        self.topics = {
-            name: BagTopic(name, " or ".join(sorted({c.msgtype for c in info.connections})), info.msgcount)
-            for name, info in reader.topics.items()
-        }
+            raise BagError(f"{self.path} cannot be read: {error.strerror}; expected a bag") from error
+        with ExitStack() as stack:
+            try:
+                promised: Counter[str] = Counter()
+                files = [self.path]
+                if self.path.is_dir():
+                    files, promised = _read_metadata(self.path)
+                storages = [open_storage(file, stack) for file in files]
+                spans = [span for storage in storages if (span := storage.span_ns())]
+            except Exception as error:  # whatever a damaged file provokes
+                raise self._damaged(error) from error
+            self._stack = stack.pop_all()
+        # split bags are read file by file: in the order of their recording, whatever the order of their names
+        self._storages = sorted(storages, key=lambda storage: storage.span_ns() or (0, 0))
+        self.duration_ns = max(end for _, end in spans) - min(start for start, _ in spans) if spans else 0
+        self._foreign = {name: encoding for storage in storages for name, encoding in storage.foreign.items()}
+        self.topics = _merged_topics(storages, promised)
         return self
 
     def __exit__(
@@ -134,9 +137,8 @@ class BagReader:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+        self._storages = None
+        self._stack.close()
 
     def image_topic(self, name: str | None = None) -> BagTopic:
         """The topic to take camera images from.
@@ -190,25 +192,30 @@ class BagReader:
         Raises:
             BagError: if a topic does not exist, a part cannot be read, or recorded messages are missing.
         """
-        if self._reader is None:
+        if self._storages is None:
             raise BagError(f"{self.path} is not open; use `with BagReader(path) as reader:`")
         wanted = set(self.topics if topics is None else topics)
         if unknown := wanted - set(self.topics):
             raise BagError(f"{self.path} has no topic {', '.join(sorted(unknown))}; {self.contents()}")
-        connections = [c for c in self._reader.connections if c.topic in wanted]
-        if not connections:
-            return
         missing = sum(self.topics[name].count for name in wanted)
-        recorded = self._reader.messages(connections)
-        while True:
-            try:
-                connection, log_stamp_ns, data = next(recorded)
-            except StopIteration:
-                break
-            except Exception as error:  # as in __enter__
-                raise self._damaged(error) from error
-            missing -= 1
-            yield BagMessage(connection.topic, connection.msgtype, log_stamp_ns, bytes(data))
+        for storage in self._storages:
+            channel_of_key = {channel.key: channel for channel in storage.channels if channel.topic in wanted}
+            if not channel_of_key:
+                continue
+            stored = storage.messages(channel_of_key)
+            while True:
+                try:
+                    message = next(stored, None)
+                    if message is None:
+                        break
+                    data = message.data
+                    if data.startswith(ZSTD_MAGIC):  # compressed one by one; CDR begins with a zero
+                        data = decompress_block(data, "zstd")
+                except Exception as error:  # as in __enter__
+                    raise self._damaged(error) from error
+                channel = channel_of_key[message.channel]
+                missing -= 1
+                yield BagMessage(channel.topic, channel.message_type, message.log_stamp_ns, data)
         if missing > 0:
             raise self._damaged(f"{missing} recorded messages are missing")
 
@@ -230,12 +237,13 @@ class BagReader:
             raise self._damaged(f"a message of topic {message.topic} is none ({error})") from error
 
     def _check_path(self) -> None:
+        kinds = "a rosbag2 folder, one of its .mcap or .db3 files, or a ROS 1 .bag"
         if not self.path.exists():
-            raise BagError(f"{self.path} does not exist; expected a rosbag2 folder, or a .mcap or .db3 file of one")
-        if self.path.is_file():
-            if self.path.suffix not in _STORAGE_SUFFIXES:
-                raise BagError(f"{self.path} is not a bag; expected a rosbag2 folder, or a .mcap or .db3 file of one")
-        elif not (self.path / "metadata.yaml").is_file():
+            raise BagError(f"{self.path} does not exist; expected {kinds}")
+        if not self.path.is_dir():
+            if not holds_messages(self.path):
+                raise BagError(f"{self.path} is not a bag; expected {kinds}")
+        elif not (self.path / _METADATA).is_file():
             if is_bag(self.path):
                 raise BagError(
                     f"{self.path} has no metadata.yaml: its recording was not finished; "
@@ -245,16 +253,15 @@ class BagReader:
 
     def contents(self) -> str:
         """Its topics with types and counts, as the end of a sentence."""
-        if not self.topics:
-            return "it is empty"
-        rows = (f"{topic.name} ({topic.message_type}, {topic.count})" for topic in self.topics.values())
-        return f"it has {', '.join(rows)}"
+        rows = [f"{topic.name} ({topic.message_type}, {topic.count})" for topic in self.topics.values()]
+        rows += [f"{name} ({encoding}, not read here)" for name, encoding in self._foreign.items()]
+        return f"it has {', '.join(rows)}" if rows else "it is empty"
 
     def _damaged(self, cause: object) -> BagError:
         cause_text = str(cause) or type(cause).__name__
         return BagError(
             f"{self.path} is cut off or damaged: {cause_text}; copy it again, "
-            "or save what is left with `mcap recover` (.mcap) or sqlite3's `.recover` (.db3)"
+            "or save what is left with `mcap recover` (.mcap), sqlite3's `.recover` (.db3) or `rosbag reindex` (.bag)"
         )
 
 
@@ -316,9 +323,16 @@ class BagWriter:
             self._writer = None
             shutil.rmtree(self._work_directory, ignore_errors=True)
 
-    def copy(self, message: BagMessage) -> None:
-        """Write a message of another bag as it is, recorded when it was recorded there."""
-        self._write_serialized(message.topic, message.message_type, message.data, log_stamp_ns=message.log_stamp_ns)
+    def copy(self, message: BagMessage, *, qos: tuple[Qos, ...] = ()) -> None:
+        """Write a message of another bag as it is, recorded when it was recorded there.
+
+        Args:
+            message: as `BagReader.messages` gives it.
+            qos: what the topic offered there and offers here; DEFAULT_QOS where nothing was recorded.
+        """
+        self._write_serialized(
+            message.topic, message.message_type, message.data, log_stamp_ns=message.log_stamp_ns, qos=qos
+        )
 
     def write_image(
         self,
@@ -365,13 +379,21 @@ class BagWriter:
         data = self._typestore.serialize_cdr(message, message_type)
         self._write_serialized(topic, message_type, data, log_stamp_ns=log_stamp_ns)
 
-    def _write_serialized(self, topic: str, message_type: str, data: bytes | memoryview, *, log_stamp_ns: int) -> None:
+    def _write_serialized(
+        self,
+        topic: str,
+        message_type: str,
+        data: bytes | memoryview,
+        *,
+        log_stamp_ns: int,
+        qos: tuple[Qos, ...] = (),
+    ) -> None:
         if self._writer is None:
             raise BagError(f"{self.path} is not open; use `with BagWriter(path) as writer:`")
         connection = self._connections.get(topic)
         if connection is None:
             connection = self._connections[topic] = self._writer.add_connection(
-                topic, message_type, typestore=self._typestore, offered_qos_profiles=[_OFFERED_QOS]
+                topic, message_type, typestore=self._typestore, offered_qos_profiles=qos or (DEFAULT_QOS,)
             )
         if connection.msgtype != message_type:
             raise BagError(f"topic {topic} of {self.path} has type {connection.msgtype}, got {message_type}")
@@ -386,10 +408,43 @@ class BagWriter:
 
 
 def is_bag(path: Path) -> bool:
-    """Whether a path is a .mcap or .db3 file, or a folder with metadata.yaml or such a file in it."""
+    """Whether a path is a file of recorded messages, or a folder with metadata.yaml or such a file in it."""
     if path.is_dir():
-        return any(entry.name == "metadata.yaml" or entry.suffix in _STORAGE_SUFFIXES for entry in path.iterdir())
-    return path.suffix in _STORAGE_SUFFIXES
+        return any(entry.name == _METADATA or holds_messages(entry) for entry in path.iterdir())
+    return holds_messages(path)
+
+
+def _read_metadata(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """The files of a bag, and the messages that each topic should have in them."""
+    metadata = folder / _METADATA
+    size = metadata.stat().st_size
+    if size > _METADATA_MAX_BYTES:
+        raise BagError(f"{_METADATA} has {size} bytes, expected at most {_METADATA_MAX_BYTES}")
+    information = YAML(typ="safe").load(metadata.read_text("utf-8"))["rosbag2_bagfile_information"]
+    if information["version"] > Writer.VERSION_LATEST:
+        raise BagError(f"{_METADATA} is of version {information['version']}, expected at most {Writer.VERSION_LATEST}")
+    # old recorders wrote the bag's folder in front; no path leads out of it
+    files = [folder / PurePath(name).name for name in information["relative_file_paths"]]
+    promised: Counter[str] = Counter()
+    for topic in information["topics_with_message_count"]:
+        promised[topic["topic_metadata"]["name"]] += int(topic["message_count"])
+    return files, promised
+
+
+def _merged_topics(storages: Sequence[Storage], promised: Counter[str]) -> dict[str, BagTopic]:
+    channels: dict[str, list[Channel]] = {}
+    for storage in storages:
+        for channel in storage.channels:
+            channels.setdefault(channel.topic, []).append(channel)
+    return {
+        name: BagTopic(
+            name,
+            " or ".join(sorted({channel.message_type for channel in found})),
+            max(promised[name], sum(channel.count for channel in found)),
+            tuple(dict.fromkeys(qos for channel in found for qos in channel.qos)),
+        )
+        for name, found in sorted(channels.items())
+    }
 
 
 def write_bag_from_video(
@@ -441,20 +496,6 @@ def write_bag_from_video(
                 writer.write_image(topic, frame.bgr, stamp_ns=stamp_ns, frame_id=frame_id)
             frames += 1
     return frames
-
-
-def _check_database_is_whole(path: Path) -> None:
-    """SQLite takes the missing end of its last page for zeros, which would be black rows in a frame.
-
-    Source: Database File Format (sqlite.org/fileformat2.html), sections 1.3.2 and 1.3.8.
-    """
-    if path.suffix != ".db3":
-        return
-    with path.open("rb") as file:
-        header = file.read(32)
-    page_size, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
-    if path.stat().st_size < pages * (65536 if page_size == 1 else page_size):
-        raise BagError(f"{path.name} lacks the end of its {pages} pages")
 
 
 def _header(stamp_ns: int, frame_id: str) -> SimpleNamespace:

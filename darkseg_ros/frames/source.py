@@ -85,14 +85,15 @@ def open_frames(path: Path | str, *, topic: str | None = None, bad_frames: BadFr
     if not path.exists():
         raise InputError(f"{path} does not exist; expected an image, a folder of images, a video or a rosbag2 bag")
     try:
-        if is_bag(path):
+        is_image = path.is_file() and _begins_like_an_image(path)
+        if not is_image and is_bag(path):
             return _open_bag(path, topic, bad_frames)
         if topic is not None:
             raise InputError(f"topic {topic} was given, but {path} is not a bag; leave the topic out")
         if path.is_dir():
             return _open_folder(path, bad_frames)
         image = FrameSource(path, "image", count=1, rate_hz=None, read=lambda: _read_images([path], bad_frames))
-        if _begins_like_an_image(path):
+        if is_image:
             return image
         try:
             return _open_video(path, bad_frames)

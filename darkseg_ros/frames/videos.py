@@ -126,11 +126,13 @@ class Video:
                         decoded += 1
                         yield VideoFrame(index, _upright_bgr(frame), time_ns)
                     index += 1
+        lack = _missing_end(self.path)
         if decoded == 0:
+            cause = f": it is cut off ({lack})" if lack else ""
             raise InputError(
-                f"{self.path} holds no frame that can be decoded ({self.codec}); expected a video, record it again"
+                f"{self.path} holds no frame that can be decoded as {self.codec}{cause}; copy or record it again"
             )
-        if lack := _missing_end(self.path):
+        if lack:
             bad_frames.miss(f"{self.path} is cut off: {lack}; {decoded} frames could be decoded")
 
 

@@ -63,7 +63,7 @@ def translate_bag(bag: Path, out: Path, *, day_to_night: DayToNight, topic: str 
         # disable=None shows the bar on a terminal only
         with BagWriter(out) as writer, tqdm(total=day_topic.count, desc="frames", disable=None) as bar:
             for message in reader.messages(known):
-                writer.copy(message)
+                writer.copy(message, qos=reader.topics[message.topic].qos)
                 if message.topic != day_topic.name:
                     continue
                 day = reader.deserialize(message)

@@ -17,6 +17,7 @@ from darkseg_ros.frames.bags import COMPRESSED_TOPIC, IMAGE_TOPIC, LABEL_TOPIC, 
 from darkseg_ros.installed_files import package_version
 from darkseg_ros.pictures.video_writer import VideoWriter
 from tests.bundles import write_tiny_bundle
+from tests.core.frames import video_files
 from tests.core.frames.recorded_bags import Recorded, write_recorded_bag
 
 HW = (64, 128)
@@ -389,7 +390,7 @@ def test_an_empty_video_is_one_line_and_status_1(
 def test_a_truncated_video_is_one_line_and_status_1(
     tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = write_video(tmp_path / "whole.mp4").read_bytes()
+    whole = video_files.write_video(tmp_path / "whole.mp4", frames=9, size_hw=(480, 640)).read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     assert main(["segment", str(tmp_path / "cut.mp4"), "--out", str(tmp_path / "out"), *fake(bundle)]) == 1
     assert "cut" in only_error_line(capsys)
