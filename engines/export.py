@@ -28,7 +28,7 @@ from omegaconf import OmegaConf
 from darkseg_ros.errors import InputError
 from darkseg_ros.evaluation.folder import evaluate_files
 from darkseg_ros.evaluation.metrics import Metrics
-from darkseg_ros.frames.labelled import LabelledImage, pair_files, read_labelled
+from darkseg_ros.frames.labelled import LabelledImage, pair_files, read_labelled, train_id_format
 from darkseg_ros.frames.source import read_image
 from darkseg_ros.model.backends import open_engine
 from darkseg_ros.model.backends.open import check_golden
@@ -368,7 +368,9 @@ def evaluate_bundle(bundle: ModelBundle, backend: str, validation_sets: dict[str
     """Metrics of a bundle as the vehicle runs it, by validation set (a folder with image/ and label/)."""
     segmenter = Segmenter(bundle, open_engine(bundle, backend=backend))
     metrics = {
-        name: evaluate_files(segmenter, images=folder / "image", labels=folder / "label").metrics
+        name: evaluate_files(
+            segmenter, pair_files(folder / "image", folder / "label", train_id_format(bundle.classes))
+        ).metrics
         for name, folder in validation_sets.items()
     }
     segmenter.close()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from darkseg_ros.commands.options import positive
+from darkseg_ros.commands.options import add_strict_option, positive
+from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bags import write_bag_from_video
 
 
@@ -16,11 +17,13 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compressed", action="store_true", help="write JPEGs instead of raw images")
     parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap")
     parser.add_argument("--topic", help="default: /camera/image_raw, compressed: /camera/image_raw/compressed")
-    parser.add_argument("--rate-hz", type=positive, help="default: the video's own")
+    parser.add_argument("--rate-hz", type=positive, help="a constant rate; default: the frames' own times")
+    add_strict_option(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    bad_frames = BadFrames(strict=arguments.strict)
     frames = write_bag_from_video(
         arguments.video,
         arguments.out,
@@ -28,5 +31,6 @@ def _run(arguments: argparse.Namespace) -> None:
         compressed=arguments.compressed,
         topic=arguments.topic,
         rate_hz=arguments.rate_hz,
+        bad_frames=bad_frames,
     )
-    print(f"{frames} frames in {arguments.out}")
+    print(f"{frames} frames in {arguments.out}{bad_frames.summary()}")

@@ -7,7 +7,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from darkseg_ros.commands.options import add_strict_option
 from darkseg_ros.errors import one_line
+from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.model.translator import TRANSLATOR_BACKENDS
 from darkseg_ros.night.bag_translation import check_bags, translate_bag
 from darkseg_ros.night.day_to_night import NIGHT_TOPIC, NightSettings, open_day_to_night
@@ -25,6 +27,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=_seed, help="without a bundle: another seed is another street; default: 0")
     parser.add_argument("--night-images", type=Path, help="without a bundle: folder of images to take the light of")
+    add_strict_option(parser)
     parser.set_defaults(run=partial(_run, parser))
 
 
@@ -44,12 +47,18 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None
         seed=arguments.seed or 0,
         night_images=arguments.night_images,
     )
+    bad_frames = BadFrames(strict=arguments.strict)
     day_to_night = open_day_to_night(settings)
     try:
-        translated = translate_bag(arguments.bag, arguments.out, day_to_night=day_to_night, topic=arguments.topic)
+        translated = translate_bag(
+            arguments.bag, arguments.out, day_to_night=day_to_night, topic=arguments.topic, bad_frames=bad_frames
+        )
     finally:
         day_to_night.close()
-    print(f"{translated.frames} night frames on {NIGHT_TOPIC} in {arguments.out}, by {day_to_night.name}")
+    print(
+        f"{translated.frames} night frames on {NIGHT_TOPIC} in {arguments.out}, by {day_to_night.name}"
+        f"{bad_frames.summary()}"
+    )
     if translated.skipped_topics:
         topics = ", ".join(translated.skipped_topics)
         print(f"not copied, as their types are none of ROS 2's own: {one_line(topics)}", file=sys.stderr)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from darkseg_ros.classes import CITYSCAPES, ClassTable
-from darkseg_ros.commands.options import add_model_options, bundle_of, open_segmenter, share
+from darkseg_ros.commands.options import add_model_options, add_strict_option, bundle_of, open_segmenter, share
 from darkseg_ros.evaluation.bag import (
     BagTopics,
     evaluate_recorded,
@@ -22,8 +24,9 @@ from darkseg_ros.evaluation.folder import evaluate_files
 from darkseg_ros.evaluation.metrics import UIOU_MIN_CONFIDENCE
 from darkseg_ros.evaluation.report import METRICS_FILE, REPORT_FILE, check_output, table_of, write_report
 from darkseg_ros.evaluation.thresholds import Threshold, check_classes, judge
+from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bags import LABEL_TOPIC
-from darkseg_ros.frames.labelled import pair_files
+from darkseg_ros.frames.label_layouts import FORMAT_NAMES, doubt_about, find_pairs
 from darkseg_ros.model.bundle import load_classes
 
 _THRESHOLD_MISSED = 3
@@ -40,7 +43,14 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Exit status: 0, 1 for bad input, 2 for a bad command line, 3 when a threshold was missed."
     parser.add_argument("bag", nargs="?", type=Path, help="rosbag2 bag with label maps, and class maps or images")
     parser.add_argument("--images", type=Path, help="instead of a bag: folder of images")
-    parser.add_argument("--labels", type=Path, help="its label maps, of the same stems (train ids, 255 = none)")
+    parser.add_argument("--labels", type=Path, help="its label maps: of the same stems, or of a data set's tree")
+    parser.add_argument(
+        "--label-format",
+        choices=FORMAT_NAMES,
+        default="auto",
+        help="values of --labels; default: by the names of Cityscapes, ACDC, Dark Zurich, Nighttime Driving and "
+        "BDD100K, else colours of the class table, or train ids (palette indices too; 255 = none)",
+    )
     parser.add_argument("--out", type=Path, required=True, help=f"folder for {METRICS_FILE} and {REPORT_FILE}")
     parser.add_argument("--label-topic", help=f"default: {LABEL_TOPIC}")
     parser.add_argument("--class-map-topic", help="default: the bag's only topic …/class_map")
@@ -72,6 +82,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         metavar="CONFIDENCE",
         help=f"UIoU takes predictions of less confidence for invalid, 0…1; default: {UIOU_MIN_CONFIDENCE}",
     )
+    add_strict_option(parser)
     add_model_options(parser)
     parser.set_defaults(run=partial(_run, parser))
 
@@ -87,11 +98,18 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     _check_options(parser, arguments)
     check_output(arguments.out)
     evaluate = _evaluate_bag if arguments.bag else _evaluate_folder
-    result, evaluated = evaluate(parser, arguments)
+    bad_frames = BadFrames(strict=arguments.strict)
+    result, evaluated = evaluate(parser, arguments, bad_frames)
+    evaluated = replace(evaluated, bad_frames=bad_frames.count)
     thresholds = judge(result, arguments.thresholds or ())
     write_report(result, evaluated, thresholds=thresholds, out=arguments.out)
     print(evaluated.comparison)
     print("\n".join(table_of(result, thresholds)))
+    if bad_frames.count:
+        print(f"{result.metrics.images} frames scored{bad_frames.summary()}")
+    if result.drive is not None and result.drive.label_maps > result.metrics.images:
+        unmatched = result.drive.label_maps - result.metrics.images
+        print(f"{unmatched} of {result.drive.label_maps} label maps have no class map of their stamp to be scored")
     print(f"report: {arguments.out / REPORT_FILE}")
     return 0 if all(threshold.passed for threshold in thresholds) else _THRESHOLD_MISSED
 
@@ -120,18 +138,17 @@ def _check_thresholds(parser: argparse.ArgumentParser, arguments: argparse.Names
 
 
 def _evaluate_folder(
-    parser: argparse.ArgumentParser, arguments: argparse.Namespace
+    parser: argparse.ArgumentParser, arguments: argparse.Namespace, bad_frames: BadFrames
 ) -> tuple[EvaluationResult, EvaluatedInput]:
-    pairs = pair_files(arguments.images, arguments.labels)  # bad paths are told before an engine opens
-    _check_thresholds(parser, arguments, load_classes(bundle_of(arguments)))
+    classes = load_classes(bundle_of(arguments))
+    # bad paths are told before an engine opens
+    pairs = find_pairs(arguments.images, arguments.labels, classes=classes, label_format=arguments.label_format)
+    _check_thresholds(parser, arguments, classes)
+    if doubt := doubt_about(pairs, classes):
+        print(f"darkseg: {doubt}", file=sys.stderr)
     segmenter = open_segmenter(arguments)
     try:
-        result = evaluate_files(
-            segmenter,
-            images=arguments.images,
-            labels=arguments.labels,
-            uiou_min_confidence=arguments.invalid_below,
-        )
+        result = evaluate_files(segmenter, pairs, uiou_min_confidence=arguments.invalid_below, bad_frames=bad_frames)
     finally:
         segmenter.close()
     evaluated = EvaluatedInput(
@@ -145,7 +162,7 @@ def _evaluate_folder(
 
 
 def _evaluate_bag(
-    parser: argparse.ArgumentParser, arguments: argparse.Namespace
+    parser: argparse.ArgumentParser, arguments: argparse.Namespace, bad_frames: BadFrames
 ) -> tuple[EvaluationResult, EvaluatedInput]:
     wanted = BagTopics(
         image=arguments.image_topic,
@@ -160,13 +177,17 @@ def _evaluate_bag(
     if "class_map" in topics:
         classes = CITYSCAPES if arguments.classes is None else load_classes(arguments.classes)
         _check_thresholds(parser, arguments, classes)
-        result = evaluate_recorded(bag, topics, classes=classes, uiou_min_confidence=arguments.invalid_below)
+        result = evaluate_recorded(
+            bag, topics, classes=classes, uiou_min_confidence=arguments.invalid_below, bad_frames=bad_frames
+        )
         maps = f"Class maps of {topics['class_map'].name}, as recorded in {name},"
     else:
         _check_thresholds(parser, arguments, load_classes(bundle_of(arguments)))
         segmenter = open_segmenter(arguments)
         try:
-            result = evaluate_with_model(bag, topics, segmenter, uiou_min_confidence=arguments.invalid_below)
+            result = evaluate_with_model(
+                bag, topics, segmenter, uiou_min_confidence=arguments.invalid_below, bad_frames=bad_frames
+            )
         finally:
             segmenter.close()
         maps = f"Class maps made of {topics['image'].name} of {name}"

@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from darkseg_ros.errors import InputError
+from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bags import is_bag
 from darkseg_ros.frames.source import FrameSource, open_frames
 from darkseg_ros.model.segmenter import Segmenter
@@ -39,18 +40,21 @@ class SegmentedFiles:
     folders: tuple[Path, ...]
 
 
-def plan_segmentation(inputs: Sequence[Path], *, out: Path, topic: str | None = None) -> SegmentationPlan:
+def plan_segmentation(
+    inputs: Sequence[Path], *, out: Path, topic: str | None = None, bad_frames: BadFrames | None = None
+) -> SegmentationPlan:
     """Find out whether the inputs can be read and where their class maps go, before a model is opened.
 
     Args:
         inputs: images, folders of images, videos and bags.
         out: folder to write to; not made yet.
         topic: image topic of the bags, where they have several; other inputs do not look at it.
+        bad_frames: as for `open_frames`.
 
     Raises:
         InputError: if an input cannot be read, `out` is a file, or two inputs would write the same folder.
     """
-    sources = tuple(open_frames(path, topic=topic if is_bag(path) else None) for path in inputs)
+    sources = tuple(open_frames(path, topic=topic if is_bag(path) else None, bad_frames=bad_frames) for path in inputs)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; name a folder to write to")
     folders = tuple(_output_folder(source, out) for source in sources)

@@ -33,6 +33,13 @@ def open_segmenter(arguments: argparse.Namespace) -> Segmenter:
     return Segmenter.open(bundle_of(arguments), backend=arguments.backend)
 
 
+def add_strict_option(parser: argparse.ArgumentParser) -> None:
+    """``--strict``."""
+    parser.add_argument(
+        "--strict", action="store_true", help="end at the first frame that cannot be read; default: skip and count it"
+    )
+
+
 def number(text: str) -> float:
     """Any number."""
     try:

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from darkseg_ros.commands.offline_segmentation import plan_segmentation, segment_files
-from darkseg_ros.commands.options import add_model_options, open_segmenter
+from darkseg_ros.commands.options import add_model_options, add_strict_option, open_segmenter
+from darkseg_ros.frames.bad_frames import BadFrames
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -15,16 +16,21 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the class maps (PNG, train ids)")
     parser.add_argument("--overlay", action="store_true", help="also write overlays: JPEGs, for videos and bags an MP4")
     parser.add_argument("--topic", help="image topic of a bag that has several")
+    add_strict_option(parser)
     add_model_options(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    plan = plan_segmentation(arguments.input, out=arguments.out, topic=arguments.topic)
+    bad_frames = BadFrames(strict=arguments.strict)
+    plan = plan_segmentation(arguments.input, out=arguments.out, topic=arguments.topic, bad_frames=bad_frames)
     segmenter = open_segmenter(arguments)
     try:
         segmented = segment_files(plan, segmenter=segmenter, overlay=arguments.overlay)
     finally:
         segmenter.close()
     folders = ", ".join(map(str, segmented.folders))
-    print(f"{segmented.frames} class maps in {folders}, by {segmenter.bundle.name} on {segmenter.engine.name}")
+    print(
+        f"{segmented.frames} class maps in {folders}, by {segmenter.bundle.name} on {segmenter.engine.name}"
+        f"{bad_frames.summary()}"
+    )

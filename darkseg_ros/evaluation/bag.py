@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from tqdm import tqdm
 
 from darkseg_ros.classes import CITYSCAPES, ClassTable
-from darkseg_ros.errors import ImageMessageError, InputError
+from darkseg_ros.errors import BagError, ImageMessageError, InputError
 from darkseg_ros.evaluation.drive import DriveEvaluation, EvaluationResult, FrameJoin, Part
 from darkseg_ros.evaluation.metrics import UIOU_MIN_CONFIDENCE
+from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bags import IMAGE_TYPE, LABEL_TOPIC, BagMessage, BagReader, BagTopic
 from darkseg_ros.frames.messages import bgr_from_message, label_map_from_image
 from darkseg_ros.frames.stamps import stamp_ns_of, stamp_text
@@ -140,6 +142,7 @@ def evaluate_recorded(
     *,
     classes: ClassTable = CITYSCAPES,
     uiou_min_confidence: float = UIOU_MIN_CONFIDENCE,
+    bad_frames: BadFrames | None = None,
 ) -> EvaluationResult:
     """Score the class maps that a bag holds.
 
@@ -148,23 +151,21 @@ def evaluate_recorded(
         topics: as `find_topics` gives them, with ``class_map``.
         classes: of the class maps and label maps.
         uiou_min_confidence: see `evaluation.Invalidation`.
+        bad_frames: gets maps that are none or of another size; None raises at the first.
 
     Returns:
         Figures with latency and drops. A latency counts from the camera's stamp to the recording of the class map
         where the recorder's clock fits the stamps, else from the recording of the camera image.
 
     Raises:
-        InputError: if no class map has the stamp of a label map, a map is none or of another size, or the bag is
-            damaged.
+        InputError: if no class map has the stamp of a label map, or the bag is damaged.
     """
+    bad_frames = bad_frames or BadFrames(strict=True)
     stamps = _stamps_of(path, topics, matching="class_map")
     evaluation = _new_evaluation(
-        path,
-        lambda stamp_ns: frozenset(part for part in stamps if stamp_ns in stamps[part]),
-        classes=classes,
-        uiou_min_confidence=uiou_min_confidence,
+        path, _expected(stamps), bad_frames, classes=classes, uiou_min_confidence=uiou_min_confidence
     )
-    for stamp_ns, parts in _read_parts(path, topics):
+    for stamp_ns, parts in _read_parts(path, topics, stamps, bad_frames):
         evaluation.put(stamp_ns, **parts)
     evaluation.finish()
     return _result_of(path, evaluation)
@@ -176,6 +177,7 @@ def evaluate_with_model(
     segmenter: Segmenter,
     *,
     uiou_min_confidence: float = UIOU_MIN_CONFIDENCE,
+    bad_frames: BadFrames | None = None,
 ) -> EvaluationResult:
     """Segment the images of a bag that have a label map, and score these class maps.
 
@@ -184,28 +186,31 @@ def evaluate_with_model(
         topics: as `find_topics` gives them, with ``image``.
         segmenter: makes the class maps.
         uiou_min_confidence: see `evaluation.Invalidation`.
+        bad_frames: gets images and maps that cannot be decoded or differ in size; None raises at the first.
 
     Returns:
-        Figures without latency and drops: nothing ran in real time. Images without a label map are left out.
+        Figures without latency and drops: nothing ran in real time. Images without a label map are not scored; the
+        counts are those of the bag.
 
     Raises:
-        InputError: as `evaluate_recorded`, or if an image cannot be decoded.
+        InputError: as `evaluate_recorded`.
     """
+    bad_frames = bad_frames or BadFrames(strict=True)
     stamps = _stamps_of(path, topics, matching="image")
-    join = FrameJoin(
-        lambda stamp_ns: frozenset(part for part in stamps if stamp_ns in stamps[part]), capacity=_UNBOUNDED
-    )
+    join = FrameJoin(_expected(stamps), capacity=_UNBOUNDED)
+    classes = segmenter.bundle.classes
     evaluation = _new_evaluation(
-        path, lambda _: frozenset(), classes=segmenter.bundle.classes, uiou_min_confidence=uiou_min_confidence
+        path, lambda _: frozenset(), bad_frames, classes=classes, uiou_min_confidence=uiou_min_confidence
     )
-    for stamp_ns, parts in _read_parts(path, topics):
+    for stamp_ns, parts in _read_parts(path, topics, stamps, bad_frames):
         for frame in join.put(stamp_ns, **parts):
             if frame.image is None or frame.label_map is None:
                 continue
             try:
                 segmentation = segmenter(frame.image())
             except ImageMessageError as error:
-                raise InputError(_unusable(path, topics["image"], stamp_ns, error)) from error
+                bad_frames.skip(_unusable(path, topics["image"], stamp_ns, error))
+                continue
             evaluation.put(
                 stamp_ns,
                 image=frame.image,
@@ -216,7 +221,16 @@ def evaluate_with_model(
             )
     result = _result_of(path, evaluation)
     assert result.drive is not None
-    return replace(result, drive=replace(result.drive, dropped=None, dropped_share=None))
+    label_maps = topics["label_map"].count
+    drive = replace(
+        result.drive,
+        frames_in=topics["image"].count,
+        label_maps=label_maps,
+        matched_share=evaluation.scored / label_maps,
+        dropped=None,
+        dropped_share=None,
+    )
+    return replace(result, drive=drive)
 
 
 def sha256_of_bag(path: Path) -> str:
@@ -237,16 +251,23 @@ def sha256_of_files(files: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def _new_evaluation(
-    path: Path, expected: Callable[[int], frozenset[Part]], *, classes: ClassTable, uiou_min_confidence: float
-) -> DriveEvaluation:
-    def refuse(reason: str) -> NoReturn:
-        raise InputError(f"{path}: {reason}")
+def _expected(stamps: dict[Part, set[int]]) -> Callable[[int], frozenset[Part]]:
+    """The parts that a frame waits for."""
+    return lambda stamp_ns: frozenset(part for part in stamps if stamp_ns in stamps[part])
 
+
+def _new_evaluation(
+    path: Path,
+    expected: Callable[[int], frozenset[Part]],
+    bad_frames: BadFrames,
+    *,
+    classes: ClassTable,
+    uiou_min_confidence: float,
+) -> DriveEvaluation:
     return DriveEvaluation(
         expected,
         capacity=_UNBOUNDED,
-        on_unusable=refuse,
+        on_unusable=lambda reason: bad_frames.skip(f"{path}: {reason}"),
         classes=classes,
         uiou_min_confidence=uiou_min_confidence,
     )
@@ -258,7 +279,8 @@ def _stamps_of(path: Path, topics: dict[Part, BagTopic], *, matching: Part) -> d
     part_of_topic = {topic.name: part for part, topic in topics.items()}
     with BagReader(path) as reader:
         for recorded in _progress(reader, topics, what="reading stamps"):
-            stamps[part_of_topic[recorded.topic]].add(stamp_ns_of(reader.deserialize(recorded).header))
+            with suppress(BagError):  # told when its turn comes
+                stamps[part_of_topic[recorded.topic]].add(stamp_ns_of(reader.deserialize(recorded).header))
     ours, labels = stamps[matching], stamps["label_map"]
     if not ours & labels:
         raise InputError(
@@ -269,17 +291,23 @@ def _stamps_of(path: Path, topics: dict[Part, BagTopic], *, matching: Part) -> d
 
 
 def _span(stamps: set[int]) -> str:
-    return f"{len(stamps)} stamps, {stamp_text(min(stamps))}…{stamp_text(max(stamps))} s"
+    return f"{len(stamps)} stamps, {stamp_text(min(stamps))}…{stamp_text(max(stamps))} s" if stamps else "no stamps"
 
 
-def _read_parts(path: Path, topics: dict[Part, BagTopic]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Every message as attributes of `DriveFrame`."""
+def _read_parts(
+    path: Path, topics: dict[Part, BagTopic], stamps: dict[Part, set[int]], bad_frames: BadFrames
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Every message as attributes of `DriveFrame`; the stamps of maps that cannot be decoded are taken out."""
     part_of_topic = {topic.name: part for part, topic in topics.items()}
     with BagReader(path) as reader:
         for recorded in _progress(reader, topics, what="evaluating"):
-            message = reader.deserialize(recorded)
-            stamp_ns = stamp_ns_of(message.header)
             part = part_of_topic[recorded.topic]
+            try:
+                message = reader.deserialize(recorded)
+            except BagError as error:
+                bad_frames.skip(str(error))
+                continue
+            stamp_ns = stamp_ns_of(message.header)
             # recorded at the very stamp: written by a tool, which says nothing of the time it took
             arrived_ns = None if recorded.log_stamp_ns == stamp_ns else recorded.log_stamp_ns
             if part == "image":
@@ -288,7 +316,9 @@ def _read_parts(path: Path, topics: dict[Part, BagTopic]) -> Iterator[tuple[int,
             try:
                 values = label_map_from_image(message)
             except ImageMessageError as error:
-                raise InputError(_unusable(path, topics[part], stamp_ns, error)) from error
+                bad_frames.skip(_unusable(path, topics[part], stamp_ns, error))
+                stamps[part].discard(stamp_ns)
+                continue
             if part == "class_map":
                 age_ms = None if arrived_ns is None else stamp_age_ms(stamp_ns, arrived_ns, simulated_clock=False)
                 yield stamp_ns, {"class_map": values, "class_map_at_ns": arrived_ns, "class_map_age_ms": age_ms}

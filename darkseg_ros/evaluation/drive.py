@@ -91,6 +91,7 @@ class DriveFigures:
         frames_in: camera images.
         class_maps: class maps.
         label_maps: label maps.
+        matched_share: of the label maps, those that a class map was scored against; None where there are none.
         dropped: camera images without a class map; None where there are no camera images to count.
         dropped_share: of all camera images.
         flicker: share of pixels whose class changes from one class map to the next, see `evaluation.Flicker`.
@@ -105,6 +106,7 @@ class DriveFigures:
     frames_in: int
     class_maps: int
     label_maps: int
+    matched_share: float | None
     dropped: int | None
     dropped_share: float | None
     flicker: float | None
@@ -273,6 +275,7 @@ class DriveEvaluation:
             frames_in=self._frames_in,
             class_maps=self._class_maps,
             label_maps=self._label_maps,
+            matched_share=self.scored / self._label_maps if self._label_maps else None,
             dropped=self._dropped if self._frames_in else None,
             dropped_share=self._dropped / self._frames_in if self._frames_in else None,
             flicker=self._flicker.share(),
@@ -343,6 +346,7 @@ class EvaluatedInput:
         sha256: over the input's files; None for a live stream.
         bundle: name of the model bundle that made the class maps, None where they came recorded or live.
         backend: the engine it ran on.
+        bad_frames: frames that could not be read and are in no figure.
     """
 
     name: str
@@ -350,3 +354,4 @@ class EvaluatedInput:
     sha256: str | None
     bundle: str | None = None
     backend: str | None = None
+    bad_frames: int = 0

@@ -2,42 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from tqdm import tqdm
 
 from darkseg_ros.errors import InputError
 from darkseg_ros.evaluation.drive import SHOWN_FRAMES, EvaluationResult, ShownFrame, WorstFrames
 from darkseg_ros.evaluation.metrics import UIOU_MIN_CONFIDENCE, Evaluation, mean_iou_of_present
-from darkseg_ros.frames.labelled import pair_files, read_labelled, train_id_format
+from darkseg_ros.frames.bad_frames import BadFrames
+from darkseg_ros.frames.labelled import LabelledImage, read_labelled
 from darkseg_ros.frames.source import read_image
 from darkseg_ros.model.segmenter import Segmenter
 
 
 def evaluate_files(
-    segmenter: Segmenter, *, images: Path, labels: Path, uiou_min_confidence: float = UIOU_MIN_CONFIDENCE
+    segmenter: Segmenter,
+    pairs: Sequence[LabelledImage],
+    *,
+    uiou_min_confidence: float = UIOU_MIN_CONFIDENCE,
+    bad_frames: BadFrames | None = None,
 ) -> EvaluationResult:
     """Segment every image and compare it with its label map.
 
     Args:
         segmenter: runs on every image.
-        images: folder of images.
-        labels: folder of label maps: one channel of uint8 train ids, 255 = no ground truth, in any lossless
-            image format, of the size of their image.
+        pairs: images and their label maps.
         uiou_min_confidence: see `evaluation.Invalidation`.
+        bad_frames: gets pairs that cannot be decoded or differ in size; None raises at the first.
 
     Raises:
-        InputError: naming the file, if an image has no label map or the other way round, cannot be decoded,
-            or is no label map of its image.
+        InputError: if no pair has a labelled pixel.
     """
+    bad_frames = bad_frames or BadFrames(strict=True)
     classes = segmenter.bundle.classes
-    pairs = pair_files(images, labels, train_id_format(classes))
     evaluation = Evaluation(classes, uiou_min_confidence=uiou_min_confidence)
     worst = WorstFrames(SHOWN_FRAMES)
     # disable=None shows the bar on a terminal only
     for index, pair in enumerate(tqdm(pairs, desc="evaluating", unit="image", disable=None)):
-        bgr, label_map = read_labelled(pair)
+        try:
+            bgr, label_map = read_labelled(pair)
+        except InputError as error:
+            bad_frames.skip(str(error))
+            continue
         segmentation = segmenter(bgr)
         confusion = evaluation.add(label_map, segmentation.class_map, segmentation.confidence)
         frame = ShownFrame(
@@ -51,4 +58,4 @@ def evaluate_files(
     try:
         return EvaluationResult(evaluation.metrics(), evaluation.confusion, worst.worst_first(), classes)
     except ValueError as error:
-        raise InputError(f"{labels}: {error}") from error
+        raise InputError(f"{pairs[0].label.parent}: {error}") from error

@@ -78,6 +78,7 @@ def metrics_json(
         "input": {"name": evaluated.name, "comparison": evaluated.comparison, "sha256": evaluated.sha256},
         "bundle": evaluated.bundle,
         "backend": evaluated.backend,
+        "bad_frames": evaluated.bad_frames,
         **asdict(result.metrics),
         **(asdict(result.drive) if result.drive else {}),
         "confusion": result.confusion.tolist(),

@@ -80,6 +80,9 @@ class Threshold:
         return cls(figure.strip(), bound, value)
 
 
+_LEAST_MATCHED = Threshold("matched_share", "at least", 0.5)
+
+
 @dataclass(frozen=True)
 class ThresholdResult:
     """A threshold and how it went; a figure without a value passes no threshold.
@@ -109,9 +112,16 @@ def check_classes(thresholds: Sequence[Threshold], classes: ClassTable) -> None:
 
 
 def judge(result: EvaluationResult, thresholds: Sequence[Threshold]) -> tuple[ThresholdResult, ...]:
-    """Compare figures with their thresholds; raises as `check_classes`."""
+    """Compare figures with their thresholds; raises as `check_classes`.
+
+    A drive of whose label maps fewer than half found a class map passes no gate: a threshold on ``matched_share`` is
+    added where there are others and none of it.
+    """
     check_classes(thresholds, result.classes)
     values = figures_of(result.metrics, result.drive, result.classes)
+    few_match = (values["matched_share"] or 0.0) < _LEAST_MATCHED.limit
+    if result.drive and few_match and thresholds and all(item.figure != "matched_share" for item in thresholds):
+        thresholds = [*thresholds, _LEAST_MATCHED]
     judged = []
     for threshold in thresholds:
         value = values[threshold.figure]

@@ -45,6 +45,7 @@ _PICTURE_NAMES = ("class_map", "confidence", "overlay")
 _STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 
 _METADATA = "metadata.yaml"
+_ROSBAG2_SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
 _METADATA_MAX_BYTES = 2**21
 """A thousand topics and ten thousand files of a split bag take less."""
 
@@ -410,7 +411,7 @@ class BagWriter:
 def is_bag(path: Path) -> bool:
     """Whether a path is a file of recorded messages, or a folder with metadata.yaml or such a file in it."""
     if path.is_dir():
-        return any(entry.name == _METADATA or holds_messages(entry) for entry in path.iterdir())
+        return any(entry.name == _METADATA or entry.name.endswith(_ROSBAG2_SUFFIXES) for entry in path.iterdir())
     return holds_messages(path)
 
 

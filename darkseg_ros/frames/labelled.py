@@ -108,7 +108,7 @@ def pair_files(images: Path, labels: Path, label_format: LabelFormat = TRAIN_IDS
         InputError: if a folder is missing or empty, a stem occurs twice in one, or a file has no partner.
     """
     image_by_stem, label_by_stem = ({path.stem: path for path in image_files(folder)} for folder in (images, labels))
-    return _paired(image_by_stem, label_by_stem, images=images, labels=labels, label_format=label_format)
+    return pair_by_key(image_by_stem, label_by_stem, images=images, labels=labels, label_format=label_format)
 
 
 def pair_endings(
@@ -130,7 +130,7 @@ def pair_endings(
         {path.relative_to(folder).as_posix().removesuffix(ending): path for path in files_ending(folder, ending)}
         for folder, ending in ((images, image_ending), (labels, label_ending))
     )
-    return _paired(image_by_key, label_by_key, images=images, labels=labels, label_format=label_format)
+    return pair_by_key(image_by_key, label_by_key, images=images, labels=labels, label_format=label_format)
 
 
 def files_ending(folder: Path, ending: str) -> list[Path]:
@@ -147,7 +147,7 @@ def files_ending(folder: Path, ending: str) -> list[Path]:
     return found
 
 
-def _paired(
+def pair_by_key(
     image_by_key: dict[str, Path],
     label_by_key: dict[str, Path],
     *,
@@ -155,6 +155,11 @@ def _paired(
     labels: Path,
     label_format: LabelFormat,
 ) -> list[LabelledImage]:
+    """Put together what has the same key, in the order of the images.
+
+    Raises:
+        InputError: if a file has no partner.
+    """
     for key, path in image_by_key.items():
         if key not in label_by_key:
             raise InputError(f"{path} has no label map {key}* in {labels}; add it or take the image out")
@@ -206,6 +211,15 @@ def value_counts(path: Path) -> np.ndarray:
     if stored.ndim != 2 or stored.dtype != np.uint8:
         return np.zeros(256, np.int64)
     return np.bincount(stored.ravel(), minlength=256)
+
+
+def is_colour_picture(path: Path) -> bool:
+    """Whether a label file holds colours, not one value a pixel.
+
+    Raises:
+        InputError: if the file cannot be decoded.
+    """
+    return _read_stored(path).ndim == 3
 
 
 def look_like_label_ids(counts: np.ndarray) -> bool:

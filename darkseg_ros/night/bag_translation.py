@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from darkseg_ros.errors import BagError, ImageMessageError
+from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bags import BagReader, BagTopic, BagWriter
 from darkseg_ros.frames.messages import bgr_from_message
 from darkseg_ros.frames.stamps import stamp_ns_of
@@ -39,7 +40,14 @@ def check_bags(bag: Path, out: Path, *, topic: str | None = None) -> None:
         _find_day_topic(reader, topic)
 
 
-def translate_bag(bag: Path, out: Path, *, day_to_night: DayToNight, topic: str | None = None) -> TranslatedBag:
+def translate_bag(
+    bag: Path,
+    out: Path,
+    *,
+    day_to_night: DayToNight,
+    topic: str | None = None,
+    bad_frames: BadFrames | None = None,
+) -> TranslatedBag:
     """Write a bag with all that a day bag holds and a night frame for each day frame.
 
     The night frames have the topic NIGHT_TOPIC and the headers of their day frames, so that labels of the day are
@@ -50,28 +58,34 @@ def translate_bag(bag: Path, out: Path, *, day_to_night: DayToNight, topic: str 
         out: folder to be made.
         day_to_night: makes the night frames.
         topic: of the day frames; needed only where the bag has several image topics.
+        bad_frames: gets day frames that cannot be decoded, which are copied and get no night frame; None raises at the
+            first.
 
     Raises:
-        BagError: if the bag cannot be read, holds NIGHT_TOPIC already, or a frame cannot be decoded, and if `out`
-            exists or cannot be written; no bag is left behind.
+        BagError: if the bag cannot be read, holds NIGHT_TOPIC already, or no frame can be decoded, and if `out` exists
+            or cannot be written; no bag is left behind.
     """
+    bad_frames = bad_frames or BadFrames(strict=True)
     with BagReader(bag) as reader:
         day_topic = _find_day_topic(reader, topic)
         known = [name for name, found in reader.topics.items() if reader.knows(found.message_type)]
         skipped = tuple(sorted(set(reader.topics) - set(known)))
-        frames = 0
+        frames = days = 0
         # disable=None shows the bar on a terminal only
         with BagWriter(out) as writer, tqdm(total=day_topic.count, desc="frames", disable=None) as bar:
             for message in reader.messages(known):
                 writer.copy(message, qos=reader.topics[message.topic].qos)
                 if message.topic != day_topic.name:
                     continue
-                day = reader.deserialize(message)
-                stamp_ns = stamp_ns_of(day.header)
+                days += 1
+                bar.update()
                 try:
+                    day = reader.deserialize(message)
                     day_bgr = bgr_from_message(day)
-                except ImageMessageError as error:
-                    raise BagError(f"frame {frames} of {day_topic.name} in {bag} cannot be decoded: {error}") from error
+                except (BagError, ImageMessageError) as error:
+                    bad_frames.skip(f"frame {days - 1} of {day_topic.name} in {bag} cannot be decoded: {error}")
+                    continue
+                stamp_ns = stamp_ns_of(day.header)
                 writer.write_image(
                     NIGHT_TOPIC,
                     day_to_night(day_bgr, stamp_ns=stamp_ns),
@@ -80,7 +94,8 @@ def translate_bag(bag: Path, out: Path, *, day_to_night: DayToNight, topic: str 
                     log_stamp_ns=message.log_stamp_ns,
                 )
                 frames += 1
-                bar.update()
+            if not frames:
+                raise BagError(f"none of the {days} frames of {day_topic.name} in {bag} can be decoded")
     return TranslatedBag(frames, skipped)
 
 

@@ -31,10 +31,11 @@ def holds_messages(path: Path) -> bool:
     if path.suffix in STORAGE_SUFFIXES:
         return True
     with path.open("rb") as file:
-        start = file.read(_START_BYTES)
-    if start.startswith(ZSTD_MAGIC):
+        start = file.read(len(SQLITE_MAGIC))
+        packed = start + file.read(_START_BYTES) if start.startswith(ZSTD_MAGIC) else b""
+    if packed:
         try:
-            start = zstd_start(start, len(SQLITE_MAGIC))
+            start = zstd_start(packed, len(SQLITE_MAGIC))
         except Exception:  # whatever it is, it is no bag
             return False
     return start.startswith(tuple(_STORAGE_OF_MAGIC))
