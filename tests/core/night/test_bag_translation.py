@@ -9,7 +9,8 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from darkseg_ros.commands.cli import main
-from darkseg_ros.errors import BagError
+from darkseg_ros.errors import BagError, InputError
+from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bags import COMPRESSED_TOPIC, IMAGE_TOPIC, LABEL_TOPIC, BagMessage, BagReader, BagWriter
 from darkseg_ros.frames.messages import bgr_from_image
 from darkseg_ros.night.bag_translation import translate_bag
@@ -119,7 +120,7 @@ def test_topics_of_unknown_types_are_left_out_and_named(tmp_path: Path) -> None:
         assert set(reader.topics) == {IMAGE_TOPIC, NIGHT_TOPIC}
 
 
-def test_a_frame_that_cannot_be_decoded_leaves_no_bag(tmp_path: Path) -> None:
+def test_a_frame_that_cannot_be_decoded_gets_no_night_and_ends_a_strict_run(tmp_path: Path) -> None:
     with BagWriter(tmp_path / "day") as writer:
         writer.write_image(IMAGE_TOPIC, day(0), stamp_ns=STAMPS_NS[0], frame_id="front")
         message = SimpleNamespace(
@@ -133,9 +134,15 @@ def test_a_frame_that_cannot_be_decoded_leaves_no_bag(tmp_path: Path) -> None:
         )
         data = get_typestore(Stores.ROS2_JAZZY).serialize_cdr(message, "sensor_msgs/msg/Image")
         writer.copy(BagMessage(IMAGE_TOPIC, "sensor_msgs/msg/Image", STAMPS_NS[1], bytes(data)))
-    with pytest.raises(BagError, match=r"frame 1 of /camera/image_raw .* cannot be decoded: .*plaid8"):
+    with pytest.raises(InputError, match=r"frame 1 of /camera/image_raw .* cannot be decoded: .*plaid8"):
         translate_bag(tmp_path / "day", tmp_path / "night", day_to_night=Negative())
     assert [path.name for path in tmp_path.iterdir()] == ["day"]
+    told: list[str] = []
+    bad_frames = BadFrames(tell=told.append)
+    translated = translate_bag(tmp_path / "day", tmp_path / "night", day_to_night=Negative(), bad_frames=bad_frames)
+    assert (translated.frames, bad_frames.count, len(told)) == (1, 1, 1)
+    with BagReader(tmp_path / "night") as reader:
+        assert {name: topic.count for name, topic in reader.topics.items()} == {IMAGE_TOPIC: 2, NIGHT_TOPIC: 1}
 
 
 def test_the_command_makes_the_night_that_the_node_would_make(
