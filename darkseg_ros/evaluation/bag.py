@@ -21,6 +21,7 @@ from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bags import IMAGE_TYPE, LABEL_TOPIC, BagMessage, BagReader, BagTopic
 from darkseg_ros.frames.messages import bgr_from_message, label_map_from_image
 from darkseg_ros.frames.stamps import stamp_ns_of, stamp_text
+from darkseg_ros.frames.value_range import ValueRange
 from darkseg_ros.model.segmenter import Segmenter
 from darkseg_ros.stream.frame_gate import stamp_age_ms
 
@@ -299,6 +300,7 @@ def _read_parts(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Every message as attributes of `DriveFrame`; the stamps of maps that cannot be decoded are taken out."""
     part_of_topic = {topic.name: part for part, topic in topics.items()}
+    value_range = ValueRange()
     with BagReader(path) as reader:
         for recorded in _progress(reader, topics, what="evaluating"):
             part = part_of_topic[recorded.topic]
@@ -311,7 +313,10 @@ def _read_parts(
             # recorded at the very stamp: written by a tool, which says nothing of the time it took
             arrived_ns = None if recorded.log_stamp_ns == stamp_ns else recorded.log_stamp_ns
             if part == "image":
-                yield stamp_ns, {"image": partial(bgr_from_message, message), "image_at_ns": arrived_ns}
+                yield (
+                    stamp_ns,
+                    {"image": partial(bgr_from_message, message, value_range=value_range), "image_at_ns": arrived_ns},
+                )
                 continue
             try:
                 values = label_map_from_image(message)

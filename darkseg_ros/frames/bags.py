@@ -23,7 +23,7 @@ from tqdm import tqdm
 from darkseg_ros.errors import BagError, InputError
 from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.messages import fill_compressed_image, fill_image
-from darkseg_ros.frames.storage.channel import DEFAULT_QOS, Channel, Storage
+from darkseg_ros.frames.storage.channel import DEFAULT_QOS, MAX_BLOCK_BYTES, Channel, Storage
 from darkseg_ros.frames.storage.compression import ZSTD_MAGIC, decompress_block
 from darkseg_ros.frames.storage.open import holds_messages, open_storage
 from darkseg_ros.frames.videos import frame_time_ns, open_video
@@ -211,7 +211,7 @@ class BagReader:
                         break
                     data = message.data
                     if data.startswith(ZSTD_MAGIC):  # compressed one by one; CDR begins with a zero
-                        data = decompress_block(data, "zstd")
+                        data = decompress_block(data, "zstd", limit=MAX_BLOCK_BYTES)
                 except Exception as error:  # as in __enter__
                     raise self._damaged(error) from error
                 channel = channel_of_key[message.channel]

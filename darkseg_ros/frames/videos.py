@@ -15,7 +15,7 @@ import numpy as np
 
 from darkseg_ros.errors import InputError
 from darkseg_ros.frames.bad_frames import BadFrames
-from darkseg_ros.frames.messages import MAX_IMAGE_BYTES
+from darkseg_ros.frames.message_fields import MAX_IMAGE_BYTES
 
 if TYPE_CHECKING:
     import av

@@ -12,6 +12,7 @@ from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bags import BagReader, BagTopic, BagWriter
 from darkseg_ros.frames.messages import bgr_from_message
 from darkseg_ros.frames.stamps import stamp_ns_of
+from darkseg_ros.frames.value_range import ValueRange
 from darkseg_ros.night.day_to_night import NIGHT_TOPIC, DayToNight
 
 
@@ -71,6 +72,7 @@ def translate_bag(
         known = [name for name, found in reader.topics.items() if reader.knows(found.message_type)]
         skipped = tuple(sorted(set(reader.topics) - set(known)))
         frames = days = 0
+        value_range = ValueRange()
         # disable=None shows the bar on a terminal only
         with BagWriter(out) as writer, tqdm(total=day_topic.count, desc="frames", disable=None) as bar:
             for message in reader.messages(known):
@@ -81,7 +83,7 @@ def translate_bag(
                 bar.update()
                 try:
                     day = reader.deserialize(message)
-                    day_bgr = bgr_from_message(day)
+                    day_bgr = bgr_from_message(day, value_range=value_range)
                 except (BagError, ImageMessageError) as error:
                     bad_frames.skip(f"frame {days - 1} of {day_topic.name} in {bag} cannot be decoded: {error}")
                     continue

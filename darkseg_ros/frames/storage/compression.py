@@ -10,7 +10,6 @@ from pathlib import Path
 from lz4.frame import LZ4FrameDecompressor
 
 from darkseg_ros.errors import BagError
-from darkseg_ros.frames.storage.channel import MAX_BLOCK_BYTES
 
 if sys.version_info >= (3, 14):
     from compression.zstd import ZstdDecompressor
@@ -26,7 +25,7 @@ _FILE_ALLOWANCE_BYTES = 2**24
 _READ_BYTES = 2**20
 
 
-def decompress_block(data: bytes, compression: str, limit: int = MAX_BLOCK_BYTES) -> bytes:
+def decompress_block(data: bytes, compression: str, *, limit: int) -> bytes:
     """The content of a chunk or message.
 
     Args:

@@ -278,7 +278,7 @@ class McapStorage:
         size, checksum = fields.number("Q"), fields.number("I")
         compression, compressed = fields.text(), fields.take(fields.number("Q"))
         check_block(size, "a chunk")
-        content = decompress_block(compressed, compression, size)
+        content = decompress_block(compressed, compression, limit=size)
         if len(content) != size or (checksum and crc32(content) != checksum):
             raise BagError("a chunk does not have the size and checksum that it states")
         here = 0

@@ -13,7 +13,7 @@ from rosbags.rosbag1 import Reader
 from rosbags.typesys import Stores, get_typestore
 
 from darkseg_ros.errors import BagError
-from darkseg_ros.frames.storage.channel import DEFAULT_QOS, Channel, StoredMessage, full_type_name
+from darkseg_ros.frames.storage.channel import DEFAULT_QOS, MAX_BLOCK_BYTES, Channel, StoredMessage, full_type_name
 from darkseg_ros.frames.storage.compression import decompress_block
 
 ROS1_MAGIC = b"#ROSBAG V"
@@ -38,7 +38,7 @@ class Ros1Storage:
         self._reader.open()
         for position, chunk in self._reader.chunks.items():
             compression = _COMPRESSION_OF.get(chunk.decompressor, "")
-            within_limits = partial(decompress_block, compression=compression)
+            within_limits = partial(decompress_block, compression=compression, limit=MAX_BLOCK_BYTES)
             self._reader.chunks[position] = chunk._replace(decompressor=within_limits)
         self.channels = []
         for connection in self._reader.connections:
