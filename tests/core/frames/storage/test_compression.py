@@ -10,7 +10,7 @@ from backports import zstd
 from darkseg_ros.errors import BagError
 from darkseg_ros.frames.bags import BagReader
 from darkseg_ros.frames.storage.compression import decompress_block, decompress_file
-from tests.core.frames.storage.mcap_files import Topic, described, image_cdr, message, write_mcap
+from tests.core.frames.storage.mcap_files import MAGIC, Topic, described, image_cdr, message, write_mcap
 
 PACK = {"zstd": zstd.compress, "lz4": lz4.frame.compress, "bz2": bz2.compress, "": bytes}
 
@@ -43,7 +43,7 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_would_fill_the_disk_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "bomb.mcap.zstd").write_bytes(zstd.compress(bytes(2**26)))
+    (tmp_path / "bomb.mcap.zstd").write_bytes(zstd.compress(MAGIC + bytes(2**26)))
     with pytest.raises(BagError, match="would unpack to more than"), BagReader(tmp_path / "bomb.mcap.zstd"):
         pass
     assert (tmp_path / "bomb.mcap.zstd").stat().st_size < 10_000

@@ -20,9 +20,10 @@ def write_ros1_bag(path: Path, *, compression: Any = None, frames: int = 3) -> P
     typestore = get_typestore(Stores.ROS1_NOETIC)
     typestore.register({CUSTOM: ([], [("value", (1, ("int32", 0)))])})
     types: Any = typestore.types
-    with Writer(path) as writer:
-        if compression:
-            writer.set_compression(compression)
+    writer = Writer(path)
+    if compression:
+        writer.set_compression(compression)
+    with writer:
         image = writer.add_connection("/camera", "sensor_msgs/msg/Image", typestore=typestore)
         note = writer.add_connection("/note", "std_msgs/msg/String", typestore=typestore, latching=1)
         secret = writer.add_connection("/secret", CUSTOM, typestore=typestore)
