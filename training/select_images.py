@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from darkseg_ros.errors import InputError
+from darkseg_ros.frames.levels import RED_WEIGHT
 from darkseg_ros.frames.source import image_files
 from training.data.image_lists import read_image_list, write_image_list
 from training.data.pairs import find_labelled_images
@@ -24,7 +25,7 @@ from training.runs.results import one_line_errors, write_image_figures, write_pi
 from training.selection.charts import SHEET_IMAGES, draw_contact_sheet
 from training.selection.fid import FeatureStatistics, choose_by_distance, distances_to_reference
 from training.selection.inception import DEFAULT_CACHE, INCEPTION_INPUT_PX, load_extractor, read_features
-from training.selection.levels import BAND, RED_WEIGHT, choose_by_level, histogram_levels, require_band
+from training.selection.levels import BAND, choose_by_level, histogram_levels, require_band
 
 
 def main(arguments: list[str] | None = None) -> None:

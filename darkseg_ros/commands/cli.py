@@ -20,6 +20,8 @@ _VERBS = {
     "view": "a page in the browser that shows a live node or a file",
     "bench": "latency, memory and CPU time of a model, alone and through ROS",
     "bag from-video": "turn a video into a bag",
+    "bag from-images": "turn images, with or without label maps, into a bag",
+    "bag to-images": "take images out of a drive, such as for training",
     "bag to-night": "add a night frame for each day frame of a bag",
     "bag play": "publish a bag's messages as they were recorded",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from darkseg_ros.frames.source import FrameSelection
 from darkseg_ros.installed_files import default_bundle
 from darkseg_ros.model.backends import BACKENDS
 from darkseg_ros.model.backends.fake import FakeEngine
@@ -40,6 +41,27 @@ def add_strict_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_selection_options(parser: argparse.ArgumentParser) -> None:
+    """``--start``, ``--duration`` and ``--every-nth``."""
+    parser.add_argument(
+        "--start", type=_seconds, default=0.0, metavar="S", help="begin S seconds after the first frame"
+    )
+    parser.add_argument("--duration", type=positive, metavar="S", help="end S seconds later; default: at the end")
+    parser.add_argument("--every-nth", type=count, default=1, metavar="N", help="take each N-th frame only")
+
+
+def selection_of(arguments: argparse.Namespace) -> FrameSelection:
+    """What the options of `add_selection_options` name."""
+    return FrameSelection(start_s=arguments.start, duration_s=arguments.duration, every_nth=arguments.every_nth)
+
+
+def count(text: str) -> int:
+    """A whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
+    return int(text)
+
+
 def number(text: str) -> float:
     """Any number."""
     try:
@@ -61,6 +83,13 @@ def share(text: str) -> float:
     value = number(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"expected a number within 0…1, got {text}")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = number(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected seconds from 0 on, got {text}")
     return value
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -34,13 +34,47 @@ class Frame:
         bgr: (H, W, 3) uint8.
         stamp_ns: a bag's stamp; a video frame's own time since the first; 0 where the input has no clock.
         frame_id: a bag's frame_id, FRAME_ID elsewhere.
-        name: fit for a file name without suffix, unique within the input.
+        name: fit for a file name without suffix, unique within the input; of images in folders below the input with
+            the path to them.
     """
 
     bgr: np.ndarray
     stamp_ns: int
     frame_id: str
     name: str
+
+
+@dataclass(frozen=True)
+class FrameSelection:
+    """Which frames of an input to take.
+
+    Attributes:
+        start_s: seconds after the first frame.
+        duration_s: from there on; None takes all. Both are for inputs that have a clock: videos and bags.
+        every_nth: of the frames within these times, the first and each n-th after it.
+    """
+
+    start_s: float = 0.0
+    duration_s: float | None = None
+    every_nth: int = 1
+
+    def of(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """The frames to take."""
+        first_ns: int | None = None
+        within = 0
+        for frame in frames:
+            if first_ns is None:
+                first_ns = frame.stamp_ns
+            time_s = (frame.stamp_ns - first_ns) / 1e9
+            if self.duration_s is not None and time_s >= self.start_s + self.duration_s:
+                return
+            if time_s >= self.start_s:
+                if within % self.every_nth == 0:
+                    yield frame
+                within += 1
+
+
+ALL_FRAMES = FrameSelection()
 
 
 @dataclass(frozen=True)
@@ -64,7 +98,14 @@ class FrameSource:
         return self.read()
 
 
-def open_frames(path: Path | str, *, topic: str | None = None, bad_frames: BadFrames | None = None) -> FrameSource:
+def open_frames(
+    path: Path | str,
+    *,
+    topic: str | None = None,
+    bad_frames: BadFrames | None = None,
+    selection: FrameSelection = ALL_FRAMES,
+    recursive: bool = False,
+) -> FrameSource:
     """Open an input by what it is.
 
     Args:
@@ -73,16 +114,49 @@ def open_frames(path: Path | str, *, topic: str | None = None, bad_frames: BadFr
         topic: the bag's image topic; needed only where it has several.
         bad_frames: gets each frame that cannot be decoded, and the word that an input ends before it should; None
             raises InputError at the first.
+        selection: frames to take.
+        recursive: take the images of all folders below a folder, too.
 
     Returns:
         The frames. Iterating raises InputError if none can be decoded.
 
     Raises:
-        InputError: if the input is missing, empty, cut off or of an unknown kind, or if a topic is given for
-            something else than a bag.
+        InputError: if the input is missing, empty, cut off or of an unknown kind, its name is not UTF-8, a topic is
+            given for something else than a bag, or a time for something without a clock.
     """
     path = Path(path)
-    bad_frames = bad_frames or BadFrames(strict=True)
+    check_name(path)
+    source = _open(path, topic, bad_frames or BadFrames(strict=True), recursive=recursive)
+    if source.kind in ("image", "folder") and (selection.start_s or selection.duration_s is not None):
+        raise InputError(f"{path} has no clock to count seconds on; take every n-th image, or name a video or a bag")
+    return source if selection == ALL_FRAMES else replace(source, count=None, read=lambda: selection.of(source.read()))
+
+
+def check_name(path: Path) -> None:
+    """Refuse a name that no report and no bag could hold, before the work is done.
+
+    Raises:
+        InputError: if it is not UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{path} has a name that is not UTF-8; rename it") from error
+
+
+def name_of(path: Path) -> str:
+    """What outputs made of an input are called: its name without its last ending.
+
+    Raises:
+        InputError: if nothing is left that could name a file beside others, as of ``...mp4``.
+    """
+    name = (path if path.name not in ("", "..") else path.resolve()).stem
+    if name in ("", ".", ".."):
+        raise InputError(f"{path} leaves the name {name!r} for what is made of it; rename it")
+    return name
+
+
+def _open(path: Path, topic: str | None, bad_frames: BadFrames, *, recursive: bool) -> FrameSource:
     if not path.exists():
         raise InputError(f"{path} does not exist; expected an image, a folder of images, a video or a rosbag2 bag")
     try:
@@ -92,8 +166,9 @@ def open_frames(path: Path | str, *, topic: str | None = None, bad_frames: BadFr
         if topic is not None:
             raise InputError(f"topic {topic} was given, but {path} is not a bag; leave the topic out")
         if path.is_dir():
-            return _open_folder(path, bad_frames)
-        image = FrameSource(path, "image", count=1, rate_hz=None, read=lambda: _read_images([path], bad_frames))
+            return _open_folder(path, bad_frames, recursive=recursive)
+        images = {name_of(path): path}
+        image = FrameSource(path, "image", count=1, rate_hz=None, read=lambda: _read_images(images, bad_frames))
         if is_image:
             return image
         try:
@@ -136,22 +211,27 @@ def _begins_like_an_image(path: Path) -> bool:
     return start.startswith(_IMAGE_STARTS) or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
 
 
-def _read_images(paths: list[Path], bad_frames: BadFrames) -> Iterator[Frame]:
+def _read_images(path_by_name: dict[str, Path], bad_frames: BadFrames) -> Iterator[Frame]:
     decoded = 0
-    for path in paths:
+    for name, path in path_by_name.items():
         try:
             bgr = read_image(path)
         except InputError as error:
             bad_frames.skip(str(error))
             continue
         decoded += 1
-        yield Frame(bgr, stamp_ns=0, frame_id=FRAME_ID, name=path.stem)
+        yield Frame(bgr, stamp_ns=0, frame_id=FRAME_ID, name=name)
     if not decoded:
-        raise InputError(f"none of the {len(paths)} images of {paths[0].parent} can be decoded; copy them again")
+        folder = next(iter(path_by_name.values())).parent
+        raise InputError(f"none of the {len(path_by_name)} images of {folder} can be decoded; copy them again")
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The image files directly in a folder, in the order of their names.
+def image_files(folder: Path, *, recursive: bool = False) -> list[Path]:
+    """The image files in a folder, in the order of their names.
+
+    Args:
+        folder: of images.
+        recursive: look into all folders below it, too.
 
     Raises:
         InputError: if it is no folder, holds no image, or two images have the same stem: what is made of one would
@@ -159,11 +239,11 @@ def image_files(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; expected a folder of images")
-    path_by_stem: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    path_by_stem: dict[Path, Path] = {}
+    for path in sorted(folder.rglob("*") if recursive else folder.iterdir()):
         if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not path.is_file():
             continue
-        other = path_by_stem.setdefault(path.stem, path)
+        other = path_by_stem.setdefault(path.with_suffix(""), path)
         if other is not path:
             raise InputError(f"{other} and {path} share a stem; rename or remove one of them")
     if not path_by_stem:
@@ -171,9 +251,12 @@ def image_files(folder: Path) -> list[Path]:
     return list(path_by_stem.values())
 
 
-def _open_folder(folder: Path, bad_frames: BadFrames) -> FrameSource:
-    paths = image_files(folder)
-    return FrameSource(folder, "folder", count=len(paths), rate_hz=None, read=lambda: _read_images(paths, bad_frames))
+def _open_folder(folder: Path, bad_frames: BadFrames, *, recursive: bool) -> FrameSource:
+    paths = image_files(folder, recursive=recursive)
+    images = {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
+    for path in paths:
+        check_name(path)
+    return FrameSource(folder, "folder", count=len(paths), rate_hz=None, read=lambda: _read_images(images, bad_frames))
 
 
 def _open_video(path: Path, bad_frames: BadFrames) -> FrameSource:
@@ -181,7 +264,7 @@ def _open_video(path: Path, bad_frames: BadFrames) -> FrameSource:
 
     def read() -> Iterator[Frame]:
         for frame in video.read_frames(bad_frames):
-            name = f"{path.stem}_{frame.index:06d}"
+            name = f"{name_of(path)}_{frame.index:06d}"
             yield Frame(frame.bgr, stamp_ns=frame.time_ns, frame_id=FRAME_ID, name=name)
 
     return FrameSource(path, "video", count=video.frame_count, rate_hz=video.rate_hz, read=read)
@@ -208,7 +291,7 @@ def _open_bag(path: Path, topic_name: str | None, bad_frames: BadFrames) -> Fram
                     bgr,
                     stamp_ns=stamp_ns_of(message.header),
                     frame_id=message.header.frame_id,
-                    name=f"{path.stem}_{index:06d}",
+                    name=f"{name_of(path)}_{index:06d}",
                 )
             if not decoded:
                 raise BagError(f"none of the {topic.count} messages of topic {topic.name} in {path} can be decoded")

@@ -16,15 +16,17 @@ from rclpy.context import Context
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
+from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
+from rosbags.interfaces import QosDurability
 from rosgraph_msgs.msg import Clock
 
 from darkseg_ros.errors import BagError
-from darkseg_ros.frames.bags import BagMessage, BagReader
+from darkseg_ros.frames.bags import BagMessage, BagReader, BagTopic
 from darkseg_ros.nodes.middleware import prepare_middleware
 
 _PREFETCHED_MESSAGES = 8  # reading 6 MB from a disk can take longer than a frame's time
 _CLOCK_PERIOD_S = 0.025
+_DEPTH, _DEPTH_MAX = 10, 1000
 _POLL_S = 0.05
 _FLUSH_S = 2.0
 _SETTLE_S = 1.0
@@ -101,8 +103,6 @@ class _Player:
         self._clock_publisher: Publisher | None = node.create_publisher(Clock, "/clock", 1) if publish_clock else None
         self._publishers: dict[str, Publisher] = {}
         skipped = []
-        # reliable reaches subscribers of either kind
-        qos = QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=10, reliability=QoSReliabilityPolicy.RELIABLE)
         for name in reader.topics if topics is None else topics:
             if name not in reader.topics:
                 raise BagError(f"{reader.path} has no topic {name}; it has {', '.join(reader.topics)}")
@@ -110,7 +110,7 @@ class _Player:
             if message_class is None:
                 skipped.append(name)
             else:
-                self._publishers[name] = node.create_publisher(message_class, name, qos)
+                self._publishers[name] = node.create_publisher(message_class, name, _qos_of(reader.topics[name]))
         self._skipped_topics = tuple(skipped)
         if not any(reader.topics[name].count for name in self._publishers):
             not_installed = ", ".join(reader.topics[name].message_type for name in skipped)
@@ -192,6 +192,20 @@ class _Player:
             message = Clock()
             message.clock.sec, message.clock.nanosec = divmod(time_ns, 1_000_000_000)
             self._clock_publisher.publish(message)
+
+
+def _qos_of(topic: BagTopic) -> QoSProfile:
+    """What the topic's publishers offered, always reliable, which reaches subscribers of either kind.
+
+    Where only some of them kept messages for those that come late, none is kept, as rosbag2 decides.
+    """
+    latched = bool(topic.qos) and all(qos.durability is QosDurability.TRANSIENT_LOCAL for qos in topic.qos)
+    return QoSProfile(
+        history=QoSHistoryPolicy.KEEP_LAST,
+        depth=max([_DEPTH, *(min(qos.depth, _DEPTH_MAX) for qos in topic.qos)]),
+        reliability=QoSReliabilityPolicy.RELIABLE,
+        durability=QoSDurabilityPolicy.TRANSIENT_LOCAL if latched else QoSDurabilityPolicy.VOLATILE,
+    )
 
 
 def _message_class(message_type: str) -> Any:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from darkseg_ros.errors import InputError
+from darkseg_ros.frames.levels import histogram_level
 from training.domain_split import main, split_domains
 from training.selection.charts import draw_distribution
-from training.selection.levels import SplitSettings, histogram_level
+from training.selection.levels import SplitSettings
 
 
 def _write_grey(folder: Path, **levels: int) -> Path:
