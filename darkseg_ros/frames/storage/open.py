@@ -14,7 +14,7 @@ from darkseg_ros.frames.storage.mcap import MCAP_MAGIC, McapStorage
 from darkseg_ros.frames.storage.ros1 import ROS1_MAGIC, Ros1Storage
 from darkseg_ros.frames.storage.sqlite import SQLITE_MAGIC, SqliteStorage
 
-STORAGE_SUFFIXES = (".mcap", ".db3", ".bag")
+_STORAGE_SUFFIXES = (".mcap", ".db3")  # of files that were cut off before their first byte, too
 
 _STORAGE_OF_MAGIC: dict[bytes, Callable[[Path], Storage]] = {
     MCAP_MAGIC: McapStorage,
@@ -28,7 +28,7 @@ def holds_messages(path: Path) -> bool:
     """Whether a regular file is a storage of messages: by its first bytes, packed by zstd or not, or by its name."""
     if not path.is_file():
         return False
-    if path.suffix in STORAGE_SUFFIXES:
+    if path.suffix in _STORAGE_SUFFIXES:
         return True
     with path.open("rb") as file:
         start = file.read(len(SQLITE_MAGIC))

@@ -16,6 +16,8 @@ from darkseg_ros.evaluation.bag import (
     sha256_of_bag,
 )
 from darkseg_ros.evaluation.drive import DriveFigures, EvaluationResult
+from darkseg_ros.evaluation.thresholds import Threshold, judge
+from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bags import COMPRESSED_TOPIC, IMAGE_TOPIC, LABEL_TOPIC, BagWriter
 from darkseg_ros.model.segmenter import Segmenter
 from tests.bundles import write_tiny_bundle
@@ -324,3 +326,51 @@ def test_the_hash_follows_the_content(tmp_path: Path) -> None:
     with file.open("ab") as stream:
         stream.write(b"x")
     assert sha256_of_bag(bag) != before
+
+
+def test_few_matches_are_counted_and_pass_no_gate(tmp_path: Path, segmenter: Segmenter) -> None:
+    messages = [message(IMAGE_TOPIC, index, BGR) for index in range(6)]
+    messages += [message(LABEL_TOPIC, 0, uniform(2))]  # 40 mod 19 is 2: what the fake engine answers
+    messages += [Recorded(LABEL_TOPIC, STAMP_NS + 7 + index, uniform(2), STAMP_NS + index) for index in range(1, 6)]
+    path = write_recorded_bag(tmp_path / "drive", messages)
+    result = evaluate_with_model(path, find_topics(path, BagTopics()), segmenter)
+    drive = drive_of(result)
+    assert (drive.frames_in, drive.label_maps, result.metrics.images) == (6, 6, 1)
+    assert drive.matched_share == pytest.approx(1 / 6)
+    gate = Threshold("miou_present", "at least", 0.1)
+    assert [(judged.figure, judged.passed) for judged in judge(result, [gate])] == [
+        ("miou_present", True),
+        ("matched_share", False),
+    ]
+    own = Threshold("matched_share", "at least", 0.1)
+    assert all(judged.passed for judged in judge(result, [gate, own]))
+    assert judge(result, []) == ()
+
+
+def test_frames_without_an_answer_are_drops_and_pass_while_half_have_one(tmp_path: Path) -> None:
+    result = evaluate(recorded_drive(tmp_path / "drive"))  # two of three label maps have a class map
+    assert drive_of(result).matched_share == pytest.approx(2 / 3)
+    (judged,) = judge(result, [Threshold("miou_present", "at least", 0.1)])
+    assert judged.passed
+
+
+@pytest.mark.parametrize("bad", [IMAGE_TOPIC, LABEL_TOPIC])
+def test_a_bad_frame_is_left_out_and_counted(tmp_path: Path, segmenter: Segmenter, bad: str) -> None:
+    odd = np.zeros((3, 3), np.uint8) if bad == LABEL_TOPIC else uniform(2)
+    messages = [
+        message(topic, index, pixels)
+        for index in range(3)
+        for topic, pixels in ((IMAGE_TOPIC, BGR), (LABEL_TOPIC, odd if index == 1 else uniform(2)))
+    ]
+    path = write_recorded_bag(tmp_path / "drive", messages)
+    if bad == IMAGE_TOPIC:
+        (file,) = path.glob("*.mcap")
+        content = file.read_bytes()
+        second = content.index(b"bgr8\0", content.index(b"bgr8\0") + 1)
+        file.write_bytes(content[:second] + b"odd8" + content[second + 4 :])
+    bad_frames = BadFrames(tell=lambda _: None)
+    result = evaluate_with_model(path, find_topics(path, BagTopics()), segmenter, bad_frames=bad_frames)
+    assert (result.metrics.images, bad_frames.count) == (2, 1)
+    assert drive_of(result).label_maps == 3
+    with pytest.raises(InputError, match=r"odd8|same geometry"):
+        evaluate_with_model(path, find_topics(path, BagTopics()), segmenter)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rosbags.highlevel import AnyReader
+from rosbags.interfaces import QosDurability
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
@@ -26,6 +28,7 @@ from darkseg_ros.frames.bags import (
     write_bag_from_video,
 )
 from darkseg_ros.frames.messages import bgr_from_compressed_image, bgr_from_image, label_map_from_image
+from darkseg_ros.frames.storage.channel import DEFAULT_QOS
 from tests.core.frames.video_files import write_video
 
 STORAGES = pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
@@ -400,3 +403,99 @@ def test_a_rate_must_be_positive(tmp_path: Path, rate_hz: float) -> None:
     video = write_video(tmp_path / "drive.mp4", frames=2)
     with pytest.raises(InputError, match="positive number"):
         write_bag_from_video(video, tmp_path / "bag", rate_hz=rate_hz)
+
+
+@STORAGES
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("reliability: reliable", "reliability: best_effort"),
+        ("durability: volatile", "durability: transient_local"),
+        ("storage_identifier: mcap", "storage_identifier: ''"),
+        ("storage_identifier: sqlite3", "storage_identifier: ''"),
+        ("type: sensor_msgs/msg/Image", "type: sensor_msgs/Image"),
+        ("serialization_format: cdr", "serialization_format: ''"),
+    ],
+)
+def test_metadata_edited_by_hand_does_not_hide_a_topic(tmp_path: Path, storage: str, old: str, new: str) -> None:
+    bag = write_drive(tmp_path / "drive", storage=storage)
+    metadata = (bag / "metadata.yaml").read_text("utf-8").replace(old, new)
+    (bag / "metadata.yaml").write_text(metadata, "utf-8")
+    with BagReader(bag) as reader:
+        assert {name: topic.count for name, topic in reader.topics.items()} == {IMAGE_TOPIC: 3, LABEL_TOPIC: 3}
+        assert len(list(reader.messages())) == 6
+
+
+@STORAGES
+def test_a_bag_that_lost_one_message_is_not_whole(tmp_path: Path, storage: str) -> None:
+    bag = write_drive(tmp_path / "drive", storage=storage)
+    metadata = (bag / "metadata.yaml").read_text("utf-8")
+    assert metadata.count("message_count: 3") == 2
+    (bag / "metadata.yaml").write_text(metadata.replace("message_count: 3", "message_count: 4", 1), "utf-8")
+    with BagReader(bag) as reader, pytest.raises(BagError, match="1 recorded messages are missing"):
+        list(reader.messages())
+
+
+@STORAGES
+def test_a_split_bag_comes_in_the_order_of_its_recording(tmp_path: Path, storage: str) -> None:
+    suffix = {"mcap": "mcap", "sqlite3": "db3"}[storage]
+    folder = tmp_path / "split"
+    folder.mkdir()
+    for part in (0, 1):
+        with BagWriter(tmp_path / f"part{part}", storage) as writer:
+            for index in range(2):
+                stamp_ns = STAMP_NS + (2 * part + index) * 100
+                writer.write_image(IMAGE_TOPIC, picture(2 * part + index), stamp_ns=stamp_ns, frame_id="")
+        storage_file(tmp_path / f"part{part}").rename(folder / f"split_{9 - part}.{suffix}")
+    metadata = (tmp_path / "part0" / "metadata.yaml").read_text("utf-8")
+    metadata = metadata.replace(f"- part0.{suffix}", f"- split_8.{suffix}\n  - split_9.{suffix}")
+    (folder / "metadata.yaml").write_text(metadata.replace("message_count: 2", "message_count: 4"), "utf-8")
+    with BagReader(folder) as reader:
+        stamps = [message.log_stamp_ns - STAMP_NS for message in reader.messages()]
+        assert reader.duration_ns == 300
+    assert stamps == [0, 100, 200, 300]
+
+
+def test_what_is_copied_keeps_its_quality_of_service(tmp_path: Path) -> None:
+    latched = DEFAULT_QOS._replace(durability=QosDurability.TRANSIENT_LOCAL, depth=1)
+    typestore = get_typestore(Stores.ROS2_JAZZY)
+    string: Any = typestore.types["std_msgs/msg/String"]
+    with Writer(tmp_path / "from", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection(
+            "/info", "std_msgs/msg/String", typestore=typestore, offered_qos_profiles=[latched]
+        )
+        writer.write(connection, 5, typestore.serialize_cdr(string("hello"), "std_msgs/msg/String"))
+    with BagReader(tmp_path / "from") as reader, BagWriter(tmp_path / "to") as copy:
+        for message in reader.messages():
+            copy.copy(message, qos=reader.topics[message.topic].qos)
+    with BagReader(tmp_path / "to") as reader:
+        assert reader.topics["/info"].qos == (latched,)
+
+
+def test_huge_metadata_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    bag = write_drive(tmp_path / "drive")
+    with (bag / "metadata.yaml").open("ab") as file:
+        file.truncate(2**22)
+    with pytest.raises(BagError, match=r"metadata\.yaml has 4194304 bytes"), BagReader(bag):
+        pass
+
+
+@pytest.mark.parametrize("name", ["/etc/hostname", "../../drive.mcap", "drive.mcap/../../other"])
+def test_metadata_names_no_file_outside_of_the_bag(tmp_path: Path, name: str) -> None:
+    bag = write_drive(tmp_path / "drive")
+    storage_file(bag).rename(tmp_path / "drive.mcap")
+    metadata = (bag / "metadata.yaml").read_text("utf-8")
+    (bag / "metadata.yaml").write_text(metadata.replace("- drive.mcap", f"- {name}"), "utf-8")
+    with pytest.raises(BagError, match="is missing"), BagReader(bag):
+        pass
+
+
+def test_a_pipe_in_a_bag_is_never_opened(tmp_path: Path) -> None:
+    bag = write_drive(tmp_path / "drive")
+    storage_file(bag).unlink()
+    os.mkfifo(bag / "drive.mcap")
+    os.mkfifo(tmp_path / "lonely.mcap")
+    with pytest.raises(BagError, match="no regular file"), BagReader(bag):
+        pass
+    with pytest.raises(BagError, match="is not a bag"), BagReader(tmp_path / "lonely.mcap"):
+        pass

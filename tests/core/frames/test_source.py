@@ -126,7 +126,7 @@ def test_a_folder_of_broken_images_is_an_error(tmp_path: Path) -> None:
         list(open_frames(tmp_path, bad_frames=BadFrames(tell=lambda _: None)))
 
 
-@pytest.mark.parametrize("name", ["street", "street.mp4", "street.jpg"])
+@pytest.mark.parametrize("name", ["street", "street.mp4", "street.jpg", "street.mcap"])
 def test_an_image_is_known_by_its_content(tmp_path: Path, name: str) -> None:
     write_picture(tmp_path / "street.png", picture(3)).rename(tmp_path / name)
     source = open_frames(tmp_path / name)
@@ -232,3 +232,13 @@ def test_a_message_that_cannot_be_decoded_names_topic_and_position(
     next(frames)
     with pytest.raises(InputError, match=r"message 1 of topic /front .*encoding '32FC1'"):
         next(frames)
+
+
+@pytest.mark.parametrize("name", ["drive", "drive.mp4", "drive.bag", "drive.db3"])
+def test_a_bag_is_known_by_its_content(tmp_path: Path, name: str) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.write_image("/front", picture(0), stamp_ns=1, frame_id="")
+    (tmp_path / "bag" / "bag.mcap").rename(tmp_path / name)
+    source = open_frames(tmp_path / name)
+    assert source.kind == "bag"
+    assert len(list(source)) == 1
