@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from darkseg_ros.classes import CITYSCAPES, ClassTable
@@ -19,9 +20,10 @@ from darkseg_ros.evaluation.drive import DriveEvaluation, EvaluationResult, Fram
 from darkseg_ros.evaluation.metrics import UIOU_MIN_CONFIDENCE
 from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bags import IMAGE_TYPE, LABEL_TOPIC, BagMessage, BagReader, BagTopic
-from darkseg_ros.frames.messages import bgr_from_message, label_map_from_image
-from darkseg_ros.frames.stamps import stamp_ns_of, stamp_text
-from darkseg_ros.frames.value_range import ValueRange
+from darkseg_ros.frames.image_stream import ImageStream
+from darkseg_ros.frames.messages import label_map_from_image
+from darkseg_ros.frames.stamps import header_of, stamp_ns_of, stamp_text
+from darkseg_ros.frames.video_packets import is_video_packet
 from darkseg_ros.model.segmenter import Segmenter
 from darkseg_ros.stream.frame_gate import stamp_age_ms
 
@@ -281,7 +283,7 @@ def _stamps_of(path: Path, topics: dict[Part, BagTopic], *, matching: Part) -> d
     with BagReader(path) as reader:
         for recorded in _progress(reader, topics, what="reading stamps"):
             with suppress(BagError):  # told when its turn comes
-                stamps[part_of_topic[recorded.topic]].add(stamp_ns_of(reader.deserialize(recorded).header))
+                stamps[part_of_topic[recorded.topic]].add(stamp_ns_of(header_of(reader.deserialize(recorded))))
     ours, labels = stamps[matching], stamps["label_map"]
     if not ours & labels:
         raise InputError(
@@ -300,7 +302,7 @@ def _read_parts(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Every message as attributes of `DriveFrame`; the stamps of maps that cannot be decoded are taken out."""
     part_of_topic = {topic.name: part for part, topic in topics.items()}
-    value_range = ValueRange()
+    stream = ImageStream()
     with BagReader(path) as reader:
         for recorded in _progress(reader, topics, what="evaluating"):
             part = part_of_topic[recorded.topic]
@@ -309,16 +311,17 @@ def _read_parts(
             except BagError as error:
                 bad_frames.skip(str(error))
                 continue
-            stamp_ns = stamp_ns_of(message.header)
+            stamp_ns = stamp_ns_of(header_of(message))
             # recorded at the very stamp: written by a tool, which says nothing of the time it took
             arrived_ns = None if recorded.log_stamp_ns == stamp_ns else recorded.log_stamp_ns
-            if part == "image":
-                yield (
-                    stamp_ns,
-                    {"image": partial(bgr_from_message, message, value_range=value_range), "image_at_ns": arrived_ns},
-                )
+            if part == "image" and not is_video_packet(message):
+                yield stamp_ns, {"image": partial(stream.bgr, message), "image_at_ns": arrived_ns}
                 continue
             try:
+                if part == "image":  # a video frame stands on those before it, so each is decoded in its turn
+                    bgr = stream.bgr(message)
+                    yield stamp_ns, {"image": partial(np.copy, bgr), "image_at_ns": arrived_ns}
+                    continue
                 values = label_map_from_image(message)
             except ImageMessageError as error:
                 bad_frames.skip(_unusable(path, topics[part], stamp_ns, error))

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from rosbags.interfaces import Connection, Qos
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
 from ruamel.yaml import YAML
 from tqdm import tqdm
 
@@ -35,6 +36,19 @@ FRAME_ID = "camera"
 
 IMAGE_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE_TYPE = "sensor_msgs/msg/CompressedImage"
+
+_VIDEO_DEFINITIONS = {
+    "foxglove_msgs/msg/CompressedVideo": (
+        "builtin_interfaces/Time timestamp\nstring frame_id\nuint8[] data\nstring format"
+    ),
+    "ffmpeg_image_transport_msgs/msg/FFMPEGPacket": (
+        "std_msgs/Header header\nint32 width\nint32 height\nstring encoding\nuint64 pts\nuint8 flags\n"
+        "bool is_bigendian\nuint8[] data"
+    ),
+}
+"""Video of cameras: the two message types that are none of ROS 2's own and read all the same."""
+
+CAMERA_TYPES = (IMAGE_TYPE, COMPRESSED_IMAGE_TYPE, *_VIDEO_DEFINITIONS)
 
 START_STAMP_NS = 1_700_000_000_000_000_000
 """Stamp of the first frame of a bag made from a video: fixed, so that the same video gives the same bag."""
@@ -106,8 +120,7 @@ class BagReader:
         self._storages: list[Storage] | None = None
         self._foreign: dict[str, str] = {}
         self._stack = ExitStack()
-        # the image types are the same in every ROS 2, so one table reads the pictures of every bag
-        self._typestore = get_typestore(Stores.ROS2_JAZZY)
+        self._typestore = _image_types()
 
     def __enter__(self) -> BagReader:
         try:
@@ -148,7 +161,7 @@ class BagReader:
             name: its name; None takes the only one of `camera_topics`.
 
         Returns:
-            A topic of type Image or CompressedImage that holds messages.
+            A topic of one of CAMERA_TYPES that holds messages.
 
         Raises:
             BagError: if the bag has no such topic, it holds no images, or several could be meant.
@@ -157,7 +170,7 @@ class BagReader:
             topic = self.topics.get(name)
             if topic is None:
                 raise BagError(f"{self.path} has no topic {name}; {self.contents()}")
-            if topic.message_type not in (IMAGE_TYPE, COMPRESSED_IMAGE_TYPE) or topic.count == 0:
+            if topic.message_type not in CAMERA_TYPES or topic.count == 0:
                 raise BagError(f"topic {name} of {self.path} holds no images; {self.contents()}")
             return topic
         candidates = self.camera_topics()
@@ -175,7 +188,7 @@ class BagReader:
         return [
             topic
             for topic in self.topics.values()
-            if topic.message_type in (IMAGE_TYPE, COMPRESSED_IMAGE_TYPE)
+            if topic.message_type in CAMERA_TYPES
             and topic.count
             and topic.name != LABEL_TOPIC
             and topic.name.rpartition("/")[2] not in _PICTURE_NAMES
@@ -221,7 +234,7 @@ class BagReader:
             raise self._damaged(f"{missing} recorded messages are missing")
 
     def knows(self, message_type: str) -> bool:
-        """Whether messages of this type can be read and copied here: it is one of ROS 2's own."""
+        """Whether messages of this type can be read and copied here: ROS 2's own, and video of cameras."""
         return message_type in self._typestore.fielddefs
 
     def deserialize(self, message: BagMessage) -> Any:
@@ -285,7 +298,7 @@ class BagWriter:
             raise BagError(f"storage must be one of {', '.join(_STORAGES)}, got {storage!r}")
         self.path = Path(path)
         self._storage = _STORAGES[storage]
-        self._typestore = get_typestore(Stores.ROS2_JAZZY)
+        self._typestore = _image_types()
         self._connections: dict[str, Connection] = {}
         self._work_directory: Path | None = None
         self._writer: Writer | None = None
@@ -413,6 +426,14 @@ def is_bag(path: Path) -> bool:
     if path.is_dir():
         return any(entry.name == _METADATA or entry.name.endswith(_ROSBAG2_SUFFIXES) for entry in path.iterdir())
     return holds_messages(path)
+
+
+def _image_types() -> Typestore:
+    """The image types are the same in every ROS 2, so one table reads the pictures of every bag."""
+    typestore = get_typestore(Stores.ROS2_JAZZY)
+    for name, definition in _VIDEO_DEFINITIONS.items():
+        typestore.register(get_types_from_msg(definition, name))
+    return typestore
 
 
 def _read_metadata(folder: Path) -> tuple[list[Path], Counter[str]]:

@@ -14,9 +14,8 @@ from darkseg_ros.errors import BagError, ImageMessageError, InputError
 from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bags import FRAME_ID, BagReader, is_bag
 from darkseg_ros.frames.compressed_images import bgr_from_jpeg_or_png
-from darkseg_ros.frames.messages import bgr_from_message
-from darkseg_ros.frames.stamps import stamp_ns_of
-from darkseg_ros.frames.value_range import ValueRange
+from darkseg_ros.frames.image_stream import ImageStream
+from darkseg_ros.frames.stamps import header_of, stamp_ns_of
 from darkseg_ros.frames.videos import open_video
 
 _JPEG_OR_PNG = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
@@ -278,19 +277,20 @@ def _open_bag(path: Path, topic_name: str | None, bad_frames: BadFrames) -> Fram
     def read() -> Iterator[Frame]:
         with BagReader(path) as bag:
             decoded = 0
-            value_range = ValueRange()
+            stream = ImageStream()
             for index, recorded in enumerate(bag.messages([topic.name])):
                 try:
                     message = bag.deserialize(recorded)
-                    bgr = bgr_from_message(message, value_range=value_range)
+                    bgr = stream.bgr(message)
                 except (ImageMessageError, BagError) as error:
                     bad_frames.skip(f"message {index} of topic {topic.name} in {path}: {error}")
                     continue
                 decoded += 1
+                header = header_of(message)
                 yield Frame(
                     bgr,
-                    stamp_ns=stamp_ns_of(message.header),
-                    frame_id=message.header.frame_id,
+                    stamp_ns=stamp_ns_of(header),
+                    frame_id=header.frame_id,
                     name=f"{name_of(path)}_{index:06d}",
                 )
             if not decoded:

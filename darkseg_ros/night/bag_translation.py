@@ -10,9 +10,8 @@ from tqdm import tqdm
 from darkseg_ros.errors import BagError, ImageMessageError
 from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bags import BagReader, BagTopic, BagWriter
-from darkseg_ros.frames.messages import bgr_from_message
-from darkseg_ros.frames.stamps import stamp_ns_of
-from darkseg_ros.frames.value_range import ValueRange
+from darkseg_ros.frames.image_stream import ImageStream
+from darkseg_ros.frames.stamps import header_of, stamp_ns_of
 from darkseg_ros.night.day_to_night import NIGHT_TOPIC, DayToNight
 
 
@@ -72,7 +71,7 @@ def translate_bag(
         known = [name for name, found in reader.topics.items() if reader.knows(found.message_type)]
         skipped = tuple(sorted(set(reader.topics) - set(known)))
         frames = days = 0
-        value_range = ValueRange()
+        stream = ImageStream()
         # disable=None shows the bar on a terminal only
         with BagWriter(out) as writer, tqdm(total=day_topic.count, desc="frames", disable=None) as bar:
             for message in reader.messages(known):
@@ -83,16 +82,17 @@ def translate_bag(
                 bar.update()
                 try:
                     day = reader.deserialize(message)
-                    day_bgr = bgr_from_message(day, value_range=value_range)
+                    day_bgr = stream.bgr(day)
                 except (BagError, ImageMessageError) as error:
                     bad_frames.skip(f"frame {days - 1} of {day_topic.name} in {bag} cannot be decoded: {error}")
                     continue
-                stamp_ns = stamp_ns_of(day.header)
+                header = header_of(day)
+                stamp_ns = stamp_ns_of(header)
                 writer.write_image(
                     NIGHT_TOPIC,
                     day_to_night(day_bgr, stamp_ns=stamp_ns),
                     stamp_ns=stamp_ns,
-                    frame_id=day.header.frame_id,
+                    frame_id=header.frame_id,
                     log_stamp_ns=message.log_stamp_ns,
                 )
                 frames += 1

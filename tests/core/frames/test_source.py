@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from darkseg_ros.errors import BagError, InputError
+from darkseg_ros.frames import bags
 from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bags import IMAGE_TYPE, BagMessage, BagReader, BagWriter, write_bag_from_video
 from darkseg_ros.frames.source import FRAME_ID, open_frames, read_image
+from tests.core.frames import video_streams
 from tests.core.frames.video_files import write_video
 
 
@@ -242,3 +244,26 @@ def test_a_bag_is_known_by_its_content(tmp_path: Path, name: str) -> None:
     source = open_frames(tmp_path / name)
     assert source.kind == "bag"
     assert len(list(source)) == 1
+
+
+@pytest.mark.parametrize("kind", ["foxglove_msgs/msg/CompressedVideo", "ffmpeg_image_transport_msgs/msg/FFMPEGPacket"])
+def test_video_in_a_bag_comes_from_its_first_keyframe_on(tmp_path: Path, kind: str) -> None:
+    make: Any = video_streams.compressed_video if kind.startswith("foxglove") else video_streams.ffmpeg_packet
+    expected = video_streams.pictures(12)
+    packets = [make(data, index=index) for index, data in enumerate(video_streams.encode(expected))]
+    with BagWriter(tmp_path / "drive") as writer:
+        for index, packet in enumerate(packets[5:]):  # the recording began between keyframes, which come each 8
+            packet.data = np.frombuffer(packet.data, np.uint8)
+            writer.copy(BagMessage("/camera/video", kind, 10**18 + index, serialize(packet, kind)))
+    bad_frames = BadFrames(tell=lambda _: None)
+    frames = list(open_frames(tmp_path / "drive", bad_frames=bad_frames))
+    assert bad_frames.count == 3
+    assert [frame.name for frame in frames] == [f"drive_{index:06d}" for index in range(3, 7)]
+    assert frames[0].stamp_ns == 100 * 10**9 + 8 * 33_333_333
+    assert frames[0].frame_id == "camera"
+    for frame, bgr in zip(frames, expected[8:], strict=True):
+        assert np.abs(frame.bgr.astype(int) - bgr).mean() < 6
+
+
+def serialize(message: Any, kind: str) -> bytes:
+    return bytes(bags._image_types().serialize_cdr(message, kind))
