@@ -110,7 +110,7 @@ class _Player:
             if message_class is None:
                 skipped.append(name)
             else:
-                self._publishers[name] = node.create_publisher(message_class, name, _qos_of(reader.topics[name]))
+                self._publishers[name] = node.create_publisher(message_class, name, qos_of(reader.topics[name]))
         self._skipped_topics = tuple(skipped)
         if not any(reader.topics[name].count for name in self._publishers):
             not_installed = ", ".join(reader.topics[name].message_type for name in skipped)
@@ -194,7 +194,7 @@ class _Player:
             self._clock_publisher.publish(message)
 
 
-def _qos_of(topic: BagTopic) -> QoSProfile:
+def qos_of(topic: BagTopic) -> QoSProfile:
     """What the topic's publishers offered, always reliable, which reaches subscribers of either kind.
 
     Where only some of them kept messages for those that come late, none is kept, as rosbag2 decides.

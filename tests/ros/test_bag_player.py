@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pytest
+from rosbags.interfaces import QosDurability
 
 from darkseg_ros.errors import BagError
-from darkseg_ros.frames.bags import IMAGE_TOPIC, BagMessage, BagWriter
+from darkseg_ros.frames.bags import IMAGE_TOPIC, BagMessage, BagTopic, BagWriter
+from darkseg_ros.frames.storage.channel import DEFAULT_QOS
 
 if TYPE_CHECKING:
     from tests.ros.conftest import StartNode
@@ -186,3 +188,20 @@ def test_a_bag_waits_for_the_node_it_is_for(probe: Probe, bag: Path) -> None:
         play_bag(bag, wait_for_subscribers=0.5, wait_for_nodes=["/probe", "/front/segmentation_node"])
     report = play_bag(bag, rate=10, wait_for_subscribers=20, wait_for_nodes=["/probe"])
     assert report.messages == FRAMES
+
+
+@pytest.mark.parametrize(
+    ("recorded", "expected"),
+    [
+        ([], "VOLATILE"),
+        (["VOLATILE"], "VOLATILE"),
+        (["TRANSIENT_LOCAL"], "TRANSIENT_LOCAL"),
+        (["TRANSIENT_LOCAL", "VOLATILE"], "VOLATILE"),
+    ],
+)
+def test_a_latched_topic_is_played_latched_and_everything_reliable(recorded: list[str], expected: str) -> None:
+    from darkseg_ros.nodes.bag_player import qos_of
+
+    qos = tuple(DEFAULT_QOS._replace(durability=QosDurability[name], depth=1) for name in recorded)
+    profile = qos_of(BagTopic("/info", "std_msgs/msg/String", 1, qos))
+    assert (profile.durability.name, profile.reliability.name, profile.depth) == (expected, "RELIABLE", 10)
