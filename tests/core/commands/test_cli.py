@@ -55,9 +55,9 @@ def write_pair(folder: Path, stem: str, *, blue: int, label: int) -> None:
     cv2.imwrite(str(folder / "labels" / f"{stem}.bmp"), np.full(HW, label, np.uint8))
 
 
-def evaluate(folder: Path, bundle: Path) -> int:
+def evaluate(folder: Path, bundle: Path, *options: str) -> int:
     arguments = ["--images", folder / "images", "--labels", folder / "labels", "--out", folder / "out"]
-    return main(["evaluate", *map(str, arguments), *fake(bundle)])
+    return main(["evaluate", *map(str, arguments), *options, *fake(bundle)])
 
 
 def fails_if_an_engine_opens(*_: object, **__: object) -> None:
@@ -193,15 +193,21 @@ def test_evaluate_refuses_labels_of_another_size(
 ) -> None:
     write_pair(tmp_path, "first", blue=0, label=0)
     cv2.imwrite(str(tmp_path / "labels" / "first.bmp"), np.zeros((32, 64), np.uint8))
-    assert evaluate(tmp_path, bundle) == 1
+    assert evaluate(tmp_path, bundle, "--strict") == 1
     assert "is 64×32, its image 128×64" in only_error_line(capsys)
+    write_pair(tmp_path, "second", blue=0, label=0)
+    assert evaluate(tmp_path, bundle) == 0
+    captured = capsys.readouterr()
+    assert "skipped: " in captured.err
+    assert "1 frames scored, 1 bad frame skipped" in captured.out
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["bad_frames"] == 1
 
 
 @pytest.mark.parametrize(
     ("label_map", "complaint"),
     [
         (np.full(HW, 33, np.uint8), "holds the value 33"),
-        (np.zeros((*HW, 3), np.uint8), "3 channels of uint8"),
+        (np.full((*HW, 3), 7, np.uint8), "holds the colour (7, 7, 7)"),
         (np.zeros(HW, np.uint16), "1 channels of uint16"),
         (np.full(HW, 255, np.uint8), "no pixel has ground truth"),
     ],
@@ -212,7 +218,7 @@ def test_evaluate_refuses_what_is_no_label_map(
     write_pair(tmp_path, "first", blue=0, label=0)
     (tmp_path / "labels" / "first.bmp").unlink()
     cv2.imwrite(str(tmp_path / "labels" / "first.png"), label_map)
-    assert evaluate(tmp_path, bundle) == 1
+    assert evaluate(tmp_path, bundle, "--strict") == 1
     assert complaint in only_error_line(capsys)
     assert not (tmp_path / "out").exists()
 
@@ -323,7 +329,7 @@ def test_evaluate_of_bad_bags_is_one_line_and_writes_nothing(
         (tmp_path / "nowhere", "does not exist"),
         (write_bag(tmp_path / "raw_ids", label=33), "the label map holds the value 33"),
     ):
-        assert evaluate_bag(bag) == 1
+        assert evaluate_bag(bag, "--strict") == 1
         assert complaint in only_error_line(capsys)
     assert evaluate_bag(write_bag(tmp_path / "drive"), "--label-topic", "/truth") == 1
     line = only_error_line(capsys)
