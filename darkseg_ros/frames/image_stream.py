@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NoReturn
 
 import numpy as np
 
+from darkseg_ros.errors import ImageMessageError
 from darkseg_ros.frames.messages import bgr_from_message
 from darkseg_ros.frames.value_range import ValueRange
 from darkseg_ros.frames.video_packets import VideoDecoder, is_video_packet
@@ -39,3 +42,24 @@ class ImageStream:
         if is_video_packet(message):
             return self._video.bgr(message)
         return bgr_from_message(message, value_range=self._value_range)
+
+    def later(self, message: Any) -> Callable[[], np.ndarray]:
+        """Decode the next message when its picture is wanted, or never; a video packet at once, as others need it.
+
+        Args:
+            message: as for `bgr`.
+
+        Returns:
+            A function that gives what `bgr` gives, or raises what it raises.
+        """
+        if not is_video_packet(message):
+            return partial(self.bgr, message)
+        try:
+            picture = self.bgr(message)
+        except ImageMessageError as error:
+            return partial(_raise, error)
+        return lambda: picture
+
+
+def _raise(error: ImageMessageError) -> NoReturn:
+    raise error

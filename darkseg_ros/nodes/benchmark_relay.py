@@ -13,7 +13,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 
 from darkseg_ros.frames.messages import fill_image
-from darkseg_ros.nodes.image_subscription import subscribe_to_images, transport_choice
+from darkseg_ros.nodes.image_subscription import ReceivedImage, subscribe_to_images, transport_choice
 from darkseg_ros.nodes.middleware import run_node
 from darkseg_ros.nodes.parameters import declare_parameters
 from darkseg_ros.nodes.qos import advertise, result
@@ -35,8 +35,8 @@ class BenchmarkRelay(Node):
         self._publisher = advertise(self, Image, "~/class_map", result())
         subscribe_to_images(self, self._answer)
 
-    def _answer(self, image: Image) -> None:
-        nothing = np.zeros((image.height, image.width), np.uint8)
+    def _answer(self, image: ReceivedImage) -> None:
+        nothing = np.zeros((image.message.height, image.message.width), np.uint8)
         self._publisher.publish(fill_image(Image(), nothing, encoding="mono8", header=image.header))
 
 

@@ -14,15 +14,15 @@ import numpy as np
 from rclpy.event_handler import QoSSubscriptionMatchedInfo
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from darkseg_ros.classes import CITYSCAPES, ClassTable
 from darkseg_ros.errors import ImageMessageError, one_line
-from darkseg_ros.frames.messages import bgr_from_message, fill_image
+from darkseg_ros.frames.messages import fill_image
 from darkseg_ros.frames.stamps import stamp_ns_of
 from darkseg_ros.model.segmenter import Segmentation
-from darkseg_ros.nodes.image_subscription import subscribe_to_images
+from darkseg_ros.nodes.image_subscription import ReceivedImage, subscribe_to_images
 from darkseg_ros.nodes.label_info import LabelInfoPublisher
 from darkseg_ros.nodes.qos import advertise, result
 from darkseg_ros.nodes.segmentation_parameters import SegmentationParameters
@@ -38,17 +38,17 @@ _LOG_PERIOD_S = 5.0
 
 @dataclass(frozen=True)
 class Arrival:
-    """A message of a camera.
+    """An image of a camera.
 
     Attributes:
         stream: of the camera.
-        message: as received.
+        image: as received.
         arrived_s: seconds of the steady clock.
         drive: how many times the camera's stamps had jumped back; frames of two drives are no neighbours.
     """
 
     stream: CameraStream
-    message: Image | CompressedImage
+    image: ReceivedImage
     arrived_s: float
     drive: int
 
@@ -151,13 +151,13 @@ class CameraStream:
                 "but one (one that was killed counts for up to 20 s)"
             )
 
-    def _on_image(self, message: Image | CompressedImage) -> None:
+    def _on_image(self, image: ReceivedImage) -> None:
         arrived_s = time.monotonic()
         self._monitor.count_arrival(now_s=arrived_s, silence_ms=self._live().stale_after_ms)
-        if fault := self._judge_stamp(stamp_ns_of(message.header)):
+        if fault := self._judge_stamp(stamp_ns_of(image.header)):
             self.drop(*fault)
             return
-        arrival = Arrival(self, message, arrived_s, self._drive)
+        arrival = Arrival(self, image, arrived_s, self._drive)
         unserved = self._offer(arrival)
         if unserved is not None:
             reason = DropReason.DEACTIVATED if unserved is arrival else DropReason.REPLACED
@@ -197,7 +197,7 @@ class CameraStream:
         age_ms = self._stamp_age_ms(arrival)
         if live.max_age_ms and age_ms is not None and age_ms > live.max_age_ms:
             return partial(self.drop, DropReason.TOO_OLD, "it was stamped longer ago than max_age_ms")
-        bgr = bgr_from_message(arrival.message)
+        bgr = arrival.image.bgr()
         sight = self._guard.look(bgr, drive=arrival.drive, on_unhealthy_camera=live.on_unhealthy_camera)
         self._camera = sight.camera
         self._monitor.note_camera(camera_verdict(sight.camera, on_unhealthy_camera=live.on_unhealthy_camera))
@@ -227,7 +227,7 @@ class CameraStream:
         self._publish(arrival, steadied, segmented=True)
 
     def _publish(self, arrival: Arrival, segmentation: Segmentation, *, segmented: bool) -> None:
-        header = arrival.message.header
+        header = arrival.image.header
         if error := _send(self._class_map_publisher, segmentation.class_map, header):
             self.drop(DropReason.NOT_SENT, error)
             return
@@ -246,7 +246,7 @@ class CameraStream:
     def _stamp_age_ms(self, arrival: Arrival) -> float | None:
         clock = self._node.get_clock()
         return stamp_age_ms(
-            stamp_ns_of(arrival.message.header), clock.now().nanoseconds, simulated_clock=clock.ros_time_is_active
+            stamp_ns_of(arrival.image.header), clock.now().nanoseconds, simulated_clock=clock.ros_time_is_active
         )
 
     # --- in any

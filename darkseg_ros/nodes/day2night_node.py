@@ -23,17 +23,17 @@ from pathlib import Path
 
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import Image
 
 from darkseg_ros.errors import ImageMessageError, one_line
-from darkseg_ros.frames.messages import bgr_from_message, fill_image
+from darkseg_ros.frames.messages import fill_image
 from darkseg_ros.frames.stamp_matcher import StampMatcher
 from darkseg_ros.frames.stamps import stamp_ns_of
 from darkseg_ros.model.translator import TRANSLATOR_BACKENDS
 from darkseg_ros.night.day_to_night import NightSettings, open_day_to_night
 from darkseg_ros.nodes.command_line import node_main
 from darkseg_ros.nodes.diagnostics import DiagnosticsReporter, Subject
-from darkseg_ros.nodes.image_subscription import subscribe_to_images, transport_choice
+from darkseg_ros.nodes.image_subscription import ReceivedImage, subscribe_to_images, transport_choice
 from darkseg_ros.nodes.package_log import PackageLog
 from darkseg_ros.nodes.parameters import (
     check_choices,
@@ -99,9 +99,9 @@ class Day2NightParameters:
 
 @dataclass(frozen=True)
 class _Arrival:
-    """A message and when it came, in seconds of the steady clock."""
+    """An image and when it came, in seconds of the steady clock."""
 
-    message: Image | CompressedImage
+    image: ReceivedImage
     arrived_s: float
 
 
@@ -151,10 +151,10 @@ class Day2NightNode(Node):
         self._package_log.close()
         super().destroy_node()
 
-    def _on_image(self, message: Image | CompressedImage) -> None:
+    def _on_image(self, image: ReceivedImage) -> None:
         now_s = time.monotonic()
         self._monitor.count_arrival(now_s=now_s, silence_ms=self.get_parameter("stale_after_ms").value)
-        verdict = self._stamps.judge(stamp_ns_of(message.header))
+        verdict = self._stamps.judge(stamp_ns_of(image.header))
         if verdict is StampVerdict.DUPLICATE:
             self._drop(DropReason.DUPLICATE_STAMP, "it has the stamp of the frame before it")
             return
@@ -163,7 +163,7 @@ class Day2NightNode(Node):
             return
         if verdict is StampVerdict.REBASED:
             self._monitor.count_rebase()
-        if self._frames.put("image", _Arrival(message, now_s)) is not None:
+        if self._frames.put("image", _Arrival(image, now_s)) is not None:
             self._monitor.count_drop(DropReason.REPLACED, now_s=now_s)
 
     def _serve_frames(self) -> None:
@@ -179,20 +179,20 @@ class Day2NightNode(Node):
                 self._drop(DropReason.ENGINE_ERROR, f"{type(error).__name__}: {one_line(error)}")
 
     def _serve(self, arrival: _Arrival) -> None:
-        message = arrival.message
-        day_bgr = bgr_from_message(message)
+        header = arrival.image.header
+        day_bgr = arrival.image.bgr()
         started_s = time.monotonic()
-        night_bgr = self._day_to_night(day_bgr, stamp_ns=stamp_ns_of(message.header))
+        night_bgr = self._day_to_night(day_bgr, stamp_ns=stamp_ns_of(header))
         inference_ms = (time.monotonic() - started_s) * 1000
-        self._night_publisher.publish(fill_image(Image(), night_bgr, encoding="bgr8", header=message.header))
+        self._night_publisher.publish(fill_image(Image(), night_bgr, encoding="bgr8", header=header))
         if self._labels is not None:
-            self._labels.put_night(stamp_ns_of(message.header))
+            self._labels.put_night(stamp_ns_of(header))
         self._monitor.count_published(
             now_s=time.monotonic(),
             arrived_s=arrival.arrived_s,
             inference_ms=inference_ms,
             stamp_age_ms=stamp_age_ms(
-                stamp_ns_of(message.header),
+                stamp_ns_of(header),
                 self.get_clock().now().nanoseconds,
                 simulated_clock=self.get_clock().ros_time_is_active,
             ),

@@ -27,7 +27,7 @@ from typing import Any, Literal
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
@@ -37,10 +37,10 @@ from darkseg_ros.evaluation.drive import DriveEvaluation, EvaluatedInput, Part
 from darkseg_ros.evaluation.metrics import UIOU_MIN_CONFIDENCE
 from darkseg_ros.evaluation.report import REPORT_FILE, check_output, write_report
 from darkseg_ros.evaluation.thresholds import Threshold, check_classes, figures_of, judge
-from darkseg_ros.frames.messages import bgr_from_message, label_map_from_image
+from darkseg_ros.frames.messages import label_map_from_image
 from darkseg_ros.frames.stamps import stamp_ns_of
 from darkseg_ros.nodes.command_line import node_main
-from darkseg_ros.nodes.image_subscription import subscribe_to_images, transport_choice
+from darkseg_ros.nodes.image_subscription import ReceivedImage, subscribe_to_images, transport_choice
 from darkseg_ros.nodes.parameters import (
     check_choices,
     declare_parameters,
@@ -160,10 +160,8 @@ class EvaluationNode(Node):
         lines = [verdict, *([f"threshold missed: {'; '.join(missed)}"] if missed else [])]
         return _THRESHOLD_MISSED if missed else 0, "; ".join(filter(None, lines)) or "every threshold was met"
 
-    def _on_image(self, message: Image | CompressedImage) -> None:
-        self._evaluation.put(
-            stamp_ns_of(message.header), image=partial(bgr_from_message, message), image_at_ns=time.monotonic_ns()
-        )
+    def _on_image(self, image: ReceivedImage) -> None:
+        self._evaluation.put(stamp_ns_of(image.header), image=image.bgr, image_at_ns=time.monotonic_ns())
 
     def _on_map(self, part: Part, message: Image) -> None:
         arrived_ns = time.monotonic_ns()

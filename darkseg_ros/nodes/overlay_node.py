@@ -18,14 +18,14 @@ from typing import Any
 
 from rclpy.node import Node
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import Image
 
 from darkseg_ros.errors import ImageMessageError
-from darkseg_ros.frames.messages import bgr_from_message, fill_image, label_map_from_image
+from darkseg_ros.frames.messages import fill_image, label_map_from_image
 from darkseg_ros.frames.stamp_matcher import StampMatcher
 from darkseg_ros.frames.stamps import stamp_ns_of
 from darkseg_ros.nodes.command_line import node_main
-from darkseg_ros.nodes.image_subscription import subscribe_to_images, transport_choice
+from darkseg_ros.nodes.image_subscription import ReceivedImage, subscribe_to_images, transport_choice
 from darkseg_ros.nodes.parameters import check_choices, declare_parameters, integer, number, parameter_values
 from darkseg_ros.nodes.qos import advertise, result, subscribe
 from darkseg_ros.pictures.overlay import draw_overlay
@@ -61,7 +61,7 @@ class OverlayNode(Node):
         self._publisher = advertise(self, Image, "~/overlay", result(), matched=self._on_audience_changed)
         self.get_logger().info(f"ready: draws while somebody looks at {self._publisher.topic_name}")
 
-    def _new_matcher(self) -> StampMatcher[Image | CompressedImage, Image]:
+    def _new_matcher(self) -> StampMatcher[ReceivedImage, Image]:
         return StampMatcher(self._in_force.buffered_images)
 
     @property
@@ -81,19 +81,19 @@ class OverlayNode(Node):
             self._subscriptions_to_inputs = []
             self._matcher = self._new_matcher()
 
-    def _on_image(self, image: Image | CompressedImage) -> None:
+    def _on_image(self, image: ReceivedImage) -> None:
         self._draw(self._matcher.put_left(stamp_ns_of(image.header), image))
 
     def _on_class_map(self, class_map: Image) -> None:
         self._draw(self._matcher.put_right(stamp_ns_of(class_map.header), class_map))
 
-    def _draw(self, pair: tuple[Image | CompressedImage, Image] | None) -> None:
+    def _draw(self, pair: tuple[ReceivedImage, Image] | None) -> None:
         if pair is None:
             return
         image, class_map = pair
         try:
             overlay_bgr = draw_overlay(
-                bgr_from_message(image),
+                image.bgr(),
                 label_map_from_image(class_map),
                 opacity=self._in_force.opacity,
             )
