@@ -46,7 +46,7 @@ def _actions(context: LaunchContext) -> list[Node | ExecuteProcess]:
             "record needs `ros2 bag`, and ros2 is not on the PATH; source a ROS 2 installation, or turn a day bag into "
             "night without recording: `darkseg bag to-night`"
         )
-    day = f"{image}/compressed" if given["transport"] == "compressed" else image
+    day = image if given["transport"] in (FROM_PARAMS_FILE, "raw") else f"{image}/{given['transport']}"
     topics = [absolute_topic(name, namespace) for name in (day, "day2night_node/night", "day2night_node/label")]
     # an expression instead of names: Jazzy takes names as they are, later ones want --topics before them
     expression = f"^({'|'.join(map(re.escape, topics))})$"

@@ -60,7 +60,7 @@ def _actions(context: LaunchContext) -> list[Node | ExecuteProcess | RegisterEve
         cmd=[
             ExecutableInPackage("darkseg", "darkseg_ros"),
             *("bag", "play", bag, "--rate", given["rate"]),
-            *("--topic", f"{image}/compressed" if given["transport"] == "compressed" else image),
+            *("--topic", image if given["transport"] == "raw" else f"{image}/{given['transport']}"),
             *("--topic", label),
             # opening the engine takes seconds; without this the first frames would be lost
             *("--wait-for", f"{prefix}/segmentation_node", "--wait-for", f"{prefix}/evaluation_node"),

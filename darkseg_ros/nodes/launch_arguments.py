@@ -46,13 +46,13 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
     },
     "image": {
         "default_value": "image",
-        "description": "the camera's topic; compressed images are taken from <image>/compressed",
+        "description": "the camera's topic; those of another transport are taken from <image>/compressed and so on",
     },
     "label": {"default_value": "label", "description": "topic of the label maps"},
     "transport": {
         "default_value": FROM_PARAMS_FILE,
-        "choices": (FROM_PARAMS_FILE, "raw", "compressed"),
-        "description": "raw or compressed; empty: as the file says",
+        "choices": (FROM_PARAMS_FILE, "raw", "compressed", "ffmpeg", "foxglove"),
+        "description": "raw, compressed, ffmpeg or foxglove; empty: as the file says",
     },
     "bundle": {
         "default_value": FROM_PARAMS_FILE,

@@ -17,8 +17,10 @@ def test_an_answer_that_is_not_delivered_has_no_say_in_those_after_it(probe: Pro
     from rclpy.parameter import Parameter
     from sensor_msgs.msg import Image
 
+    from darkseg_ros.frames.image_stream import ImageStream
     from darkseg_ros.model.segmenter import Segmentation
     from darkseg_ros.nodes.camera_stream import Arrival, CameraStream
+    from darkseg_ros.nodes.image_subscription import ReceivedImage
     from darkseg_ros.nodes.parameters import declare_parameters, parameter_values
     from darkseg_ros.nodes.segmentation_parameters import SegmentationParameters
     from tests.ros.probe import eventually, pixels
@@ -36,7 +38,7 @@ def test_an_answer_that_is_not_delivered_has_no_say_in_those_after_it(probe: Pro
 
     def answer(train_id: int, *, delivered: bool) -> None:
         segmentation = Segmentation(np.full(HW, train_id, np.uint8), np.full(HW, 200, np.uint8), 1.0)
-        deliver = stream.answer(Arrival(stream, Image(), 0.0, drive=0), segmentation)
+        deliver = stream.answer(Arrival(stream, ReceivedImage(Image(), ImageStream()), 0.0, drive=0), segmentation)
         if delivered:
             deliver()
 

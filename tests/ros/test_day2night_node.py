@@ -191,7 +191,7 @@ def test_diagnostics_name_the_night_and_the_silence(probe: Probe, start_node: St
         ({"bundle": "SEGMENTER"}, "is a bundle for 'semantic segmentation', expected one for 'day to night"),
         ({"bundle": "nowhere"}, "nowhere is no model bundle"),
         ({"night_images": "nowhere"}, "nowhere is not a folder"),
-        ({"transport": "pigeon"}, "transport must be one of raw, compressed, got 'pigeon'"),
+        ({"transport": "pigeon"}, "transport must be one of raw, compressed, ffmpeg, foxglove, got 'pigeon'"),
         ({"strength": 1.5}, "strength"),
     ],
 )

@@ -247,7 +247,10 @@ def test_an_output_that_is_a_file_ends_it_before_the_drive(start_node: StartNode
 def test_a_transport_that_does_not_exist_is_one_line(start_node: StartNode) -> None:
     process = start_node("evaluation_node", parameters={"transport": "pigeon"})
     assert process.process.wait(timeout=20) == 1
-    assert process.log.splitlines()[-1] == "evaluation_node: transport must be one of raw, compressed, got 'pigeon'"
+    assert (
+        process.log.splitlines()[-1]
+        == "evaluation_node: transport must be one of raw, compressed, ffmpeg, foxglove, got 'pigeon'"
+    )
 
 
 def test_live_figures_are_those_of_the_recorded_bag(

@@ -123,4 +123,7 @@ def test_compressed_images_are_drawn_with_compressed_transport(probe: Probe, sta
 def test_a_transport_that_does_not_exist_is_one_line(start_node: StartNode) -> None:
     process = start_node("overlay_node", parameters={"transport": "pigeon"})
     assert process.process.wait(timeout=20) == 1
-    assert process.log.splitlines()[-1] == "overlay_node: transport must be one of raw, compressed, got 'pigeon'"
+    assert (
+        process.log.splitlines()[-1]
+        == "overlay_node: transport must be one of raw, compressed, ffmpeg, foxglove, got 'pigeon'"
+    )

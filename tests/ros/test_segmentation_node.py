@@ -257,7 +257,7 @@ def test_a_parameter_of_a_wrong_type_is_one_line(segmentation_node: StartNode) -
         ({"bundle": "/nowhere/at/all"}, "/nowhere/at/all"),
         ({"bundle": r'"/nowhere\n  at all"'}, "/nowhere at all"),
         ({"backend": "abacus"}, "abacus"),
-        ({"transport": "pigeon"}, "transport must be one of raw, compressed, got 'pigeon'"),
+        ({"transport": "pigeon"}, "transport must be one of raw, compressed, ffmpeg, foxglove, got 'pigeon'"),
     ],
 )
 def test_what_cannot_be_configured_is_said_on_diagnostics_and_the_process_stays(
