@@ -21,6 +21,7 @@ import numpy as np
 from darkseg_ros.benchmark.contestants import Contestant
 from darkseg_ros.benchmark.figures import ContestantFigures, Percentiles, Ratio
 from darkseg_ros.benchmark.worker import Failure, FrameFile, Opened, Turn, TurnOrder
+from darkseg_ros.child_processes import start_python
 from darkseg_ros.errors import BenchmarkError
 from darkseg_ros.frames.bgr_check import check_bgr_batch
 
@@ -154,12 +155,12 @@ def _started(contestant: Contestant, frames: FrameFile) -> Iterator[_Worker]:
     environment = {name: value for name, value in os.environ.items() if name not in _LIMITS_FOR_SOME}
     ours, theirs = socketpair()
     with theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, str(theirs.fileno()), str(os.getpid())],
+        process = start_python(
+            ["-c", _PROGRAM, str(theirs.fileno()), str(os.getpid())],
+            environment={**environment, "PYTHONPATH": os.pathsep.join(sys.path)},
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=2,  # stderr: what a library prints must not mix with the benchmark's own table
-            env={**environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             start_new_session=True,  # Ctrl-C is for this process, which then ends all others
         )
     connection = Connection(ours.detach())

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from darkseg_ros.benchmark.figures import Percentiles, RateFigures, RosFigures
+from darkseg_ros.child_processes import spawned
 from darkseg_ros.errors import BenchmarkError
 from darkseg_ros.frames.bgr_check import check_bgr_batch
 from darkseg_ros.model.bundle import load_bundle
@@ -174,21 +175,10 @@ class _Camera:
 
 @contextmanager
 def _running_camera(frames: np.ndarray) -> Iterator[_Camera]:
-    spawn = multiprocessing.get_context("spawn")
-    ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=_publish_on_order, args=(theirs, frames), name="benchmark_camera", daemon=True)
-    process.start()
-    theirs.close()
-    try:
+    ours, theirs = multiprocessing.Pipe()
+    with spawned(_publish_on_order, (theirs, frames), name="benchmark_camera") as process, ours:
+        theirs.close()
         yield _Camera(process, ours)
-    finally:
-        ours.close()
-        try:
-            process.terminate()
-            process.join(timeout=5)
-        finally:
-            process.kill()
-            process.join()
 
 
 def _publish_on_order(connection: Connection, frames: np.ndarray) -> None:

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import signal
 import struct
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from darkseg_ros.child_processes import spawned
 from darkseg_ros.classes import CITYSCAPES, ClassTable
 from darkseg_ros.commands.demo_page import DemoFigures, FrameAge, Moment, render_page
 from darkseg_ros.commands.options import add_model_options
@@ -261,7 +262,8 @@ def _play_through_node(drive: Drive, *, bundle: Path, backend: str, work: Path) 
         _say("waiting for segmentation_node to become active")
         node.wait_until_active(lambda: recorder.diagnostics.get("state"))
         _say(f"playing {len(drive.frames)} frames through {recorder.diagnostics['engine']}")
-        player = stack.enter_context(_running_player(drive, published_path))
+        published_path.touch()
+        player = stack.enter_context(spawned(_play, (drive.bag, drive.topic, published_path), name="bag_player"))
         reports = _watch(node, player, recorder, frames=len(drive.frames))
     published = [ns for (ns,) in _PUBLISHED_AT.iter_unpack(published_path.read_bytes())]
     if len(published) != len(drive.frames):
@@ -292,24 +294,6 @@ def _segmentation_node(drive: Drive, *, bundle: Path, backend: str, work: Path) 
     )
 
 
-@contextmanager
-def _running_player(drive: Drive, published_path: Path) -> Iterator[multiprocessing.process.BaseProcess]:
-    published_path.touch()
-    process = multiprocessing.get_context("spawn").Process(
-        target=_play, args=(drive.bag, drive.topic, published_path), name="bag_player", daemon=True
-    )
-    process.start()
-    try:
-        yield process
-    finally:
-        try:
-            process.terminate()
-            process.join(timeout=5)
-        finally:
-            process.kill()
-            process.join()
-
-
 def _play(bag: Path, topic: str, published_path: Path) -> None:
     """Body of the player's process."""
     from darkseg_ros.nodes.bag_player import play_bag
@@ -326,9 +310,7 @@ def _play(bag: Path, topic: str, published_path: Path) -> None:
             sys.exit(1)
 
 
-def _watch(
-    node: NodeProcess, player: multiprocessing.process.BaseProcess, recorder: Recorder, *, frames: int
-) -> list[dict[str, str]]:
+def _watch(node: NodeProcess, player: BaseProcess, recorder: Recorder, *, frames: int) -> list[dict[str, str]]:
     """Follow the playback to its end and the node to its last class map; returns all its reports."""
     reports = [recorder.diagnostics]
     ended_s: float | None = None

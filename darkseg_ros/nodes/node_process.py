@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+from darkseg_ros.child_processes import start_python
 from darkseg_ros.errors import DarksegError, InputError
 
 CLASS_MAP_TOPIC = "/segmentation_node/class_map"
@@ -64,14 +64,14 @@ class NodeProcess:
     ) -> None:
         self.name = module
         self._log = log
-        command = [sys.executable, "-m", f"darkseg_ros.nodes.{module}", "--ros-args"]
+        arguments = ["-m", f"darkseg_ros.nodes.{module}", "--ros-args"]
         for name, topic in remappings.items():
-            command += ["-r", f"{name}:={topic}"]
+            arguments += ["-r", f"{name}:={topic}"]
         for name, value in parameters.items():
-            command += ["-p", f"{name}:={json.dumps(value)}"]  # quoted, as the value is YAML
+            arguments += ["-p", f"{name}:={json.dumps(value)}"]  # quoted, as the value is YAML
         self.started_s = time.monotonic()
         with log.open("wb") as log_file:
-            self._process = subprocess.Popen(command, stdout=log_file, stderr=subprocess.STDOUT)
+            self._process = start_python(arguments, stdout=log_file, stderr=subprocess.STDOUT)
 
     def __enter__(self) -> NodeProcess:
         return self

@@ -24,7 +24,14 @@ TRAINING_LIBRARIES = {
 }
 ROS_LIBRARIES = {"rclpy", "launch", "launch_ros", "builtin_interfaces", "rcl_interfaces", "std_srvs"}
 LAYERS = (
-    {"classes", "errors", "whole_files", "installed_files", "cache_folder"},  # the ground: modules at the top
+    {
+        "classes",
+        "errors",
+        "whole_files",
+        "installed_files",
+        "cache_folder",
+        "child_processes",
+    },  # the ground: modules at the top
     {"frames", "pictures", "synthetic_drive"},
     {"model"},
     {"stream", "night"},

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import darkseg_ros
+from darkseg_ros.child_processes import start_python
 from darkseg_ros.errors import BundleError, DarksegError, EngineError, one_line
 from darkseg_ros.model.backends.tensorrt.library import LibraryLog, import_library
 from darkseg_ros.model.backends.tensorrt.plan_cache import writing_in
@@ -62,18 +62,14 @@ def build_plan(order: PlanOrder, *, progress: Progress) -> None:
         EngineError: if the builder fails, dies, or cannot write the plan.
         BundleError: if the graph is not the one of a bundle.
     """
-    package_root = str(Path(darkseg_ros.__file__).resolve().parent.parent)
-    paths = [package_root, os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints,
-        subprocess.Popen(
-            [sys.executable, "-c", _PROCESS, json.dumps(asdict(order))],
+        start_python(
+            ["-c", _PROCESS, json.dumps(asdict(order))],
+            environment={**os.environ, "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=complaints,
             text=True,
-            env=environment,
-            cwd=Path(order.plan).parent,  # Python looks for modules in the working folder first: no stray onnx.py there
         ) as builder,
     ):
         assert builder.stdout is not None
