@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from darkseg_ros.commands.interruption import second_interrupt_ends
 from darkseg_ros.errors import DarksegError, one_line
 
 _VERBS = {
@@ -40,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
         arguments = _parser(argv).parse_args(argv)
-        status: int = arguments.run(arguments) or 0
+        with second_interrupt_ends():
+            status: int = arguments.run(arguments) or 0
         sys.stdout.flush()
     except BrokenPipeError:
         # the reader, such as `head`, has seen enough; Python would complain once more at exit
