@@ -14,8 +14,8 @@ def second_interrupt_ends() -> Iterator[None]:
     """Within the block a second SIGINT ends the process, as if it had no handler.
 
     Python notes a signal and acts on it when a library returns to it. One that loads or runs a crafted graph may never
-    return. So the system takes Python's handler away as soon as it was called once; in the meantime files that are being
-    written are lost, as with every other way to end a process.
+    return. So the system takes Python's handler away once it was called. Files that are being written at the second
+    signal are lost.
 
     Where SIGINT has another handler already, or the C library is not glibc, nothing changes.
 
