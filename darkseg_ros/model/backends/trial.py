@@ -17,6 +17,7 @@ from pathlib import Path
 
 import darkseg_ros
 from darkseg_ros.cache_folder import cache_folder, read_private, write_private
+from darkseg_ros.child_processes import start_python
 from darkseg_ros.errors import EngineError
 
 CPU_S_MAX = 60
@@ -101,8 +102,8 @@ def try_once(trial: Trial) -> None:
 def _run(trial: Trial) -> None:
     paths = [str(Path(darkseg_ros.__file__).resolve().parent.parent), *(each for each in sys.path if each)]
     order = json.dumps({"trial": asdict(trial), "cpu_s_max": CPU_S_MAX, "python_path": paths})
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _PROCESS, order],
+    process = start_python(
+        ["-I", "-S", "-c", _PROCESS, order],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
