@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 import time
 import zlib
 from contextlib import suppress
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from darkseg_ros.child_processes import start_python
 from darkseg_ros.errors import ImageMessageError
 from darkseg_ros.frames.compressed_images import MAX_DECODING_BYTES, bgr_from_jpeg_or_png
 
@@ -134,3 +137,37 @@ def test_a_jpeg_whose_frame_header_is_short_is_an_error(frame: bytes) -> None:
     )
     with pytest.raises(ImageMessageError, match=r"cut off or corrupt|is corrupt|cannot be decoded"):
         bgr_from_jpeg_or_png(content)
+
+
+_PEAK = """
+import resource, sys
+from pathlib import Path
+from darkseg_ros.frames.compressed_images import bgr_from_jpeg_or_png
+
+def peak_bytes():
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+folder = Path(sys.argv[1])
+bgr_from_jpeg_or_png((folder / "tiny").read_bytes())
+content = (folder / "picture").read_bytes()
+before = peak_bytes()
+shape = bgr_from_jpeg_or_png(content).shape
+print((peak_bytes() - before) / shape[0] / shape[1])
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "bytes_per_pixel"),
+    [("1-bit PNG", 6), ("16-bit PNG", 6), ("JPEG", 6), ("progressive JPEG, 4:2:0", 6), ("progressive JPEG, 4:4:4", 9)],
+)
+def test_decoding_takes_no_more_memory_than_is_counted(tmp_path: Path, kind: str, bytes_per_pixel: int) -> None:
+    height, width = 2048, 2048
+    if "PNG" in kind:
+        content = png(width, height, bit_depth=int(kind.partition("-")[0]))
+    else:
+        content = jpeg(height, width, progressive="prog" in kind, sampling=0x111111 if "4:4:4" in kind else 0x221111)
+    (tmp_path / "picture").write_bytes(content)
+    (tmp_path / "tiny").write_bytes(png(4, 4) if "PNG" in kind else jpeg(4, 4))
+    with start_python(["-c", _PEAK, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+        measured, _ = process.communicate(timeout=60)
+    assert float(measured) < 1.1 * bytes_per_pixel
