@@ -66,7 +66,7 @@ interval of 0.08, and a class that one of them holds moves it by more than this 
 
 _OPSET = 20
 _CALIBRATION_IMAGES = 96
-_FUSED_AGREEMENT_MIN = 0.995
+FUSED_AGREEMENT_MIN = 0.995
 _INT8_AGREEMENT_MARGIN = 0.03  # other CPUs and GPUs round int8 a little differently
 _PARITY_EVERY = 5  # of the day validation images: torch takes its time
 
@@ -175,7 +175,7 @@ def export(
             fused_onnx=fused_onnx,
             cpu_graph=quantise(logits_onnx, calibration_set, work / "cpu_int8.xml"),
             golden=golden_answer(fused_onnx, frames),
-            fused_agreement_min=_FUSED_AGREEMENT_MIN,
+            fused_agreement_min=FUSED_AGREEMENT_MIN,
             cpu_agreement_min=0.0,
             model_card="",
         )
@@ -208,7 +208,7 @@ def export(
                 "use more calibration images or another encoder"
             )
         cpu_agreement = agreement_on_golden(load_bundle(draft), "openvino")
-        content = replace(content, cpu_agreement_min=_agreement_min(cpu_agreement))
+        content = replace(content, cpu_agreement_min=agreement_min_of(cpu_agreement))
 
         content, tensorrt = _with_int8_for_tensorrt(content, calibration_set, float_metrics, validation_sets, work)
         draft = write_bundle(work / "draft", content)
@@ -256,7 +256,7 @@ def _with_int8_for_tensorrt(
         loss = day_loss(float_metrics, metrics)
         print(f"int8 for TensorRT, {len(kept)} dense convolutions in float: loses {loss:.4f} day mIoU")
         if loss <= MIOU_LOSS_MAX:
-            agreement_min = _agreement_min(agreement_on_golden(bundle, "onnxruntime"))
+            agreement_min = agreement_min_of(agreement_on_golden(bundle, "onnxruntime"))
             return (
                 replace(content, int8_onnx=int8_onnx, int8_agreement_min=agreement_min),
                 Int8Graph(metrics, float_layers=kept),
@@ -279,7 +279,8 @@ def without_data_root(config_yaml: str) -> str:
     return config_yaml.replace(f"{root}/", "$DARKSEG_DATA/") if root else config_yaml
 
 
-def _agreement_min(agreement: float) -> float:
+def agreement_min_of(agreement: float) -> float:
+    """What every machine's int8 must agree on with the golden answer, from what this one's does."""
     return round(max(agreement - _INT8_AGREEMENT_MARGIN, 0.0), 3)
 
 
