@@ -61,6 +61,84 @@ class PanopticFpnOptions:
 
 
 @dataclass
+class FcnOptions:
+    """Of fcn.
+
+    Attributes:
+        stride: of the finest logits before the last upsampling: 32, 16 or 8, the s of FCN-32s and so on.
+    """
+
+    stride: int = 8
+
+    def __post_init__(self) -> None:
+        if self.stride not in (8, 16, 32):
+            raise ValueError(f"stride is {self.stride}; expected 8, 16 or 32")
+
+
+@dataclass
+class DeconvNetOptions:
+    """Of deconvnet.
+
+    Attributes:
+        channels: width between encoder and decoder; the paper has 4096.
+    """
+
+    channels: int = 512
+
+
+@dataclass
+class UnetOptions:
+    """Of unet.
+
+    Attributes:
+        channels: width of the decoder's coarsest step, a multiple of 4; each further one has half as many.
+    """
+
+    channels: int = 256
+
+    def __post_init__(self) -> None:
+        if self.channels < 4 or self.channels % 4:
+            raise ValueError(f"channels is {self.channels}; expected a multiple of 4, which is halved twice")
+
+
+@dataclass
+class RefineNetOptions:
+    """Of refinenet.
+
+    Attributes:
+        channels: width of the decoder; the paper has 256.
+        dropout: share of channels dropped before the head.
+    """
+
+    channels: int = 64
+    dropout: float = 0.1
+
+
+@dataclass
+class ContextOptions:
+    """Of pspnet, deeplabv3 and deeplabv3plus.
+
+    Attributes:
+        channels: width of the decoder; PSPNet's paper has 512.
+        dropout: share dropped before the head, of channels in pspnet, of values in the others.
+    """
+
+    channels: int = 256
+    dropout: float = 0.1
+
+
+@dataclass
+class VitOptions:
+    """Of vit.
+
+    Attributes:
+        channels: width of the decoder; SETR's paper has 256.
+    """
+
+    channels: int = 128
+
+
+@dataclass
 class SegformerOptions:
     """Of segformer.
 
@@ -97,6 +175,15 @@ class Network:
 NETWORKS: dict[str, Network] = {
     "slim_fpn": Network("Slim feature pyramid network", "slim_fpn:SlimFpn", SlimFpnOptions, "mobilenet_v2"),
     "panoptic_fpn": Network("Panoptic feature pyramid network", "smp:panoptic_fpn", PanopticFpnOptions, "mobilenet_v2"),
+    "fcn": Network("FCN", "fcn:build", FcnOptions, "mobilenet_v2"),
+    "deconvnet": Network("DeconvNet", "deconvnet:build", DeconvNetOptions, "vgg11_bn"),
+    "unet": Network("U-Net", "smp:unet", UnetOptions, "mobilenet_v2"),
+    "pspnet": Network("PSPNet", "smp:pspnet", ContextOptions, "mobilenet_v2"),
+    "refinenet": Network("RefineNet", "refinenet:build", RefineNetOptions, "mobilenet_v2"),
+    "deeplabv2": Network("DeepLabv2", "deeplabv2:build", NoOptions, "mobilenet_v2"),
+    "deeplabv3": Network("DeepLabv3", "smp:deeplabv3", ContextOptions, "mobilenet_v2"),
+    "deeplabv3plus": Network("DeepLabv3+", "smp:deeplabv3plus", ContextOptions, "mobilenet_v2"),
+    "vit": Network("Vision Transformer", "vit:build", VitOptions, "tu-vit_tiny_patch16_224"),
     "segformer": Network("SegFormer", "smp:segformer", SegformerOptions, "mit_b0"),
     "lraspp": Network("LR-ASPP", "torchvision:lraspp", NoOptions, "mobilenet_v3_large"),
     "ddrnet": Network("DDRNet-23-slim", "ddrnet:DdrNet23Slim", NoOptions, "ddrnet_23_slim"),

@@ -1,0 +1,180 @@
+"""What every network of `NETWORKS` can do, each small and on two images: learn, become a bundle, segment in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.utils
+import pytest
+import torch
+
+from darkseg_ros.classes import NUM_CLASSES
+from darkseg_ros.evaluation.metrics import confusion_matrix, mean_iou_of_present
+from darkseg_ros.model.bundle import load_bundle
+from darkseg_ros.model.segmenter import Segmenter
+from engines.bundle_writer import BundleContent, write_bundle
+from engines.export import MIOU_LOSS_MAX, export_onnx, golden_answer
+from engines.fused_graph import FusedGraph, LogitsGraph
+from engines.quantisation import quantise
+from training.data.network_input import network_input
+from training.losses import LossConfig, segmentation_loss
+from training.networks.build import batch_norm_layers, build_network
+from training.networks.config import NETWORKS, NetworkConfig
+from training.networks.layers import EncoderDecoder
+
+SIZE_HW = (64, 96)
+SMALL: dict[str, dict[str, Any]] = {
+    "slim_fpn": {"channels": 32, "dropout": 0.0},
+    "panoptic_fpn": {"pyramid_channels": 16, "segmentation_channels": 32},
+    "deconvnet": {"channels": 16},
+    "unet": {"channels": 32},
+    "pspnet": {"channels": 32},
+    "refinenet": {"channels": 16},
+    "deeplabv3": {"channels": 32},
+    "deeplabv3plus": {"channels": 32},
+    "vit": {"channels": 16},
+    "segformer": {"channels": 32},
+}
+ROAD, SKY = 0, 10
+STEPS = 15
+FUSED_AGREEMENT_MIN = 0.999
+pytestmark = pytest.mark.filterwarnings("ignore")  # of torch's exporter, which differ by version
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network that was shown two images `STEPS` times."""
+
+    name: str
+    network: EncoderDecoder
+    losses: list[float]
+    silent: list[str]
+
+
+def frames_and_labels() -> tuple[np.ndarray, np.ndarray]:
+    """Two noisy frames, dark road below, bright sky above; the horizons differ."""
+    height, width = SIZE_HW
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 90, (2, height, width, 3), np.uint8)
+    label_maps = np.full((2, height, width), ROAD, np.uint8)
+    for frame, label_map, horizon in zip(frames, label_maps, (24, 40), strict=True):
+        frame[:horizon] += 150
+        label_map[:horizon] = SKY
+    return frames, label_maps
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def trained(request: pytest.FixtureRequest) -> Trained:
+    name = request.param
+    torch.manual_seed(0)
+    encoder = "resnet18" if NETWORKS[name].encoder == "mobilenet_v2" else None
+    network = build_network(NetworkConfig(name=name, encoder=encoder, options=SMALL.get(name, {}))).train()
+    frames, label_maps = frames_and_labels()
+    images = torch.stack([network_input(frame) for frame in frames])
+    labels = torch.from_numpy(label_maps).long()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=5e-3)
+    losses: list[float] = []
+    silent: list[str] = []
+    for _ in range(STEPS):
+        summed = segmentation_loss(network(images), labels, config=LossConfig(), class_weights=torch.ones(NUM_CLASSES))
+        loss = summed.total / summed.weight
+        optimiser.zero_grad()
+        loss.backward()
+        silent = [key for key, parameter in network.named_parameters() if parameter.grad is None]
+        optimiser.step()
+        losses.append(loss.item())
+    for layer in batch_norm_layers(network):  # so few steps leave the running statistics behind the weights
+        layer.reset_running_stats()
+        layer.momentum = None
+    with torch.no_grad():
+        network(images)
+    return Trained(name, network.eval(), losses, silent)
+
+
+@pytest.fixture(scope="module")
+def bundle_folder(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `engines.export` makes it, with the two frames for calibration."""
+    work = tmp_path_factory.mktemp(trained.name)
+    frames, _ = frames_and_labels()
+    fused_onnx, logits_onnx = work / "fused.onnx", work / "logits.onnx"
+    graph = FusedGraph(LogitsGraph(trained.network), temperature=1.0)
+    export_onnx(graph, frames[:1], fused_onnx, ["class_map", "confidence"])
+    _cut_at_logits(fused_onnx, logits_onnx)
+    content = BundleContent(
+        name=trained.name,
+        network_hw=SIZE_HW,
+        temperature=1.0,
+        fused_onnx=fused_onnx,
+        cpu_graph=quantise(logits_onnx, [frames[:1], frames[1:]], work / "cpu_int8.xml"),
+        golden=golden_answer(fused_onnx, frames[:1]),
+        fused_agreement_min=FUSED_AGREEMENT_MIN,
+        cpu_agreement_min=0.9,
+        model_card="",
+    )
+    return write_bundle(work, content)
+
+
+def _cut_at_logits(fused_onnx: Path, logits_onnx: Path) -> None:
+    """The graph up to what is enlarged for the argmax: exporting a second time takes longer than all else here."""
+    graph = onnx.load(str(fused_onnx)).graph
+    maker = {output: node for node in graph.node for output in node.output}
+    (argmax,) = (node for node in graph.node if node.op_type == "ArgMax")
+    onnx.utils.extract_model(str(fused_onnx), str(logits_onnx), ["frame"], [maker[argmax.input[0]].input[0]])
+    model = onnx.load(str(logits_onnx))
+    model.graph.node.add(op_type="Identity", input=[model.graph.output[0].name], output=["logits"])
+    model.graph.output[0].name = "logits"
+    onnx.save(model, str(logits_onnx))
+
+
+def miou(folder: Path, backend: str) -> float:
+    """Of the two frames, as the vehicle answers."""
+    frames, label_maps = frames_and_labels()
+    segmenter = Segmenter.open(folder, backend=backend)
+    confusion = sum(
+        confusion_matrix(label_map, segmenter(frame).class_map)
+        for frame, label_map in zip(frames, label_maps, strict=True)
+    )
+    segmenter.close()
+    return float(mean_iou_of_present(np.asarray(confusion)))
+
+
+def test_it_learns_two_images_by_heart(trained: Trained) -> None:
+    assert trained.silent == []
+    assert trained.losses[-1] < 0.5 * trained.losses[0]
+
+
+def test_logits_have_a_quarter_of_the_images_size(trained: Trained) -> None:
+    with torch.inference_mode():
+        assert trained.network(torch.zeros(1, 3, 64, 96)).shape == (1, NUM_CLASSES, 16, 24)
+        assert trained.network(torch.zeros(2, 3, 96, 64)).shape == (2, NUM_CLASSES, 24, 16)
+
+
+def test_the_fused_graph_answers_as_the_network_does(trained: Trained, bundle_folder: Path) -> None:
+    frames, _ = frames_and_labels()
+    noise = np.random.default_rng(1).integers(0, 256, frames[:1].shape, np.uint8)
+    for frame in (frames[:1], frames[1:], noise):
+        with torch.inference_mode():
+            expected, _ = FusedGraph(LogitsGraph(trained.network), temperature=1.0)(torch.from_numpy(frame))
+        answer = golden_answer(load_bundle(bundle_folder).fused_onnx.path, frame)
+        assert (answer.class_map == expected.numpy()).mean() >= FUSED_AGREEMENT_MIN
+
+
+def test_int8_on_the_vehicle_keeps_to_the_exports_gate(bundle_folder: Path) -> None:
+    assert b"FakeQuantize" in (bundle_folder / "cpu_int8.xml").read_bytes()
+    in_float = miou(bundle_folder, "onnxruntime")
+    assert in_float > 0.8
+    assert in_float - miou(bundle_folder, "openvino") <= MIOU_LOSS_MAX
+
+
+def test_the_vehicle_gives_a_class_map_of_the_cameras_size(bundle_folder: Path) -> None:
+    segmenter = Segmenter.open(bundle_folder, backend="openvino")
+    bgr = np.repeat(np.repeat(frames_and_labels()[0][0], 2, 0), 2, 1)
+    answer = segmenter(bgr)
+    segmenter.close()
+    assert answer.class_map.shape == bgr.shape[:2]
+    assert answer.class_map[2, 5] == SKY
+    assert answer.class_map[-3, 5] == ROAD
