@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -39,3 +40,12 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file at once, replacing an earlier one."""
     with whole_file(path) as unfinished:
         unfinished.write_bytes(content)
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

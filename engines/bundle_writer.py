@@ -22,8 +22,8 @@ from darkseg_ros.model.bundle import (
     SEGMENTATION,
     TRANSLATION,
     Golden,
-    sha256_of,
 )
+from darkseg_ros.whole_files import sha256_of
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,11 @@
 With ``--reference``, a checkpoint that was trained without real night images, the confidence is calibrated for the
 night as well; see engines/temperature.py.
 
-The images for calibration and validation are those of the checkpoint's own config. Nothing is written unless int8 on
+The images for calibration and validation are those of the checkpoint's own config; where they lie elsewhere now:
+
+    python -m engines.export --checkpoint … --name … data.night=/data/night data.validation.day=/data/val …
+
+Nothing is written unless int8 on
 the CPU keeps the accuracy, with layers in float where need be, and all graphs answer as the network in torch does. An
 int8 graph for TensorRT that does not keep it is left out, and the model card says so.
 """
@@ -15,20 +19,23 @@ from __future__ import annotations
 import os
 import tempfile
 from argparse import ArgumentParser
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from darkseg_ros.errors import InputError
 from darkseg_ros.evaluation.folder import evaluate_files
 from darkseg_ros.evaluation.metrics import Metrics
-from darkseg_ros.frames.labelled import LabelledImage, pair_files, read_labelled, train_id_format
+from darkseg_ros.frames.labelled import LabelledImage, read_labelled
 from darkseg_ros.frames.source import read_image
 from darkseg_ros.model.backends import open_engine
 from darkseg_ros.model.backends.open import check_golden
@@ -38,7 +45,7 @@ from darkseg_ros.night.cheap_night import CheapNight, darken
 from darkseg_ros.synthetic_drive import SyntheticDrive
 from engines.bundle_writer import BundleContent, write_bundle
 from engines.fused_graph import FusedGraph, LogitsGraph
-from engines.model_card import Int8Graph, ModelFacts, write_model_card
+from engines.model_card import Int8Graph, ModelFacts, data_rows, write_model_card
 from engines.parity import CPU_BACKENDS, compare
 from engines.quantisation import (
     FLOAT_LAYERS_TRIED,
@@ -56,13 +63,16 @@ from engines.temperature import (
     temperature_between,
 )
 from training.adaptation.teacher import load_teacher
-from training.data.pairs import find_images, find_labelled_pool
+from training.data.pairs import find_images, find_labelled_pool, find_validation_sets
 from training.networks.layers import SIDE_MULTIPLE
+from training.runs.config import in_todays_form
 from training.runs.results import one_line_errors
+from training.segmenter_config import DataConfig
 
 MIOU_LOSS_MAX = 0.005
-"""int8 may cost this much day mIoU against float. By night it is told and not judged: on 17 images the mIoU has a 95 %
-interval of 0.08, and a class that one of them holds moves it by more than this limit."""
+"""int8 may cost this much mIoU against float on the set that `judged_set` names, by day as a rule. By night it is told
+and not judged: on 17 images the mIoU has a 95 % interval of 0.08, and a class that one of them holds moves it by more
+than this limit."""
 
 _OPSET = 20
 _CALIBRATION_IMAGES = 96
@@ -86,6 +96,12 @@ def main(arguments: list[str] | None = None) -> None:
         metavar=("HEIGHT", "WIDTH"),
         help=f"size that frames are stretched to, multiples of {SIDE_MULTIPLE}; default: the training's square",
     )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="data.key=value",
+        help="where data of the checkpoint's config lie on this machine",
+    )
     parsed = parser.parse_args(arguments)
     with one_line_errors("export"):
         bundle = export(
@@ -95,6 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
             reference=parsed.reference,
             recipe=parsed.recipe,
             input_hw=tuple(parsed.input_hw) if parsed.input_hw else None,
+            overrides=parsed.overrides,
         )
     print(f"wrote {bundle}")
 
@@ -107,6 +124,7 @@ def export(
     reference: Path | None = None,
     recipe: Path | None = None,
     input_hw: tuple[int, int] | None = None,
+    overrides: Sequence[str] = (),
 ) -> Path:
     """Write the bundle ``out/name`` and return its path.
 
@@ -117,6 +135,7 @@ def export(
         reference: checkpoint of a segmenter of the same input size, trained without real night images.
         recipe: Markdown file for the model card's section on training.
         input_hw: size of the graphs, multiples of `SIDE_MULTIPLE`; None takes the square of the training's `input_px`.
+        overrides: ``data.key=value`` that replace settings of the checkpoint's config.
 
     Raises:
         InputError: if a checkpoint is none, the two differ in input size, the size does not fit, the images or the
@@ -129,7 +148,7 @@ def export(
             "such as --input-hw 512 1024"
         )
     network, state = load_teacher(checkpoint)
-    config = OmegaConf.create(state["config"])
+    config = config_of(state, overrides)
     input_px = config.network.input_px
     try:
         recipe_text = recipe.read_text(encoding="utf-8") if recipe else ""
@@ -138,13 +157,12 @@ def export(
     day_network = _load_day_network(reference, input_px) if reference else None
     network_hw = input_hw or (input_px, input_px)
 
-    sources = config.data.source
-    if isinstance(sources, str):  # checkpoints from before a run could have several
-        sources = [sources]
-    day_train = find_labelled_pool([Path(folder) for folder in sources])
+    day_train = find_labelled_pool(config.data.source)
     night_images = find_images(Path(config.data.night))
-    validation_sets = {"day": Path(config.data.day_validation), "night": Path(config.data.night_validation)}
-    validation = {name: pair_files(folder / "image", folder / "label") for name, folder in validation_sets.items()}
+    validation = find_validation_sets(config.data.validation)
+    judged = judged_set(list(validation))
+    counts = {"source": len(day_train), "night": len(night_images)}
+    counts |= {f"validation.{name}": len(pairs) for name, pairs in validation.items()}
 
     # Calibrated on training images the network saw least of: pixels of the day validation set would flatter its ECE.
     temperature = fit_temperature(*collect_logits(network, day_train[::15], night_images, network_hw=network_hw))
@@ -180,18 +198,19 @@ def export(
             model_card="",
         )
         draft = write_bundle(work / "draft", content)
-        float_metrics = evaluate_bundle(load_bundle(draft), "onnxruntime", validation_sets)
-        cpu = Int8Graph(evaluate_bundle(load_bundle(draft), "openvino", validation_sets))
-        plain_loss = day_loss(float_metrics, cpu.metrics)
+        float_metrics = evaluate_bundle(load_bundle(draft), "onnxruntime", validation)
+        cpu = Int8Graph(evaluate_bundle(load_bundle(draft), "openvino", validation))
+        plain_loss = miou_loss(float_metrics, cpu.metrics, judged)
         if plain_loss > MIOU_LOSS_MAX:
             print(
-                f"int8 on the CPU loses {plain_loss:.4f} day mIoU, allowed is {MIOU_LOSS_MAX}: trying layers in float"
+                f"int8 on the CPU loses {plain_loss:.4f} {judged} mIoU, allowed is {MIOU_LOSS_MAX}: "
+                "trying layers in float"
             )
             within = quantise_within(
                 logits_onnx,
                 calibration_set,
                 work / "cpu_within.xml",
-                validation=validation["day"],
+                validation=validation[judged],
                 miou_loss_max=MIOU_LOSS_MAX,
             )
             float_anyway = float_layers(content.cpu_graph)
@@ -199,21 +218,21 @@ def export(
             slowdown = relative_time(within, content.cpu_graph, frames)
             content = replace(content, cpu_graph=within)
             draft = write_bundle(work / "draft", content)
-            metrics = evaluate_bundle(load_bundle(draft), "openvino", validation_sets)
+            metrics = evaluate_bundle(load_bundle(draft), "openvino", validation)
             cpu = Int8Graph(metrics, float_layers=kept, plain_loss=plain_loss, slowdown=slowdown)
-        loss = day_loss(float_metrics, cpu.metrics)
+        loss = miou_loss(float_metrics, cpu.metrics, judged)
         if loss > MIOU_LOSS_MAX:
             raise InputError(
-                f"int8 loses {loss:.4f} day mIoU, at most {MIOU_LOSS_MAX} is allowed; nothing was written: "
+                f"int8 loses {loss:.4f} {judged} mIoU, at most {MIOU_LOSS_MAX} is allowed; nothing was written: "
                 "use more calibration images or another encoder"
             )
         cpu_agreement = agreement_on_golden(load_bundle(draft), "openvino")
         content = replace(content, cpu_agreement_min=agreement_min_of(cpu_agreement))
 
-        content, tensorrt = _with_int8_for_tensorrt(content, calibration_set, float_metrics, validation_sets, work)
+        content, tensorrt = _with_int8_for_tensorrt(content, calibration_set, float_metrics, validation, work, judged)
         draft = write_bundle(work / "draft", content)
         # that int8 keeps its mIoU was judged above, on all images; here the graphs are held against torch
-        some = validation | {"day": validation["day"][::_PARITY_EVERY]}
+        some = validation | {judged: validation[judged][::_PARITY_EVERY]}
         parity = compare(draft, checkpoint, some, backends=CPU_BACKENDS)
         if failures := parity.failures():
             raise InputError(
@@ -233,6 +252,8 @@ def export(
             cpu=cpu,
             tensorrt=tensorrt,
             miou_loss_max=MIOU_LOSS_MAX,
+            judged=judged,
+            data=data_rows([*state.get("ancestors", []), cast(dict[str, Any], OmegaConf.to_container(config))], counts),
             parity=parity.table(),
         )
         return write_bundle(out, replace(content, model_card=write_model_card(facts)))
@@ -242,8 +263,9 @@ def _with_int8_for_tensorrt(
     content: BundleContent,
     calibration_set: list[np.ndarray],
     float_metrics: dict[str, Metrics],
-    validation_sets: dict[str, Path],
+    validation: dict[str, list[LabelledImage]],
     work: Path,
+    judged: str,
 ) -> tuple[BundleContent, Int8Graph | None]:
     """The bundle with a symmetric int8 graph, and its figures; as it was, and None, if each loses too much."""
     int8_onnx = work / "int8.onnx"
@@ -252,9 +274,9 @@ def _with_int8_for_tensorrt(
         strip_origins(int8_onnx)
         draft = write_bundle(work / "draft", replace(content, int8_onnx=int8_onnx, int8_agreement_min=0.0))
         bundle = in_onnx_runtime(load_bundle(draft))
-        metrics = evaluate_bundle(bundle, "onnxruntime", validation_sets)
-        loss = day_loss(float_metrics, metrics)
-        print(f"int8 for TensorRT, {len(kept)} dense convolutions in float: loses {loss:.4f} day mIoU")
+        metrics = evaluate_bundle(bundle, "onnxruntime", validation)
+        loss = miou_loss(float_metrics, metrics, judged)
+        print(f"int8 for TensorRT, {len(kept)} dense convolutions in float: loses {loss:.4f} {judged} mIoU")
         if loss <= MIOU_LOSS_MAX:
             agreement_min = agreement_min_of(agreement_on_golden(bundle, "onnxruntime"))
             return (
@@ -262,15 +284,46 @@ def _with_int8_for_tensorrt(
                 Int8Graph(metrics, float_layers=kept),
             )
     print(
-        f"warning: the bundle gets no int8 graph for TensorRT: each loses more than {MIOU_LOSS_MAX} day mIoU; "
+        f"warning: the bundle gets no int8 graph for TensorRT: each loses more than {MIOU_LOSS_MAX} {judged} mIoU; "
         "build its plans with --precision fp16"
     )
     return content, None
 
 
-def day_loss(float_metrics: dict[str, Metrics], metrics: dict[str, Metrics]) -> float:
-    """What a graph loses of the float graph's day mIoU."""
-    return float_metrics["day"].miou - metrics["day"].miou
+def config_of(state: Mapping[str, Any], overrides: Sequence[str]) -> DictConfig:
+    """The settings of a checkpoint's run, with data where they lie now.
+
+    Raises:
+        InputError: if an override does not begin with ``data.`` or is no setting.
+    """
+    other = next((override for override in overrides if not override.startswith("data.")), None)
+    if other is not None:
+        raise InputError(f"{other} cannot be changed after the training; expected data.key=value")
+    try:
+        given = OmegaConf.merge(OmegaConf.structured(DataConfig), in_todays_form(state["config"])["data"])
+        asked = OmegaConf.create(
+            in_todays_form(cast(dict[str, Any], OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)))))
+        )
+        given = OmegaConf.merge(given, asked.get("data", {}))
+    except OmegaConfBaseException as error:
+        raise InputError(f"{' '.join(overrides)}: {str(error).splitlines()[0]}") from error
+    return OmegaConf.create({**state["config"], "data": OmegaConf.to_container(given)})
+
+
+def judged_set(names: Sequence[str]) -> str:
+    """The validation set whose mIoU int8 must keep: day where there is one, else the first.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if not names:
+        raise InputError("the run has no validation set to judge int8 by; name one: data.validation.day=FOLDER")
+    return "day" if "day" in names else names[0]
+
+
+def miou_loss(float_metrics: dict[str, Metrics], metrics: dict[str, Metrics], judged: str) -> float:
+    """What a graph loses of the float graph's mIoU on one validation set."""
+    return float_metrics[judged].miou - metrics[judged].miou
 
 
 def without_data_root(config_yaml: str) -> str:
@@ -365,15 +418,12 @@ def agreement_on_golden(bundle: ModelBundle, backend: str) -> float:
         return check_golden(engine, bundle, agreement_min=0.0)
 
 
-def evaluate_bundle(bundle: ModelBundle, backend: str, validation_sets: dict[str, Path]) -> dict[str, Metrics]:
-    """Metrics of a bundle as the vehicle runs it, by validation set (a folder with image/ and label/)."""
+def evaluate_bundle(
+    bundle: ModelBundle, backend: str, validation: dict[str, list[LabelledImage]]
+) -> dict[str, Metrics]:
+    """Metrics of a bundle as the vehicle runs it, by validation set."""
     segmenter = Segmenter(bundle, open_engine(bundle, backend=backend))
-    metrics = {
-        name: evaluate_files(
-            segmenter, pair_files(folder / "image", folder / "label", train_id_format(bundle.classes))
-        ).metrics
-        for name, folder in validation_sets.items()
-    }
+    metrics = {name: evaluate_files(segmenter, pairs).metrics for name, pairs in validation.items()}
     segmenter.close()
     return metrics
 

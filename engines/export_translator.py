@@ -23,7 +23,8 @@ from darkseg_ros.synthetic_drive import SyntheticDrive
 from engines.bundle_writer import TranslatorContent, write_translator_bundle
 from engines.export import export_onnx
 from training.runs.results import one_line_errors
-from training.translation.unit.network import LATENT_STRIDE, load_translator
+from training.translation.unit.config import LATENT_STRIDE
+from training.translation.unit.network import load_translator
 
 TORCH_DIFFERENCE_MAX = 0.5
 """Mean difference of the ONNX graph from torch, in grey levels: more than rounding is a fault of the export."""

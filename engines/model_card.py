@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from darkseg_ros.classes import CLASS_NAMES
 from darkseg_ros.evaluation.metrics import Metrics
+from training.data.catalogue import data_set, origin_of
+from training.data.pairs import MADE_BY, Source, source_of
 from training.networks.config import NETWORKS
 from training.networks.dense_stem import ENCODER_NAME as DENSE_STEM_ENCODER
+from training.runs.config import in_todays_form
 
 _ENCODERS = {
     "mobilenet_v2": "MobileNetV2",
@@ -16,6 +23,9 @@ _ENCODERS = {
     "resnet101": "ResNet-101",
 }
 """As their papers write them; others go by segmentation_models_pytorch's name."""
+
+_SPLITS = ("train", "val", "test")
+_TORCHVISION_WEIGHTS = ("mobilenet_v2-", "mobilenet_v3", "resnet", "convnext", "efficientnet_")
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,15 @@ class Int8Graph:
 
 
 @dataclass(frozen=True)
+class DataRow:
+    """One line of the card's table of data: what, what for, on what terms."""
+
+    data: str
+    used_for: str
+    terms: str
+
+
+@dataclass(frozen=True)
 class ModelFacts:
     """What a model card says.
 
@@ -52,7 +71,9 @@ class ModelFacts:
         float_metrics: of the fused graph, by validation set.
         cpu: the CPU graph.
         tensorrt: the symmetric int8 graph; None where it lost too much and was left out.
-        miou_loss_max: day mIoU that int8 may lose.
+        miou_loss_max: mIoU that int8 may lose.
+        judged: validation set on which.
+        data: what the run and those before it read, and on what terms.
         parity: table of how far the graphs answer as the network in torch, Markdown.
     """
 
@@ -69,6 +90,8 @@ class ModelFacts:
     cpu: Int8Graph
     tensorrt: Int8Graph | None
     miou_loss_max: float
+    judged: str
+    data: tuple[DataRow, ...]
     parity: str
 
 
@@ -92,15 +115,10 @@ and trees look alike at night: read the confidence, and set `min_confidence` whe
 
 ## Data and terms
 
-| data | used for | terms |
-|---|---|---|
-| Cityscapes, 2975 labelled day images at 256×256 | training | non-commercial research |
-| BDD100K, 1000 unlabelled night images | night light, pseudo-labels, int8 calibration | research |
-| BDD100K, 250 unlabelled day images | class shares that the night pseudo-labels are aligned to | research |
-| ImageNet weights of torchvision's {encoder} | start of the encoder | BSD-3 |
-| Cityscapes val (500), ACDC night (17) | the figures below; never trained on | non-commercial research |
+{_data(facts)}
 
-The weights inherit these terms: research use. No image is contained in the bundle; its golden frame is generated.
+The weights inherit these terms{_research_only(facts)}. No image is contained in the bundle; its golden frame is
+generated.
 
 ## Figures
 
@@ -118,8 +136,8 @@ The temperature is {facts.temperature:.3f}: {facts.calibration}.
 ## Parity
 
 Every way to run the bundle against the network in torch, on validation images, at the camera's geometry; "onnxruntime
-int8" is the graph that TensorRT's int8 plans are built from. mIoU is here that of present classes. What int8 costs by
-day is told by the figures above, on all images.
+int8" is the graph that TensorRT's int8 plans are built from. mIoU is here that of present classes. What int8 costs is
+told by the figures above, on all images.
 
 {facts.parity}
 
@@ -133,6 +151,71 @@ Last run, {facts.step} steps:
 {facts.config.strip()}
 ```
 """
+
+
+def data_rows(lineage: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> tuple[DataRow, ...]:
+    """What a model learned from and is judged on, from the settings of its runs and the catalogue of data sets.
+
+    Args:
+        lineage: settings of every run that its weights went through, its own last.
+        counts: images by setting of the own run: source, night, validation.NAME.
+    """
+    rows: list[DataRow] = []
+    for settings in lineage:
+        own, data = settings is lineage[-1], in_todays_form(settings)["data"]
+        sources = [source_of(entry) for entry in data["source"]]
+        for source in sources:
+            images = counts["source"] if own and len(sources) == 1 else None
+            rows.append(_row(source, "labelled", images, "training"))
+        uses = ["night light", *(["pseudo-labels"] if data.get("pseudo_labels") else []), "int8 calibration"]
+        rows.append(_row(source_of(data["night"]), "unlabelled", counts["night"] if own else None, ", ".join(uses)))
+        rows += _reference_row(data.get("pseudo_labels"))
+        weights = settings["network"].get("encoder_weights")
+        if weights and not _is_own(weights, lineage):
+            name = Path(weights).name
+            known = any(name.startswith(prefix) for prefix in _TORCHVISION_WEIGHTS)
+            what = f"ImageNet weights of torchvision, {name}" if known else f"weights {name}"
+            rows.append(DataRow(what, "start of the encoder", "BSD-3" if known else "those of its authors"))
+    own_sets = in_todays_form(lineage[-1])["data"].get("validation") or {}
+    for name, entry in own_sets.items():
+        if entry is not None:
+            use = f"the figures of {name} below; never trained on"
+            rows.append(_row(source_of(entry), "labelled", counts[f"validation.{name}"], use))
+    # the last run's rows have the counts: they replace those of earlier runs on the same data
+    return tuple({(row.data.partition(",")[0], row.used_for.partition(",")[0]): row for row in rows}.values())
+
+
+def _row(source: Source, kind: str, images: int | None, used_for: str) -> DataRow:
+    folder = Path(source.folder)
+    row = origin_of(folder) if source.data_set == "plain" else data_set(source.data_set)
+    title = f"folder {folder.name}" if row is None else row.title
+    where = f"{title} ({'/'.join(folder.parts[-2:] if folder.name in _SPLITS else folder.parts[-1:])})"
+    terms = row.terms if row is not None else data_set("plain").terms
+    return DataRow(f"{where}, {f'{images} ' if images is not None else ''}{kind} images", used_for, terms)
+
+
+def _reference_row(pseudo_labels: str | None) -> list[DataRow]:
+    """What `training.pseudo_label` aligned the labels to, where its note is at hand."""
+    note = Path(pseudo_labels) / MADE_BY if pseudo_labels else None
+    if note is None or not note.is_file():
+        return []
+    reference = json.loads(note.read_text(encoding="utf-8")).get("reference")
+    use = "class shares that the pseudo-labels are aligned to"
+    return [_row(source_of(reference), "unlabelled", None, use)] if reference else []
+
+
+def _is_own(weights: str, lineage: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether encoder weights are a checkpoint of a run here, whose data stand in the lineage."""
+    return Path(weights).suffix == ".pt" and (len(lineage) > 1 or Path(weights).parent.name == "checkpoints")
+
+
+def _data(facts: ModelFacts) -> str:
+    rows = [f"| {row.data} | {row.used_for} | {row.terms} |" for row in facts.data]
+    return "\n".join(["| data | used for | terms |", "|---|---|---|", *rows])
+
+
+def _research_only(facts: ModelFacts) -> str:
+    return ": research use" if any("research" in row.terms for row in facts.data) else ""
 
 
 def _figures(facts: ModelFacts) -> str:
@@ -154,7 +237,7 @@ def _figures(facts: ModelFacts) -> str:
 
 
 def _int8(facts: ModelFacts) -> str:
-    allowed = f"{facts.miou_loss_max:g} of day mIoU that int8 may lose"
+    allowed = f"{facts.miou_loss_max:g} of {facts.judged} mIoU that int8 may lose"
     if facts.cpu.plain_loss is None:
         cpu = f"All layers of the CPU graph that OpenVINO quantises are int8; that loses less than the {allowed}."
     else:

@@ -22,8 +22,9 @@ import numpy as np
 from darkseg_ros.errors import InputError
 from darkseg_ros.installed_files import default_bundle
 from darkseg_ros.model.backends.openvino import openvino_core
-from darkseg_ros.model.bundle import load_bundle, sha256_of
+from darkseg_ros.model.bundle import load_bundle
 from darkseg_ros.synthetic_drive import SyntheticDrive
+from darkseg_ros.whole_files import sha256_of
 
 INT8_GRAPH, FLOAT_GRAPH, LOGITS_ONNX, PIPELINE_ONNX = "int8.xml", "float.xml", "logits.onnx", "pipeline.onnx"
 

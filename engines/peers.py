@@ -18,7 +18,8 @@ import numpy as np
 
 from darkseg_ros.benchmark.contestants import Contestant, Run, own_engine, own_segmenter
 from darkseg_ros.installed_files import default_bundle
-from darkseg_ros.model.bundle import BundleFile, load_bundle, sha256_of
+from darkseg_ros.model.bundle import BundleFile, load_bundle
+from darkseg_ros.whole_files import sha256_of
 from engines.peer_graphs import FLOAT_GRAPH, INT8_GRAPH, LOGITS_ONNX, PIPELINE_ONNX, GraphSet
 from training.data.imagenet import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 

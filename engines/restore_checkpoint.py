@@ -27,6 +27,7 @@ from darkseg_ros.model.bundle import ModelBundle, load_bundle, load_golden
 from engines.fused_graph import FusedGraph, LogitsGraph
 from training.data.draws import draw_evenly
 from training.data.pairs import find_images, find_labelled_pool
+from training.data.random_streams import Stream
 from training.data.samples import LabelledSamples
 from training.networks.build import build_network
 from training.runs.checkpoints import save_checkpoint
@@ -134,11 +135,11 @@ def _fitting(stored: dict[str, Tensor], name: str, expected: Tensor, bundle: Mod
 
 
 def _training_images(config: DictConfig) -> LabelledSamples:
-    pairs = find_labelled_pool([Path(folder) for folder in config.data.source])
+    pairs = find_labelled_pool(config.data.source)
     return LabelledSamples(
         pairs,
         find_images(Path(config.data.night)),
-        draw=draw_evenly(len(pairs), seed=config.seed),
+        draw=draw_evenly(len(pairs), seed=config.seed, order=Stream.LABELLED_ORDER),
         augmentation=config.augmentation,
         cheap_night=config.cheap_night,
         seed=config.seed,

@@ -27,6 +27,7 @@ from training.adaptation.teacher import load_teacher
 from training.data.augmentation import Augmentation
 from training.data.draws import draw_evenly
 from training.data.pairs import find_images, find_labelled_pool
+from training.data.random_streams import Stream
 from training.data.samples import LabelledSamples
 from training.networks.dense_stem import KEPT_BLOCKS, STEM_BLOCKS, DenseStemMobileNetV2
 from training.runs.checkpoints import save_checkpoint
@@ -93,7 +94,7 @@ def distil(
     samples = LabelledSamples(
         pairs := find_labelled_pool(source),
         find_images(night),
-        draw=draw_evenly(len(pairs), seed=_SEED),
+        draw=draw_evenly(len(pairs), seed=_SEED, order=Stream.LABELLED_ORDER),
         augmentation=Augmentation(),
         cheap_night=CheapNight(),
         seed=_SEED,

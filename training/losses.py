@@ -5,32 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional
 
 from darkseg_ros.classes import IGNORE_INDEX, NUM_CLASSES
-from darkseg_ros.errors import InputError
 from training.networks.layers import upsample_bilinear
-
-
-@dataclass
-class LossConfig:
-    """Which loss, and where it is taken.
-
-    Attributes:
-        kind: cross_entropy, focal or combined.
-        focal_gamma: how far sure pixels are played down; 0 makes the focal loss the cross-entropy.
-        combined_alpha: share of the cross-entropy in the combined loss, the rest is focal.
-        stride: the loss is taken at 1/this of the crop's size: 1 at full size, 2 at half, a quarter of the time.
-        class_weight_exponent: of the class weights (`datasets.class_weights`); 0 weighs all pixels alike, 1 all
-            classes. In the focal loss the weights are α_t.
-    """
-
-    kind: str = "cross_entropy"
-    focal_gamma: float = 2.0
-    combined_alpha: float = 0.5
-    stride: int = 2
-    class_weight_exponent: float = 0.0
+from training.runs.fabric import all_reduce
+from training.segmenter_config import LossConfig
 
 
 @dataclass(frozen=True)
@@ -55,15 +37,42 @@ def segmentation_loss(logits: Tensor, labels: Tensor, *, config: LossConfig, cla
         config: of the loss.
         class_weights: (19,) weight of each class.
 
-    Raises:
-        InputError: if `config` names no loss, or settings outside their range.
     """
-    stride = config.stride
-    labels = labels[:, stride // 2 :: stride, stride // 2 :: stride]  # the centre pixel: averaging would invent classes
-    logits = upsample_bilinear(logits, labels.shape[-2:])
+    logits = logits_at(logits, (labels.shape[1], labels.shape[2]), config.stride)
+    first = config.stride // 2
+    labels = labels[:, first :: config.stride, first :: config.stride]  # one pixel each: averaging would invent classes
     log_p_t = -functional.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="none")
     pixel_weights = functional.pad(class_weights, (0, IGNORE_INDEX + 1 - NUM_CLASSES))[labels]
     return SummedLoss(total=(pixel_weights * pixel_loss(log_p_t, config)).sum(), weight=pixel_weights.sum())
+
+
+def logits_at(logits: Tensor, full_hw: tuple[int, int], stride: int) -> Tensor:
+    """Logits at the centres of every n-th pixel of an image, bilinearly, from stride // 2 on in both directions.
+
+    Resizing to 1/stride of the image would give them at the corners between pixels where the stride is even.
+
+    Args:
+        logits: (B, K, h, w) float.
+        full_hw: size of the image that they span.
+        stride: of the pixels, 1 or more.
+
+    Returns:
+        (B, K, ⌈(H − stride // 2) / stride⌉, …) float.
+    """
+    if stride == 1:
+        return upsample_bilinear(logits, full_hw)
+    rows, columns = (
+        _bilinear_weights(size, full, stride, logits) for size, full in zip(logits.shape[-2:], full_hw, strict=True)
+    )
+    return rows @ logits @ columns.T
+
+
+def _bilinear_weights(size: int, full: int, stride: int, like: Tensor) -> Tensor:
+    """(positions, size) weights of the values along one side at every n-th pixel's centre."""
+    pixels = torch.arange(stride // 2, full, stride, device=like.device)
+    positions = ((pixels + 0.5) * (size / full) - 0.5).clamp(0, size - 1)
+    distance = (positions[:, None] - torch.arange(size, device=like.device)).abs()
+    return (1 - distance).clamp(min=0).to(like.dtype)
 
 
 def distillation_loss(logits: Tensor, wanted: Tensor) -> SummedLoss:
@@ -88,21 +97,15 @@ def distillation_loss(logits: Tensor, wanted: Tensor) -> SummedLoss:
 def pixel_loss(log_p_t: Tensor, config: LossConfig) -> Tensor:
     """The loss of each pixel from ln p_t, the logarithm of the probability of its labelled class.
 
-    Raises:
-        InputError: if `config` names no loss, or settings outside their range.
+    Args:
+        log_p_t: of any shape.
+        config: which loss; `training.segmenter_config.refuse_unusable` lets no other kind through.
     """
-    if config.focal_gamma < 0 or not 0 <= config.combined_alpha <= 1:
-        raise InputError(
-            f"loss.focal_gamma is {config.focal_gamma} and loss.combined_alpha {config.combined_alpha}; "
-            "expected 0 or more, and 0…1"
-        )
     if config.kind == "cross_entropy":
         return cross_entropy(log_p_t)
     if config.kind == "focal":
         return focal(log_p_t, gamma=config.focal_gamma)
-    if config.kind == "combined":
-        return combined(log_p_t, alpha=config.combined_alpha, gamma=config.focal_gamma)
-    raise InputError(f"loss.kind is {config.kind}; expected cross_entropy, focal or combined")
+    return combined(log_p_t, alpha=config.combined_alpha, gamma=config.focal_gamma)
 
 
 def cross_entropy(log_p_t: Tensor) -> Tensor:
@@ -130,3 +133,27 @@ def combined(log_p_t: Tensor, *, alpha: float, gamma: float) -> Tensor:
     Source: thesis, equation 3.12.
     """
     return alpha * cross_entropy(log_p_t) + (1 - alpha) * focal(log_p_t, gamma=gamma)
+
+
+def mean_over_processes(loss: SummedLoss, fabric: Fabric) -> Tensor:
+    """This process' part of a loss's mean over the whole batch, times the number of processes.
+
+    Gradients are averaged over the processes; dividing by what each labelled itself would give the pixels of a process
+    with few labels more weight than they have in one process.
+    """
+    weight = all_reduce(loss.weight, fabric, how="sum")
+    return fabric.world_size * loss.total / weight.clamp(min=1e-6)
+
+
+def pooled(labelled: SummedLoss, pseudo_labelled: SummedLoss, *, weight: float) -> SummedLoss:
+    """One loss over the pixels of both, as if they were drawn from one pool.
+
+    Args:
+        labelled: of the labelled images.
+        pseudo_labelled: of the others.
+        weight: of a pixel of the others.
+    """
+    return SummedLoss(
+        total=labelled.total + weight * pseudo_labelled.total,
+        weight=labelled.weight + weight * pseudo_labelled.weight,
+    )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig
 
+from darkseg_ros.errors import InputError
 from darkseg_ros.night.cheap_night import CheapNight
 from training.data.augmentation import Augmentation
-from training.losses import LossConfig
 from training.networks.config import NetworkConfig
 from training.runs.config import RunSettings
 
@@ -18,18 +19,38 @@ class DataConfig:
     """Where the images are.
 
     Attributes:
-        source: folders with image/ and label/, drawn from as one pool: labelled day, and day translated to night.
+        source: labelled images, drawn from as one pool: labelled day, and day translated to night. Each entry is a
+            folder with image/ and label/, or a mapping with the keys of `training.data.pairs.Source`.
         night: folder of unlabelled night images.
         pseudo_labels: folder of label maps that `training.pseudo_label` wrote for them; null without self-training.
-        day_validation: folder with image/ and label/.
-        night_validation: the same, by night.
+        validation: labelled images by the name of their set, as entries of `source`; null leaves a set out. Metrics,
+            gates and model cards go by these names.
     """
 
-    source: list[str] = MISSING
+    source: list[Any] = MISSING
     night: str = MISSING
     pseudo_labels: str | None = None
-    day_validation: str = MISSING
-    night_validation: str = MISSING
+    validation: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class LossConfig:
+    """Which loss, and where it is taken.
+
+    Attributes:
+        kind: cross_entropy, focal or combined.
+        focal_gamma: how far sure pixels are played down; 0 makes the focal loss the cross-entropy.
+        combined_alpha: share of the cross-entropy in the combined loss, the rest is focal.
+        stride: the loss is taken at 1/this of the crop's size: 1 at full size, 2 at half, a quarter of the time.
+        class_weight_exponent: of `training.data.class_balance.class_weights`; 0 weighs all pixels alike, 1 all
+            classes. In the focal loss the weights are α_t.
+    """
+
+    kind: str = "cross_entropy"
+    focal_gamma: float = 2.0
+    combined_alpha: float = 0.5
+    stride: int = 2
+    class_weight_exponent: float = 0.0
 
 
 @dataclass
@@ -64,11 +85,14 @@ class SelfTrainingConfig:
             self-training off. 2 beside a `SegmenterConfig.batch_size` of 8 are the thesis's quarter.
         mix_share: of the steps in which labelled objects are pasted onto the night images.
         weight: of the pseudo-labelled loss.
+        pooled: take one mean over the pixels of both, as the thesis's pooled data do, so that 2 of 10 images are about
+            20 % of the loss; false adds two means, which are 50 % each.
     """
 
     batch_size: int = 0
     mix_share: float = 0.5
     weight: float = 1.0
+    pooled: bool = False
 
 
 @dataclass
@@ -77,7 +101,7 @@ class DistillationConfig:
 
     Attributes:
         checkpoint: of another run, of any network, whose averaged weights answer; null switches distillation off.
-        weight: of `segmentation_losses.distillation_loss`.
+        weight: of `training.losses.distillation_loss`.
     """
 
     checkpoint: str | None = None
@@ -110,3 +134,32 @@ class SegmenterConfig(RunSettings):
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     self_training: SelfTrainingConfig = field(default_factory=SelfTrainingConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
+
+
+def refuse_unusable(config: DictConfig) -> None:
+    """Raise InputError for settings that do not fit each other, before anything heavy is loaded.
+
+    Args:
+        config: a resolved `SegmenterConfig`.
+    """
+    loss, self_training = config.loss, config.self_training
+    if loss.kind not in ("cross_entropy", "focal", "combined"):
+        raise InputError(f"loss.kind is {loss.kind}; expected cross_entropy, focal or combined")
+    if loss.focal_gamma < 0 or not 0 <= loss.combined_alpha <= 1:
+        raise InputError(
+            f"loss.focal_gamma is {loss.focal_gamma} and loss.combined_alpha {loss.combined_alpha}; "
+            "expected 0 or more, and 0…1"
+        )
+    if loss.stride < 1:
+        raise InputError(f"loss.stride is {loss.stride}; expected 1 or more")
+    if self_training.batch_size and not config.data.pseudo_labels:
+        raise InputError("self_training.batch_size is set without data.pseudo_labels; run training.pseudo_label first")
+    if self_training.mix_share and self_training.batch_size > config.batch_size:
+        raise InputError(
+            f"batch_size {config.batch_size} labels fewer images than self_training.batch_size "
+            f"{self_training.batch_size}; choose a smaller one, or self_training.mix_share=0"
+        )
+    if config.distillation.checkpoint and not self_training.batch_size:
+        raise InputError(
+            "distillation.checkpoint is set without night images to answer; set self_training.batch_size too"
+        )

@@ -11,49 +11,29 @@ contact_sheet.png (8 images above their translations). Started again, it skips w
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 from argparse import ArgumentParser
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
 from tqdm import tqdm
 
 from darkseg_ros.errors import InputError
 from darkseg_ros.frames.labelled import LabelledImage, read_labelled
 from darkseg_ros.frames.source import image_files, read_image
+from darkseg_ros.whole_files import sha256_of
 from training.data.pairs import find_labelled_images
 from training.runs.config import RunSettings
 from training.runs.fabric import add_accelerator, start_fabric
 from training.runs.results import one_line_errors, write_picture, write_result
-from training.train_unit import bgr_of, unit_input
-from training.translation.unit.network import LATENT_STRIDE, Direction, load_translator
+from training.translation.tiles import TranslationSettings, refuse_unfit_sizes, translate_image
+from training.translation.unit.network import load_translator
 
 _JPEG_QUALITY = 95
-_OVERLAP = 0.25
 _SHEET_COLUMNS = 8
 _SHEET_CELL_PX = 256
-
-
-@dataclass(frozen=True)
-class TranslationSettings:
-    """How images pass through the translator; with neither size, whole and at their own.
-
-    Attributes:
-        direction: what the images are and become.
-        resize_px: side of the square they are squeezed into before, and stretched back from after.
-        tile_px: side of the overlapping square tiles they are cut into; a multiple of 4.
-    """
-
-    direction: Direction = "day_to_night"
-    resize_px: int | None = None
-    tile_px: int | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +98,7 @@ def translate_folder(
         InputError: on an unusable checkpoint, source or size, on an `out` that was made from something else, or if
             `out` cannot be written.
     """
-    _refuse_unfit_sizes(settings)
+    refuse_unfit_sizes(settings)
     fabric = start_fabric(RunSettings(accelerator=accelerator))
     tasks = _find_tasks(source, out, labelled=labelled)
     translator, _config = load_translator(checkpoint, settings.direction)
@@ -144,80 +124,11 @@ def translate_folder(
         write_contact_sheet(out / "contact_sheet.png", [(task.image, task.image_out) for task in tasks])
 
 
-def translate_image(translator: nn.Module, bgr: np.ndarray, settings: TranslationSettings) -> np.ndarray:
-    """Translate one image of any size.
-
-    Args:
-        translator: (B, 3, H, W) float RGB in [-1, 1] → the same; H and W multiples of 4.
-        bgr: (H, W, 3) uint8.
-        settings: whole, squeezed or in tiles.
-
-    Returns:
-        (H, W, 3) uint8 BGR.
-    """
-    height, width = bgr.shape[:2]
-    if settings.resize_px is not None:
-        side = settings.resize_px
-        squeezed = cv2.resize(bgr, (side, side), interpolation=cv2.INTER_AREA)
-        translated = bgr_of(_translate_whole(translator, unit_input(squeezed)[None])[0])
-        return np.asarray(cv2.resize(translated, (width, height), interpolation=cv2.INTER_CUBIC))
-    if settings.tile_px is not None:
-        return bgr_of(_translate_tiles(translator, unit_input(bgr)[None], settings.tile_px)[0])
-    return bgr_of(_translate_whole(translator, unit_input(bgr)[None])[0])
-
-
-@torch.inference_mode()
-def _translate_whole(translator: nn.Module, rgb: Tensor) -> Tensor:
-    """Translate (B, 3, H, W) on the translator's device, padded to the sizes it takes; the answer is on the CPU."""
-    height, width = rgb.shape[-2:]
-    # two latent positions at least: borders are reflected there, and one position has nothing to reflect
-    padded = _pad(rgb, *(max(math.ceil(side / LATENT_STRIDE), 2) * LATENT_STRIDE for side in (height, width)))
-    parameter = next(translator.parameters(), None)
-    answer = translator(padded if parameter is None else padded.to(parameter.device))
-    return answer[..., :height, :width].float().cpu()
-
-
-def _translate_tiles(translator: nn.Module, rgb: Tensor, tile_px: int) -> Tensor:
-    """Translate (1, 3, H, W) tile by tile; in the overlaps the answers fade from one tile into the next.
-
-    The weights of a pixel are divided by their sum, so what all tiles agree on comes out as it is.
-    """
-    height, width = rgb.shape[-2:]
-    padded = _pad(rgb, max(height, tile_px), max(width, tile_px))
-    ramp = torch.linspace(0, 1, round(tile_px * _OVERLAP) + 2)[1:-1]
-    fade = torch.cat([ramp, torch.ones(tile_px - 2 * len(ramp)), ramp.flip(0)])
-    weight = fade[:, None] * fade[None, :]
-    total, weights = torch.zeros_like(padded), torch.zeros_like(padded[:, :1])
-    for top in _tile_starts(padded.shape[-2], tile_px):
-        for left in _tile_starts(padded.shape[-1], tile_px):
-            window = (..., slice(top, top + tile_px), slice(left, left + tile_px))
-            total[window] += weight * _translate_whole(translator, padded[window])
-            weights[window] += weight
-    return (total / weights)[..., :height, :width]
-
-
-def _tile_starts(length: int, tile_px: int) -> list[int]:
-    """Where the tiles along one axis begin: evenly spread, overlapping by at least a quarter."""
-    count = math.ceil((length - tile_px) / (tile_px * (1 - _OVERLAP))) + 1
-    return [round(start) for start in np.linspace(0, length - tile_px, count)]
-
-
-def _pad(rgb: Tensor, height: int, width: int) -> Tensor:
-    """Repeat the last row and column up to a size; mirroring would need images larger than their margin."""
-    return functional.pad(rgb, (0, width - rgb.shape[-1], 0, height - rgb.shape[-2]), mode="replicate")
-
-
 def _jpeg(bgr: np.ndarray) -> bytes:
     encoded, content = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     if not encoded:
         raise InputError(f"OpenCV cannot encode an image of shape {bgr.shape} as JPEG; at most 65,500 pixels a side")
     return content.tobytes()
-
-
-def _refuse_unfit_sizes(settings: TranslationSettings) -> None:
-    for name, side in (("--resize-px", settings.resize_px), ("--tile-px", settings.tile_px)):
-        if side is not None and (side < LATENT_STRIDE * 4 or side % LATENT_STRIDE):
-            raise InputError(f"{name} is {side}; expected a multiple of {LATENT_STRIDE} from {LATENT_STRIDE * 4} on")
 
 
 def _find_tasks(source: Path, out: Path, *, labelled: bool) -> list[_Task]:
@@ -236,11 +147,7 @@ def _record(out: Path, checkpoint: Path, source: Path, settings: TranslationSett
     Raises:
         InputError: if `out` was made with another checkpoint, source or settings, or cannot be written.
     """
-    with checkpoint.open("rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    asked = {"checkpoint_sha256": digest.hexdigest(), "source": str(source.resolve()), **asdict(settings)}
+    asked = {"checkpoint_sha256": sha256_of(checkpoint), "source": str(source.resolve()), **asdict(settings)}
     record = out / "translation.json"
     try:
         if record.is_file():

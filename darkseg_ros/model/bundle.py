@@ -8,7 +8,6 @@ does and does not protect from.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import struct
@@ -24,6 +23,7 @@ import numpy as np
 from darkseg_ros.classes import CITYSCAPES, ClassTable
 from darkseg_ros.errors import BundleError
 from darkseg_ros.model.graph_files import check_ir, check_onnx
+from darkseg_ros.whole_files import sha256_of
 
 SCHEMA_VERSION = 1
 """Of bundles with Cityscapes' classes and of translators, which every version of this package reads."""
@@ -251,15 +251,6 @@ def _array_of(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], path:
             raise BundleError(f"{path}: {name} is {header[:200]!r}, expected uint8 {shape}; export the model again")
         content = file.read(math.prod(shape))  # without a number, zipfile unpacks a bomb before it looks at the size
     return np.frombuffer(bytearray(content), np.uint8).reshape(shape)
-
-
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file's content."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _read_manifest(directory: Path, task: str) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from darkseg_ros.model.backends.tensorrt import engine as tensorrt
 from darkseg_ros.model.backends.tensorrt import library as tensorrt_library
 from darkseg_ros.model.backends.tensorrt.engine import Gpu
 from darkseg_ros.model.backends.tensorrt.plan_builder import PlanOrder
-from darkseg_ros.model.bundle import MANIFEST, sha256_of
+from darkseg_ros.model.bundle import MANIFEST
+from darkseg_ros.whole_files import sha256_of
 from engines import check_parity, parity
 from engines.check_parity import main
 from engines.parity import (

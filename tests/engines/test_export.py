@@ -17,11 +17,11 @@ from darkseg_ros.model.bundle import load_bundle
 from darkseg_ros.model.segmenter import Segmenter
 from darkseg_ros.synthetic_drive import SyntheticDrive
 from engines import export as export_module
-from engines.export import export, export_onnx, in_onnx_runtime, without_data_root
+from engines.export import config_of, export, export_onnx, in_onnx_runtime, judged_set, without_data_root
 from engines.parity import ParityReport
 from training.networks.layers import upsample_bilinear
 from training.networks.slim_fpn import SlimFpn
-from training.runs.checkpoints import save_checkpoint
+from training.runs.checkpoints import load_checkpoint, save_checkpoint
 
 TRAINED_PX = 64
 NETWORK_HW = (64, 96)
@@ -117,7 +117,7 @@ def bundle_partly_float(
     losses = iter([0.02, 0.001, 0.03, 0.02, 0.01])
     with pytest.MonkeyPatch.context() as patch:
         take_graphs_at_hand(patch)
-        patch.setattr(export_module, "day_loss", lambda *_: next(losses))
+        patch.setattr(export_module, "miou_loss", lambda *_: next(losses))
         patch.setattr(export_module, "float_layers", lambda path: ["head"] if path.stem == "cpu_within" else [])
         patch.setattr(ParityReport, "failures", lambda _: [])
         return export(checkpoint, name="partly", out=tmp_path_factory.mktemp("engines"), input_hw=NETWORK_HW)
@@ -268,7 +268,7 @@ def test_a_reference_of_another_input_size_and_missing_files_are_named_before_an
         export(checkpoint, name="small", out=tmp_path / "out", reference=tmp_path / "large.pt")
     with pytest.raises(InputError, match=r"recipe .*absent\.md cannot be read"):
         export(checkpoint, name="small", out=tmp_path / "out", recipe=tmp_path / "absent.md")
-    state["config"]["data"]["night_validation"] = str(tmp_path / "nowhere")
+    state["config"]["data"]["validation"]["night"] = str(tmp_path / "nowhere")
     save_checkpoint(tmp_path / "blind.pt", state)
     monkeypatch.setattr(export_module, "fit_temperature", lambda *_: pytest.fail("work began"))
     with pytest.raises(InputError, match="nowhere"):
@@ -314,3 +314,21 @@ def test_the_model_card_names_the_data_folder_and_not_where_it_lies(root: str, m
     for unset in ("", "/"):
         monkeypatch.setenv("DARKSEG_DATA", unset)
         assert without_data_root(config) == config
+
+
+def test_data_that_lie_elsewhere_now_are_named_on_the_command_line(checkpoint: Path) -> None:
+    state = load_checkpoint(checkpoint)
+    config = config_of(state, ["data.night=/data/night", "data.validation.day=/data/val", "data.validation.night=null"])
+    assert (config.data.night, config.data.validation) == ("/data/night", {"day": "/data/val", "night": None})
+    assert config.data.source == state["config"]["data"]["source"]
+    with pytest.raises(InputError, match=r"network\.input_px=3 cannot be changed after the training"):
+        config_of(state, ["network.input_px=3"])
+    with pytest.raises(InputError, match=r"data\.nigth"):
+        config_of(state, ["data.nigth=/data/night"])
+
+
+def test_int8_is_judged_by_day_or_by_the_first_set() -> None:
+    assert judged_set(["dusk", "day"]) == "day"
+    assert judged_set(["dusk", "rain"]) == "dusk"
+    with pytest.raises(InputError, match="no validation set"):
+        judged_set([])

@@ -7,15 +7,17 @@ import torch
 from torch import Tensor
 
 from darkseg_ros.classes import IGNORE_INDEX, NUM_CLASSES
-from darkseg_ros.errors import InputError
 from training.losses import (
-    LossConfig,
+    SummedLoss,
     combined,
     cross_entropy,
     distillation_loss,
     focal,
+    logits_at,
+    pooled,
     segmentation_loss,
 )
+from training.segmenter_config import LossConfig
 
 EQUAL = torch.ones(NUM_CLASSES)
 
@@ -68,13 +70,13 @@ def test_loss_of_uniform_logits_is_the_logarithm_of_the_class_count() -> None:
 
 
 def test_loss_is_the_mean_weighted_by_the_class_of_the_label() -> None:
-    logits = torch.zeros(1, NUM_CLASSES, 4, 4)
-    logits[:, 3, :, 2:] = 50.0  # the right half is surely class 3, the left half undecided
-    labels = torch.full((1, 16, 16), 3)
-    labels[:, :, :8] = 7
+    logits = torch.zeros(2, NUM_CLASSES, 4, 4)
+    logits[1, 3] = 50.0  # the second image is surely class 3, the first undecided
+    labels = torch.full((2, 16, 16), 3)
+    labels[0] = 7
     weights = torch.ones(NUM_CLASSES)
     weights[7] = 3.0
-    loss = mean_loss(logits[..., [0, 0, 3, 3]], labels, weights=weights, stride=4)
+    loss = mean_loss(logits, labels, weights=weights, stride=4)
     assert loss == pytest.approx(3 * 2.944439 / 4, abs=1e-4)  # (3 · ln 19 + 1 · 0) / (3 + 1)
 
 
@@ -101,13 +103,31 @@ def test_gradients_are_numbers_even_where_a_pixel_is_certain_or_unlabelled(gamma
     assert torch.isfinite(logits.grad).all()
 
 
-@pytest.mark.parametrize(
-    ("settings", "named"),
-    [({"kind": "dice"}, "dice"), ({"focal_gamma": -1.0}, "focal_gamma"), ({"combined_alpha": 2.0}, "combined_alpha")],
-)
-def test_unknown_settings_are_named(settings: dict[str, object], named: str) -> None:
-    with pytest.raises(InputError, match=named):
-        mean_loss(logits_of(0.8), torch.full((1, 16, 16), 3), **settings)
+def test_labels_are_taken_at_the_middle_of_each_step() -> None:
+    """Only the pixels (1, 1), (1, 3) … of an image count at stride 2, (2, 2), (2, 6) … at stride 4."""
+    for stride in (2, 4):
+        labels = torch.full((1, 16, 16), IGNORE_INDEX)
+        labels[:, stride // 2 :: stride, stride // 2 :: stride] = 3
+        loss = segmentation_loss(
+            logits_of(0.8), labels, config=LossConfig(stride=stride), class_weights=torch.ones(NUM_CLASSES)
+        )
+        assert loss.weight.item() == (16 // stride) ** 2
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+def test_logits_are_taken_at_the_centres_of_the_labelled_pixels(stride: int) -> None:
+    """Between the centres of the outer logits, a ramp of logits is a ramp over the image's pixels."""
+    ramp = (torch.arange(8) + 0.5).mul(4).view(1, 1, 1, 8).expand(1, 1, 8, 8)  # pixels of the 32 columns
+    sampled = logits_at(ramp, (32, 32), stride)
+    centres = torch.arange(stride // 2, 32, stride) + 0.5
+    torch.testing.assert_close(sampled[0, 0, 0], centres.clamp(2, 30))
+
+
+def test_a_pool_of_both_weighs_pixels_not_parts() -> None:
+    by_day = SummedLoss(total=torch.tensor(80.0), weight=torch.tensor(80.0))
+    by_night = SummedLoss(total=torch.tensor(60.0), weight=torch.tensor(20.0))
+    loss = pooled(by_day, by_night, weight=1.0)
+    assert (loss.total / loss.weight).item() == pytest.approx(0.8 * 1 + 0.2 * 3)  # 20 of 100 pixels
 
 
 def test_distillation_loss_is_the_mean_divergence_from_what_is_wanted() -> None:

@@ -8,22 +8,21 @@ import pytest
 import torch
 
 from darkseg_ros.errors import InputError
-from training.adaptation.teacher import load_teacher
-from training.data.image_lists import write_image_list
-from training.data.network_input import network_input
-from training.data.pairs import find_images, find_pseudo_labelled_images
-from training.networks.slim_fpn import SlimFpn
-from training.pseudo_label import (
+from training.adaptation.aligned_labels import (
     ALL_PIXELS,
     LabelChoice,
     aligned_answers,
     alignment_weights,
     answers,
     keep_surest,
-    main,
     smooth_shares,
-    write_pseudo_labels,
 )
+from training.adaptation.teacher import load_teacher
+from training.data.image_lists import write_image_list
+from training.data.network_input import network_input
+from training.data.pairs import find_images, find_pseudo_labelled_images
+from training.networks.slim_fpn import SlimFpn
+from training.pseudo_label import main, write_pseudo_labels
 from training.runs.checkpoints import save_checkpoint
 
 

@@ -17,10 +17,11 @@ from darkseg_ros.errors import InputError
 from training.adaptation.teacher import load_teacher
 from training.losses import LossConfig, distillation_loss, segmentation_loss
 from training.networks.slim_fpn import SlimFpn
+from training.optimiser import set_learning_rate
 from training.runs.checkpoints import load_checkpoint, save_checkpoint
 from training.runs.config import load_config
 from training.segmenter_config import SegmenterConfig
-from training.train_segmenter import main, set_learning_rate, train
+from training.train_segmenter import main, train
 
 CONFIG = Path("training/configs/segmenter_slim.yaml")
 REPOSITORY = Path(__file__).parents[2]
@@ -106,6 +107,75 @@ def test_a_checkpoint_of_other_settings_is_refused_and_named(small_run: list[str
     run_training([*small_run, "steps=1"])
     with pytest.raises(InputError, match=r"other settings of .*optimiser.*another output"):
         run_training([*small_run, "steps=1", "optimiser.encoder_lr=1"])
+
+
+def test_moved_data_go_on_and_other_data_are_refused(
+    small_run: list[str], generated_data: Path, tmp_path: Path
+) -> None:
+    run_training([*small_run, "steps=1", "network.start_checkpoint=null"])
+    moved = tmp_path / "moved"
+    shutil.copytree(generated_data, moved)
+    elsewhere = [
+        *(setting.replace(str(generated_data), str(moved)) for setting in small_run),
+        f"data.validation.night={moved / 'validation'}",  # other figures, not another training
+    ]
+    state_before = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")
+    run_training([*elsewhere, "steps=1"])  # steps are kept: only the paths differ
+    (moved / "night" / "0.png").write_bytes((moved / "night" / "0.png").read_bytes() + b" ")
+    with pytest.raises(InputError, match=r"the content of data\.night"):
+        run_training([*elsewhere, "steps=1"])
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["step"] == state_before["step"] == 1
+
+
+def test_a_setting_that_a_checkpoint_does_not_know_counts_as_its_default(small_run: list[str], tmp_path: Path) -> None:
+    run_training([*small_run, "steps=1"])
+    last = tmp_path / "run" / "checkpoints" / "last.pt"
+    state = load_checkpoint(last)
+    del state["config"]["self_training"]["pooled"]
+    save_checkpoint(last, state)
+    run_training([*small_run, "steps=1"])
+    with pytest.raises(InputError, match=r"other settings of self_training\.pooled"):
+        run_training([*small_run, "steps=1", "self_training.pooled=true"])
+
+
+def test_pooled_losses_weigh_pixels_alike(small_run: list[str], tmp_path: Path) -> None:
+    run_training([*small_run, "steps=1", "self_training.pooled=true"])
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["config"]["self_training"]["pooled"]
+
+
+def test_a_run_needs_no_night_validation(small_run: list[str], generated_data: Path, tmp_path: Path) -> None:
+    run_training(
+        [
+            *small_run,
+            "steps=1",
+            "data.validation.night=null",
+            f"data.validation.dusk={generated_data / 'night_validation'}",
+        ]
+    )
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert list(metrics) == ["day", "dusk"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["loss.kind=hinge"], "loss.kind is hinge"),
+        (["data.night=nowhere"], "nowhere is not a folder"),
+        (["network.name=unet5"], "network.name is unet5"),
+        (["steps=many"], "steps"),
+    ],
+)
+def test_a_wrong_config_is_told_without_loading_torch(overrides: list[str], message: str, small_run: list[str]) -> None:
+    arguments = ["--config", str(REPOSITORY / CONFIG), *small_run, *overrides]
+    code = (
+        "import sys\nfrom training.train_segmenter import main\n"
+        f"try:\n    main({arguments!r})\nfinally:\n    print('torch' in sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert message in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert ended.stdout.strip() == "False"
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(

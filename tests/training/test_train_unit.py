@@ -14,11 +14,14 @@ import torch
 
 from darkseg_ros.errors import InputError
 from training import train_unit
+from training.data.image_lists import find_domain_images
 from training.runs.checkpoints import load_checkpoint, save_checkpoint
 from training.runs.config import load_config
-from training.train_unit import UnpairedSamples, find_domain_images, set_learning_rate, train
+from training.train_unit import train
+from training.translation.samples import UnpairedSamples
 from training.translation.unit.config import UnitConfig
 from training.translation.unit.network import load_translator
+from training.translation.unit.optimiser import set_learning_rate
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIG = Path("training/configs/unit_mini_no_perceptual.yaml")

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from darkseg_ros.errors import InputError
 from training.data.pairs import find_labelled_images
 from training.runs.checkpoints import load_checkpoint, save_checkpoint
-from training.translate import TranslationSettings, main, translate_folder, translate_image
+from training.translate import main, translate_folder
+from training.translation.tiles import TranslationSettings, translate_image
 from training.translation.unit.network import build_unit, load_translator
 
 REPOSITORY = Path(__file__).parents[2]

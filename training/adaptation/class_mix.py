@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from darkseg_ros.classes import IGNORE_INDEX
+from training.data.random_streams import Stream, generator
 
 
 def mix_classes(
@@ -15,7 +15,8 @@ def mix_classes(
     target_images: Tensor,
     target_labels: Tensor,
     *,
-    seed: tuple[int, ...],
+    seed: int,
+    step: int = 0,
     first_position: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Paste half of the classes of each source image onto a target image.
@@ -25,7 +26,8 @@ def mix_classes(
         source_labels: (B, H, W) int64 train ids.
         target_images: (N, 3, H, W) float, N ≤ B.
         target_labels: (N, H, W) int64.
-        seed: of the choice of classes.
+        seed: of the run.
+        step: of the run; the choice of classes is another in each.
         first_position: of the target images in the global batch: the choice goes by position, so that it is the same
             whatever process makes it.
 
@@ -39,7 +41,7 @@ def mix_classes(
     for index, (source, source_label, target, target_label) in enumerate(
         zip(source_images, source_labels, target_images, target_labels, strict=False)
     ):
-        rng = np.random.default_rng((*seed, first_position + index))
+        rng = generator(seed, Stream.CLASS_MIX, step, first_position + index)
         present = [int(c) for c in torch.unique(source_label) if c != IGNORE_INDEX]
         chosen = rng.permutation(present)[: (len(present) + 1) // 2]
         pasted = torch.isin(source_label, torch.tensor(chosen, dtype=torch.int64, device=source_label.device))

@@ -15,7 +15,7 @@ def class_shares(images: list[LabelledImage]) -> np.ndarray:
     Raises:
         InputError: naming the file, if a label map cannot be used, or if none has a labelled pixel.
     """
-    counts = [np.bincount(read_label_map(image.label).ravel(), minlength=256) for image in images]
+    counts = [np.bincount(read_label_map(image.label, image.label_format).ravel(), minlength=256) for image in images]
     shares = np.stack([count[:NUM_CLASSES] / count.sum() for count in counts])
     if not shares.any():
         raise InputError(f"{images[0].label.parent} labels no pixel; expected train ids 0…{NUM_CLASSES - 1} in it")

@@ -13,6 +13,7 @@ from torch.utils.data import Sampler
 
 from darkseg_ros.classes import NUM_CLASSES
 from darkseg_ros.errors import InputError
+from training.data.random_streams import Stream, generator
 
 
 class RareClassDraw:
@@ -23,13 +24,22 @@ class RareClassDraw:
         seed: of the run.
         share: of positions drawn by class instead of evenly.
         temperature: lower prefers rarer classes.
+        order: stream of the order within an epoch.
 
     Source: rare class sampling of Hoyer et al., DAFormer, CVPR 2022 (arXiv 2111.14887), equations 7 and 8.
     Differs: only a `share` of the positions; images count for a class from 0.1 % of their pixels on.
     """
 
-    def __init__(self, shares: np.ndarray, *, seed: int, share: float, temperature: float) -> None:
-        self._count, self._seed, self._share = len(shares), seed, share
+    def __init__(
+        self,
+        shares: np.ndarray,
+        *,
+        seed: int,
+        share: float,
+        temperature: float,
+        order: Stream = Stream.LABELLED_ORDER,
+    ) -> None:
+        self._count, self._seed, self._share, self._order = len(shares), seed, share, order
         weights = np.exp(-shares.mean(0) / temperature)
         self._images_of_class = [np.flatnonzero(shares[:, c] >= 0.001) for c in range(NUM_CLASSES)]
         weights[[len(images) == 0 for images in self._images_of_class]] = 0
@@ -37,17 +47,17 @@ class RareClassDraw:
 
     def __call__(self, position: int) -> int:
         """Index of the image at `position` ≥ 0; even draws visit every image once an epoch."""
-        rng = np.random.default_rng((self._seed, 1, position))
+        rng = generator(self._seed, Stream.LABELLED_CHOICE, position)
         if rng.random() < self._share:
             chosen = rng.choice(NUM_CLASSES, p=self._class_probability)
             return int(rng.choice(self._images_of_class[chosen]))
         epoch, offset = divmod(position, self._count)
-        return int(np.random.default_rng((self._seed, 2, epoch)).permutation(self._count)[offset])
+        return int(generator(self._seed, self._order, epoch).permutation(self._count)[offset])
 
 
-def draw_evenly(count: int, *, seed: int) -> RareClassDraw:
-    """The draw that visits each of `count` images once an epoch."""
-    return RareClassDraw(np.ones((count, NUM_CLASSES)), seed=seed, share=0.0, temperature=1.0)
+def draw_evenly(count: int, *, seed: int, order: Stream) -> RareClassDraw:
+    """The draw that visits each of `count` images once an epoch, in an order of its own in each."""
+    return RareClassDraw(np.ones((count, NUM_CLASSES)), seed=seed, share=0.0, temperature=1.0, order=order)
 
 
 class PositionSampler(Sampler[int]):

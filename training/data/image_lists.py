@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from darkseg_ros.errors import InputError
+from training.data.pairs import find_images
 from training.runs.results import write_result
 
 
@@ -56,3 +57,18 @@ def read_image_list(path: Path, folder: Path) -> list[Path]:
     if not line_by_name:
         raise InputError(f"the image list {path} is empty; make it anew with settings that choose something")
     return [folder / name for name in sorted(line_by_name)]
+
+
+def find_domain_images(folders: list[str], image_list: str | None) -> list[Path]:
+    """The images of one domain.
+
+    Raises:
+        InputError: if there is no folder, one holds no image, or the list does not fit.
+    """
+    if not folders:
+        raise InputError("data.day and data.night need a folder each")
+    if image_list is None:
+        return [image for folder in folders for image in find_images(Path(folder))]
+    if len(folders) > 1:
+        raise InputError(f"{image_list} lists images of one folder, got {len(folders)}: {', '.join(folders)}")
+    return read_image_list(Path(image_list), Path(folders[0]))

@@ -15,12 +15,22 @@ from darkseg_ros.night.cheap_night import CheapNight, darken
 from training.data.augmentation import Augmentation, augment_labelled
 from training.data.draws import RareClassDraw
 from training.data.network_input import network_input
+from training.data.random_streams import Stream, generator
 
 
 class LabelledSamples(Dataset[dict[str, Tensor]]):
     """The labelled image at each position of a run, darkened on `cheap_night.share` of them, then augmented.
 
     Item: ``images`` (3, S, S) float; ``labels`` (S, S) int64 train ids, 255 = no label.
+
+    Args:
+        pairs: images of any size and label format.
+        night_images: give their light to darkened images.
+        draw: which pair stands at a position.
+        augmentation: geometry and colour.
+        cheap_night: how often and how far images are darkened.
+        seed: of the run.
+        view: stream of all that is random at a position; two pools of a run take two.
     """
 
     def __init__(
@@ -32,12 +42,13 @@ class LabelledSamples(Dataset[dict[str, Tensor]]):
         augmentation: Augmentation,
         cheap_night: CheapNight,
         seed: int,
+        view: Stream = Stream.LABELLED_VIEW,
     ) -> None:
         self._pairs, self._night_images, self._draw = pairs, night_images, draw
-        self._augmentation, self._cheap_night, self._seed = augmentation, cheap_night, seed
+        self._augmentation, self._cheap_night, self._seed, self._view = augmentation, cheap_night, seed, view
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng((self._seed, 3, position))
+        rng = generator(self._seed, self._view, position)
         bgr, label_map = read_labelled(self._pairs[self._draw(position)])
         if rng.random() < self._cheap_night.share:
             night_bgr = read_image(self._night_images[rng.integers(len(self._night_images))])

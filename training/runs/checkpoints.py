@@ -12,7 +12,8 @@ from torch import nn
 
 from darkseg_ros.errors import InputError
 from darkseg_ros.whole_files import whole_file
-from training.networks.config import complete, from_flat
+from training.networks.config import NetworkConfig, complete
+from training.runs.config import in_todays_form
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -52,7 +53,7 @@ def load_averaged_weights(network: nn.Module, path: Path) -> dict[str, Any]:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of `save_checkpoint` onto the CPU; a segmenter's network settings come in today's form.
+    """Read a checkpoint of `save_checkpoint` onto the CPU; a segmenter's settings come in today's form.
 
     Raises:
         InputError: if the file is missing, no whole checkpoint, or of a network that this version does not know.
@@ -67,7 +68,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is no checkpoint of a darkseg training run")
     if "teacher" in state and "network" in state.get("config", {}):
         try:
-            network = complete(from_flat(state["config"]["network"]))
+            state["config"] = in_todays_form(state["config"])
+            network = complete(state["config"]["network"])
         except InputError as error:
             raise InputError(
                 f"{path} holds no segmenter that this version knows ({error}); "
@@ -75,3 +77,27 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             ) from error
         state["config"]["network"] = OmegaConf.to_container(network)
     return state
+
+
+def start_from(network: nn.Module, config: NetworkConfig) -> list[Any]:
+    """Load the averaged weights of ``start_checkpoint``, if it is set.
+
+    Returns:
+        The settings of the runs that the weights come from, the encoder's among them, the oldest first: data and terms
+        of a model are those of all of them.
+
+    Raises:
+        InputError: as `load_averaged_weights`.
+    """
+    ancestors: list[Any] = []
+    if config.encoder_weights:
+        ancestors += _lineage(torch.load(config.encoder_weights, map_location="cpu", weights_only=True))
+    if config.start_checkpoint:
+        ancestors += _lineage(load_averaged_weights(network, Path(config.start_checkpoint)))
+    return ancestors
+
+
+def _lineage(state: dict[str, Any]) -> list[Any]:
+    """Settings of a checkpoint's run and those before it; none for weights that are no checkpoint of ours."""
+    own = state.get("config", state.get("stem_of"))
+    return [*state.get("ancestors", []), *([own] if own else [])]

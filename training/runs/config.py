@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,17 @@ def load_config(schema: type, path: Path, overrides: list[str]) -> DictConfig:
     if not path.is_file():
         raise InputError(f"there is no config {path}; see training/configs/")
     try:
-        defaults, file = OmegaConf.structured(schema), OmegaConf.load(path)
+        defaults = OmegaConf.structured(schema)
         of_segmenter = "network" in defaults and OmegaConf.get_type(defaults, "network") is NetworkConfig
-        if of_segmenter and isinstance(file, DictConfig) and isinstance(file.get("network"), DictConfig):
-            file.network = from_flat(OmegaConf.masked_copy(file, "network").network)
-        config = OmegaConf.merge(defaults, file, OmegaConf.from_dotlist(overrides))
+        given = [OmegaConf.load(path), OmegaConf.from_dotlist(overrides)]
+        if of_segmenter:
+            # interpolations are resolved later, in the whole
+            given = [
+                OmegaConf.create(in_todays_form(plain))
+                for settings in given
+                if isinstance(plain := OmegaConf.to_container(settings), dict)
+            ]
+        config = OmegaConf.merge(defaults, *given)
         OmegaConf.resolve(config)
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} with {overrides or 'no overrides'}: {error}") from error
@@ -56,23 +63,59 @@ def load_config(schema: type, path: Path, overrides: list[str]) -> DictConfig:
     return config
 
 
-def refuse_other_config(checkpoint: Path, saved: dict[str, Any], config: DictConfig, *, free: set[str]) -> None:
-    """Raise InputError if a checkpoint belongs to other settings than those asked for.
+def in_todays_form(settings: Mapping[Any, Any]) -> dict[str, Any]:
+    """Settings of a segmenter's run in the form that they have today, whenever they were written.
+
+    Until 2026-11-28 the options of networks lay beside ``encoder`` (see `training.networks.config.from_flat`), there
+    were the two validation sets data.day_validation and data.night_validation, and once one source.
+    """
+    renewed = {str(key): value for key, value in settings.items()}
+    if isinstance(renewed.get("network"), Mapping):
+        renewed["network"] = from_flat(renewed["network"])
+    if isinstance(renewed.get("data"), Mapping):
+        data = dict(renewed["data"])
+        for name in ("day", "night"):
+            if (folder := data.pop(f"{name}_validation", None)) is not None:
+                data["validation"] = {**(data.get("validation") or {}), name: folder}
+        if isinstance(data.get("source"), str) and not data["source"].startswith("${"):
+            data["source"] = [data["source"]]
+        renewed["data"] = data
+    return renewed
+
+
+def refuse_other_run(checkpoint: Path, state: dict[str, Any], config: DictConfig, inputs: Mapping[str, str]) -> None:
+    """Raise InputError if a checkpoint belongs to other settings or other data than those asked for.
+
+    Settings that the checkpoint does not know yet count as their defaults. Data and weights are told by their content,
+    not by their paths: they may have moved.
 
     Args:
         checkpoint: named in the message.
-        saved: the checkpoint's settings.
-        config: the settings asked for.
-        free: top-level keys that may differ: they change where or how fast a run goes, not its result.
+        state: its content; one without ``inputs``, from before they were noted, is taken for the same data.
+        config: the settings asked for, of the stage's dataclass.
+        inputs: what `training.data.listing` says of the content of each setting that names files, by its dotted key.
     """
-    asked = OmegaConf.to_container(config)
-    assert isinstance(asked, dict)
-    changed = sorted(str(key) for key in asked.keys() - free if asked[key] != saved.get(str(key)))
+    asked, saved = (_leaves(OmegaConf.to_container(config)), _leaves(state["config"]))
+    saved = _leaves(OmegaConf.to_container(OmegaConf.structured(OmegaConf.get_type(config)))) | saved
+    changed = {
+        key
+        for key, value in asked.items()
+        if key.split(".")[0] not in FREE_KEYS and key not in inputs and value != saved.get(key)
+    }
+    known = state.get("inputs", inputs)
+    changed |= {f"the content of {key}" for key, content in inputs.items() if known.get(key, content) != content}
     if changed:
         raise InputError(
-            f"{checkpoint} was made with other settings of {', '.join(changed)}; "
+            f"{checkpoint} was made with other settings of {', '.join(sorted(changed))}; "
             "choose another output folder or remove this one"
         )
+
+
+def _leaves(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Values by their dotted keys; lists are values."""
+    if not isinstance(settings, Mapping):
+        return {prefix.removesuffix("."): settings}
+    return {key: leaf for name, value in settings.items() for key, leaf in _leaves(value, f"{prefix}{name}.").items()}
 
 
 @dataclass
@@ -99,4 +142,5 @@ class RunSettings:
 
 
 FREE_KEYS = {"output", "data", "accelerator", "devices", "num_nodes", "loader_workers", "save_every", "evaluate_every"}
-"""Settings that may change between the parts of one run; see `stage_config.refuse_other_config`."""
+"""Settings that may change between the parts of one run: they change where or how fast it goes and what it reports.
+The content of training data may not, see `refuse_other_run`."""

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from darkseg_ros.errors import InputError
 from darkseg_ros.frames.source import read_image
-from darkseg_ros.whole_files import whole_file
+from darkseg_ros.whole_files import sha256_of, whole_file
 
 INCEPTION_INPUT_PX = 299
 DEFAULT_CACHE = Path("runs/features")
@@ -63,8 +63,7 @@ def load_extractor(path: Path, *, input_px: int = INCEPTION_INPUT_PX, device: to
             "Inception network of FID, or give another TorchScript or ONNX file"
         )
     network = _load_onnx(path) if path.suffix.lower() == ".onnx" else _load_torchscript(path, device)
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return FeatureExtractor(path, sha256, input_px, network)
+    return FeatureExtractor(path, sha256_of(path), input_px, network)
 
 
 def _load_torchscript(path: Path, device: torch.device) -> Callable[[np.ndarray], np.ndarray]:

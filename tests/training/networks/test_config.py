@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from darkseg_ros.errors import InputError
 from training.adaptation.teacher import load_teacher
 from training.networks.build import build_network
 from training.networks.config import NETWORKS, NetworkConfig, complete, from_flat
 from training.runs.checkpoints import load_checkpoint, save_checkpoint
-from training.runs.config import load_config, refuse_other_config
+from training.runs.config import load_config, refuse_other_run
 from training.segmenter_config import SegmenterConfig
 
 CONFIGS = Path(__file__).parents[3] / "training" / "configs"
@@ -117,18 +117,22 @@ def test_a_checkpoint_with_flat_settings_loads_and_resumes(tmp_path: Path) -> No
     images = torch.randn(1, 3, 64, 64)
     torch.testing.assert_close(teacher(images), network(images))
     assert state["config"]["network"] == asked
-    saved = load_checkpoint(tmp_path / "last.pt")["config"]
-    refuse_other_config(tmp_path / "last.pt", saved, OmegaConf.create({"network": asked}), free=set())
-    asked.options.dropout = 0.3
-    with pytest.raises(InputError, match="other settings of network"):
-        refuse_other_config(tmp_path / "last.pt", saved, OmegaConf.create({"network": asked}), free=set())
+    saved = load_checkpoint(tmp_path / "last.pt")
+    config = OmegaConf.merge(OmegaConf.structured(SegmenterConfig), {"network": asked})
+    assert isinstance(config, DictConfig)
+    refuse_other_run(tmp_path / "last.pt", saved, config, {})
+    config.network.options.dropout = 0.3
+    with pytest.raises(InputError, match=r"other settings of network\.options\.dropout"):
+        refuse_other_run(tmp_path / "last.pt", saved, config, {})
 
 
 def test_a_flat_yaml_of_an_earlier_run_is_read(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     data = {"source": ["s"], "night": "n", "day_validation": "d", "night_validation": "e"}
     path.write_text(yaml.safe_dump({"output": "o", "data": data, "network": FLAT}))
-    assert load_config(SegmenterConfig, path, []).network == complete(from_flat(FLAT))
+    config = load_config(SegmenterConfig, path, [])
+    assert config.network == complete(from_flat(FLAT))
+    assert config.data.validation == {"day": "d", "night": "e"}
 
 
 def test_settings_are_checked_without_torch() -> None:

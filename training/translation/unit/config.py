@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from omegaconf import MISSING
 
 from training.runs.config import RunSettings
-from training.translation.unit.losses import UnitWeights
+
+LATENT_STRIDE = 4
+"""Image pixels to one latent position, along each side."""
 
 
 @dataclass
@@ -76,6 +78,29 @@ class UnitOptimiserConfig:
 
     lr: float = 1e-4
     average_decay: float = 0.999
+
+
+@dataclass
+class UnitWeights:
+    """Weights of `UnitTerms`.
+
+    Attributes:
+        kl: λ1.
+        reconstruction: λ2.
+        gan: λ0.
+        cycle_kl: λ3.
+        cycle_reconstruction: λ4.
+        perceptual: λvgg; 0 leaves the term out.
+
+    Source: thesis, sections 3.2.3 and 3.2.4.
+    """
+
+    kl: float = 0.1
+    reconstruction: float = 100.0
+    gan: float = 10.0
+    cycle_kl: float = 0.1
+    cycle_reconstruction: float = 100.0
+    perceptual: float = 1.0
 
 
 @dataclass

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from darkseg_ros.errors import InputError
 from training.data.imagenet import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
+from training.translation.unit.config import UnitWeights
 from training.translation.unit.network import UnitImages
 
 _CONVOLUTIONS_PER_STAGE = (2, 2, 3, 3, 3)
@@ -39,29 +40,6 @@ class UnitTerms:
     cycle_kl: Tensor
     cycle_reconstruction: Tensor
     perceptual: Tensor
-
-
-@dataclass
-class UnitWeights:
-    """Weights of `UnitTerms`.
-
-    Attributes:
-        kl: λ1.
-        reconstruction: λ2.
-        gan: λ0.
-        cycle_kl: λ3.
-        cycle_reconstruction: λ4.
-        perceptual: λvgg; 0 leaves the term out.
-
-    Source: thesis, sections 3.2.3 and 3.2.4.
-    """
-
-    kl: float = 0.1
-    reconstruction: float = 100.0
-    gan: float = 10.0
-    cycle_kl: float = 0.1
-    cycle_reconstruction: float = 100.0
-    perceptual: float = 1.0
 
 
 def unit_terms(
@@ -156,6 +134,11 @@ def discriminator_loss(real_logits: list[Tensor], fake_logits: list[Tensor]) -> 
         for real, fake in zip(real_logits, fake_logits, strict=True)
     ]
     return torch.stack(terms).sum()
+
+
+def split_real_and_fake(logits: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Halves of a batch that holds real images, then as many translated ones; for each scale."""
+    return [scale.chunk(2)[0] for scale in logits], [scale.chunk(2)[1] for scale in logits]
 
 
 def perceptual_loss(vgg: VggFeatures, images: Tensor, translated: Tensor) -> Tensor:

@@ -14,12 +14,11 @@ from torch.nn import functional
 
 from darkseg_ros.errors import InputError
 from training.runs.checkpoints import load_checkpoint
+from training.translation.unit.config import LATENT_STRIDE
 
 Domain = Literal["day", "night"]
 Direction = Literal["day_to_night", "night_to_day"]
 
-LATENT_STRIDE = 4
-"""Image pixels to one latent position, along each side."""
 DRAWS_PER_PAIR = 4
 """Latent codes sampled for a pair of images: day, night, and the two translated images of the cycle."""
 

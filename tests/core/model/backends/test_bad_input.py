@@ -26,7 +26,8 @@ from darkseg_ros.model.backends.tensorrt import cuda
 from darkseg_ros.model.backends.tensorrt import engine as tensorrt
 from darkseg_ros.model.backends.tensorrt import library as tensorrt_library
 from darkseg_ros.model.backends.tensorrt.plan_builder import PlanOrder
-from darkseg_ros.model.bundle import MANIFEST, ModelBundle, load_bundle, sha256_of
+from darkseg_ros.model.bundle import MANIFEST, ModelBundle, load_bundle
+from darkseg_ros.whole_files import sha256_of
 from tests.bundles import write_tiny_bundle
 from tests.core.model.backends.tensorrt.fake_gpu import FakeDriver, FakeTensorRt
 

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from darkseg_ros.errors import InputError
+from training.translation.unit.config import UnitWeights
 from training.translation.unit.losses import (
     UnitTerms,
-    UnitWeights,
     VggFeatures,
     discriminator_loss,
     generator_loss,

@@ -1,0 +1,20 @@
+"""The optimiser of UNIT."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+
+def build_optimiser(network: nn.Module, config: DictConfig) -> torch.optim.Optimizer:
+    """Adam as in arXiv 1703.00848, section 5."""
+    return torch.optim.Adam(network.parameters(), lr=config.optimiser.lr, betas=(0.5, 0.999))
+
+
+def set_learning_rate(optimiser: Any, config: DictConfig, step: int) -> None:
+    """Constant, from the middle of the run on linearly down to 0 at its end; a function of the step alone."""
+    for group in optimiser.param_groups:
+        group["lr"] = config.optimiser.lr * min(1.0, 2 * (1 - step / config.steps))
