@@ -37,7 +37,7 @@ endif
 
 PIP_INSTALL := $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test soak bench sbom check clean
+.PHONY: help demo test mutants soak bench sbom check clean
 
 help:
 	@sed -n -E 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 12
@@ -57,6 +57,9 @@ test: $(DEVELOP)  ## build the colcon workspace and run every test
 		echo "make test: expected tests to pass, none ran; see ros2_ws/log/latest_test" >&2; status=1; \
 	fi; \
 	exit $$status
+
+mutants: $(DEVELOP)  ## whether the tests of the pure core notice planted faults, a sample in minutes [ARGS=--help]
+	@exec $(VENV_PYTHON) -m tests.mutants $(ARGS)
 
 soak: $(DEVELOP)  ## hours of frames and minutes of overload through the node, about 15 minutes
 	@$(VENV_PYTHON) -m pytest -m soak tests/ros

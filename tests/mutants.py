@@ -1,0 +1,183 @@
+"""Whether the tests of the pure core notice planted faults: `make mutants`.
+
+    python -m tests.mutants [--sample 60] [--seed 0] [--only stream]
+
+Cosmic Ray's operators change one place of a module at a time, in a copy of the checkout; the module's own test file
+must then fail. The sample takes each place at most once. Exit status: 0, 1 where less than 90 % were noticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import unified_diff
+from pathlib import Path
+
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator, operator_names
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parents[1]
+SCORE_MIN = 0.9
+ROOMS = ("evaluation", "frames", "night", "pictures", "stream")
+"""Of darkseg_ros: pure functions and classes, each module with a test file of its own."""
+
+_SLOW = {"bag", "bags", "report", "videos", "video_writer", "source", "inference_thread"}
+"""Modules whose tests write files or wait: minutes for a sample."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place of a module, and what can be changed there: names of operators, and which of its occurrences each."""
+
+    module: str
+    line: int
+    changes: tuple[tuple[str, int], ...]
+
+
+def modules() -> dict[str, str]:
+    """The modules that are mutated, and the test file of each; both relative to the checkout."""
+    found = {"darkseg_ros/classes.py": "tests/core/test_classes.py"}
+    for room in ROOMS:
+        for path in sorted((ROOT / "darkseg_ros" / room).glob("*.py")):
+            test = f"tests/core/{room}/test_{path.name}"
+            if path.stem not in _SLOW and (ROOT / test).is_file():
+                found[f"darkseg_ros/{room}/{path.name}"] = test
+    return found
+
+
+def places_of(code: str, *, module: str) -> list[Place]:
+    """Every place of a module that operators can change, in the order of the text."""
+    nodes = list(ast_nodes(get_ast(code)))
+    changes_at: dict[tuple[int, int], list[tuple[str, int]]] = {}
+    for name in operator_names():
+        operator = get_operator(name)
+        if operator.arguments():
+            continue
+        starts = (start for node in nodes for start, _ in operator().mutation_positions(node))
+        for occurrence, start in enumerate(starts):
+            changes_at.setdefault(start, []).append((name, occurrence))
+    return [Place(module, line, tuple(changes)) for (line, _), changes in sorted(changes_at.items())]
+
+
+def mutant_of(code: str, place: Place, rng: random.Random) -> str | None:
+    """One of the programs that operators make at a place; None where they make none that differs.
+
+    Left out are those that do not compile, which any test would notice, and those that change annotations or the kind
+    of parameters only, which none could.
+    """
+    for name, occurrence in rng.sample(place.changes, len(place.changes)):
+        mutant = mutate_code(code, get_operator(name)(), occurrence)
+        if mutant is not None and _behaviour(mutant) not in (None, _behaviour(code)):
+            return str(mutant)
+    return None
+
+
+def _behaviour(code: str) -> str | None:
+    """The syntax tree without annotations and kinds of parameters, as text; None if the code does not compile."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(code)
+            compile(tree, "mutant", "exec")
+    except SyntaxError:
+        return None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            node.annotation = None
+        elif isinstance(node, ast.arguments):
+            node.args = [*node.posonlyargs, *node.args, *node.kwonlyargs]
+            node.posonlyargs, node.kwonlyargs = [], []
+            node.defaults = [*node.defaults, *(value for value in node.kw_defaults if value is not None)]
+            node.kw_defaults = []
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            node.returns = None
+        elif isinstance(node, ast.AnnAssign):
+            node.annotation = ast.Constant(None)
+    return ast.dump(tree)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a sample and print what lived, then the score."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__.partition("\n")[0])
+    parser.add_argument("--sample", type=int, default=60, help="mutants; default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="another seed is another sample; default: %(default)s")
+    parser.add_argument("--only", default="", metavar="TEXT", help="modules whose path holds this text")
+    arguments = parser.parse_args(argv)
+    tests = {module: test for module, test in modules().items() if arguments.only in module}
+    code_of = {module: (ROOT / module).read_text("utf-8") for module in tests}
+    places = [place for module, code in code_of.items() for place in places_of(code, module=module)]
+    rng = random.Random(arguments.seed)
+    sample: list[tuple[Place, str]] = []
+    for place in rng.sample(places, len(places)):
+        mutant = mutant_of(code_of[place.module], place, rng)
+        if mutant is not None:
+            sample.append((place, mutant))
+        if len(sample) == arguments.sample:
+            break
+    print(f"{len(sample)} of {len(places)} places in {len(tests)} modules", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        checkout = _copy(Path(folder) / "checkout")
+        seconds = {module: _run(checkout, tests[module]) for module in sorted({place.module for place, _ in sample})}
+        lived = 0
+        for place, mutant in tqdm(sorted(sample, key=lambda one: (one[0].module, one[0].line)), disable=None):
+            if not _is_noticed(checkout, place.module, mutant, tests[place.module], seconds[place.module]):
+                lived += 1
+                print("\n".join(_diff(place, mutant)), flush=True)
+    score = 1 - lived / len(sample)
+    print(f"{len(sample) - lived} of {len(sample)} mutants noticed: {score:.0%}, to reach: {SCORE_MIN:.0%}")
+    return 0 if score >= SCORE_MIN else 1
+
+
+def _copy(checkout: Path) -> Path:
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for name in files.split("\0"):
+        if (ROOT / name).is_file():
+            (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, checkout / name)
+    return checkout
+
+
+def _pytest(checkout: Path, test: str, *, timeout_s: float | None) -> int:
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", test]
+    return subprocess.run(command, cwd=checkout, capture_output=True, timeout=timeout_s, check=False).returncode
+
+
+def _run(checkout: Path, test: str) -> float:
+    """Seconds that the test file takes when nothing is planted."""
+    started_s = time.monotonic()
+    if _pytest(checkout, test, timeout_s=None) != 0:
+        sys.exit(f"{test} fails without any mutant; mend it first")
+    return time.monotonic() - started_s
+
+
+def _is_noticed(checkout: Path, module: str, mutant: str, test: str, seconds: float) -> bool:
+    path = checkout / module
+    code = path.read_text("utf-8")
+    path.write_text(mutant, "utf-8")
+    try:
+        return _pytest(checkout, test, timeout_s=20 + 5 * seconds) != 0
+    except subprocess.TimeoutExpired:
+        return True  # a loop without end is noticed by whoever waits
+    finally:
+        path.write_text(code, "utf-8")
+
+
+def _diff(place: Place, mutant: str) -> list[str]:
+    code = (ROOT / place.module).read_text("utf-8")
+    lines = list(unified_diff(code.splitlines(), mutant.splitlines(), lineterm="", n=0))[3:]
+    return [f"lived: {place.module}:{place.line}", *lines]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
