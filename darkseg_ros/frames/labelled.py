@@ -225,15 +225,15 @@ def is_colour_picture(path: Path) -> bool:
 def look_like_label_ids(counts: np.ndarray) -> bool:
     """Whether values that pass for train ids are rather raw Cityscapes label ids.
 
-    Street scenes hold much road: it is 0 among train ids and 7 among label ids, where train ids have traffic signs,
-    which cover little.
+    Street scenes hold much road: it is 7 among label ids, where train ids have traffic signs. Those cover 0.2 to 0.6 %
+    of the labelled pixels of ACDC, BDD100K and Cityscapes, and at most 3.5 % of one image (measured 2026-11-28).
 
     Args:
         counts: (256,) pixels by value, over one label map or many.
     """
     labelled = counts[:IGNORE_INDEX].sum()
     road_id = CITYSCAPES.rows[0].label_id
-    return bool(labelled and counts[road_id] > 0.1 * labelled and counts[0] < counts[road_id])
+    return bool(labelled and counts[road_id] > 0.1 * labelled)
 
 
 def _read_stored(path: Path) -> np.ndarray:

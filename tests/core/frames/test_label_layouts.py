@@ -110,6 +110,12 @@ def test_label_ids_of_plain_names_are_read_by_option_and_doubted_without(tmp_pat
     assert "look like raw Cityscapes label ids" in doubt_about(find_pairs(*folders))
 
 
+def test_label_ids_that_pass_for_train_ids_are_doubted_though_much_is_unlabelled(tmp_path: Path) -> None:
+    """Road is 7 there and what has no class is 0, which is road among train ids."""
+    low = Image.fromarray(np.array([[0, 0, 0, 0], [7, 7, 11, 17]], np.uint8))
+    assert "look like raw Cityscapes label ids" in doubt_about(find_pairs(*write_flat(tmp_path, low)))
+
+
 def test_train_ids_are_not_doubted(tmp_path: Path) -> None:
     assert doubt_about(find_pairs(*write_flat(tmp_path, Image.fromarray(LABEL_MAP)))) == ""
 

@@ -134,8 +134,8 @@ def test_files_pair_by_their_path_without_the_endings_of_their_layout(tmp_path: 
         pair_endings(tmp_path / "image", "_leftImg8bit.png", tmp_path / "label", "_gtFine_labelIds.png", LABEL_IDS)
 
 
-def test_much_of_value_7_and_little_of_0_looks_like_raw_label_ids(tmp_path: Path) -> None:
+def test_much_of_value_7_looks_like_raw_label_ids(tmp_path: Path) -> None:
     raw = write(tmp_path / "raw.png", np.array([[7, 7, 7, 8, 11, 17, 0, 0]], np.uint8))
-    train_ids = write(tmp_path / "train_ids.png", np.array([[0, 0, 0, 1, 2, 5, 7, 255]], np.uint8))
+    train_ids = write(tmp_path / "train_ids.png", np.array([[0] * 15 + [1, 2, 5, 7, 255]], np.uint8))
     assert look_like_label_ids(value_counts(raw))
     assert not look_like_label_ids(value_counts(train_ids))
