@@ -88,11 +88,14 @@ def test_what_computes_in_the_place_of_a_table_is_refused(tmp_path: Path, statem
         pass
 
 
-@pytest.mark.parametrize("value", ["2000000000", "'text'", "-1", "1.5", "NULL"])
-@pytest.mark.parametrize("column", ["data", "timestamp"])
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *(("data", value) for value in ("2000000000", "'text'", "-1", "1.5", "NULL")),
+        *(("timestamp", value) for value in ("'text'", "1.5", "NULL")),
+    ],
+)
 def test_values_of_other_types_are_bag_errors(tmp_path: Path, column: str, value: str) -> None:
-    if column == "timestamp" and value in ("2000000000", "-1"):
-        pytest.skip("a timestamp may be any whole number")
     database = write_database(tmp_path / "a.db3", rows=2)
     database.execute(f"UPDATE messages SET {column} = {value} WHERE id = 1")
     database.commit()
