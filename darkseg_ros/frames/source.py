@@ -12,7 +12,7 @@ import numpy as np
 
 from darkseg_ros.errors import BagError, ImageMessageError, InputError
 from darkseg_ros.frames.bad_frames import BadFrames
-from darkseg_ros.frames.bags import FRAME_ID, BagReader, is_bag
+from darkseg_ros.frames.bags import FRAME_ID, BagMessage, BagReader, is_bag
 from darkseg_ros.frames.compressed_images import bgr_from_jpeg_or_png
 from darkseg_ros.frames.image_stream import ImageStream
 from darkseg_ros.frames.stamps import header_of, stamp_ns_of
@@ -269,6 +269,19 @@ def _open_video(path: Path, bad_frames: BadFrames) -> FrameSource:
     return FrameSource(path, "video", count=video.frame_count, rate_hz=video.rate_hz, read=read)
 
 
+def _until_damage(messages: Iterator[BagMessage], bad_frames: BadFrames) -> Iterator[BagMessage]:
+    """What can be read of a bag, and a word about the rest."""
+    while True:
+        try:
+            message = next(messages, None)
+        except BagError as error:
+            bad_frames.miss(str(error))
+            return
+        if message is None:
+            return
+        yield message
+
+
 def _open_bag(path: Path, topic_name: str | None, bad_frames: BadFrames) -> FrameSource:
     with BagReader(path) as bag:
         topic = bag.image_topic(topic_name)
@@ -278,7 +291,7 @@ def _open_bag(path: Path, topic_name: str | None, bad_frames: BadFrames) -> Fram
         with BagReader(path) as bag:
             decoded = 0
             stream = ImageStream()
-            for index, recorded in enumerate(bag.messages([topic.name])):
+            for index, recorded in enumerate(_until_damage(bag.messages([topic.name]), bad_frames)):
                 try:
                     message = bag.deserialize(recorded)
                     bgr = stream.bgr(message)

@@ -267,3 +267,20 @@ def test_video_in_a_bag_comes_from_its_first_keyframe_on(tmp_path: Path, kind: s
 
 def serialize(message: Any, kind: str) -> bytes:
     return bytes(bags._image_types().serialize_cdr(message, kind))
+
+
+def test_a_bag_damaged_on_the_way_gives_the_frames_before_and_a_word(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "drive") as writer:
+        for index in range(3):  # each larger than a chunk
+            writer.write_image("/front", picture(index, height=640, width=640), stamp_ns=index, frame_id="")
+    (file,) = (tmp_path / "drive").glob("*.mcap")
+    content = bytearray(file.read_bytes())
+    place = content.index(picture(1, height=640, width=640).tobytes()[:64]) - 120
+    content[place : place + 110] = b"\xff" * 110
+    file.write_bytes(content)
+    told: list[str] = []
+    frames = list(open_frames(tmp_path / "drive", bad_frames=BadFrames(tell=told.append)))
+    assert [frame.name for frame in frames] == ["drive_000000"]
+    assert "is cut off or damaged" in told[-1]
+    with pytest.raises(InputError, match="is cut off or damaged"):
+        list(open_frames(tmp_path / "drive"))
