@@ -2,7 +2,8 @@
 
 ros2 launch darkseg_ros evaluate_bag.launch.py bag:=night_drive output:=report
 
-Without ROS, and with every frame of the bag, whatever the machine's speed: `darkseg evaluate`.
+With lockstep:=true every frame of the bag is scored, whatever the machine's speed, and the figures are those of
+`darkseg evaluate`, which does it without ROS.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from launch.events.process import ShutdownProcess
 from launch_ros.actions import Node
 from launch_ros.substitutions import ExecutableInPackage
 
-from darkseg_ros.nodes.launch_arguments import Given, shared_arguments
+from darkseg_ros.nodes.launch_arguments import SWITCH, Given, shared_arguments
 from launch import LaunchContext, LaunchDescription
 
 _LAST_FRAMES_S = 3.0
@@ -65,6 +66,7 @@ def _actions(context: LaunchContext) -> list[Node | ExecuteProcess | RegisterEve
             # opening the engine takes seconds; without this the first frames would be lost
             *("--wait-for", f"{prefix}/segmentation_node", "--wait-for", f"{prefix}/evaluation_node"),
             *(("--clock",) if given.is_on("use_sim_time") else ()),
+            *(("--lockstep", f"{prefix}/evaluation_node/taken") if given.is_on("lockstep") else ()),
         ],
         output="screen",
     )
@@ -104,6 +106,12 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument("bag", description="rosbag2 bag with camera images and label maps"),
             DeclareLaunchArgument("output", description="folder for the report"),
             DeclareLaunchArgument("rate", default_value="1.0", description="2.0 plays twice as fast as recorded"),
+            DeclareLaunchArgument(
+                "lockstep",
+                default_value="false",
+                choices=SWITCH,
+                description="play each frame when the one before was scored: none is dropped, whatever the speed",
+            ),
             DeclareLaunchArgument(
                 "at_least",
                 default_value="",

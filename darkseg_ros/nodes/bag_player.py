@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import queue
+import struct
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -14,14 +15,17 @@ from typing import Any
 import rclpy
 from rclpy.context import Context
 from rclpy.duration import Duration
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
 from rosbags.interfaces import QosDurability
 from rosgraph_msgs.msg import Clock
+from std_msgs.msg import Header
 
 from darkseg_ros.errors import BagError
 from darkseg_ros.frames.bags import BagMessage, BagReader, BagTopic
+from darkseg_ros.frames.stamps import stamp_ns_of
 from darkseg_ros.nodes.middleware import prepare_middleware
 
 _PREFETCHED_MESSAGES = 8  # reading 6 MB from a disk can take longer than a frame's time
@@ -31,6 +35,20 @@ _POLL_S = 0.05
 _FLUSH_S = 2.0
 _SETTLE_S = 1.0
 _LINGER_S = 0.3
+_ANSWER_WITHIN_S = 10.0
+
+
+@dataclass(frozen=True)
+class Lockstep:
+    """Play no faster than a node answers, whatever the machine's speed.
+
+    Attributes:
+        topic: of the bag; its messages begin with a std_msgs/Header, as images do.
+        answer: topic of std_msgs/Header; after each message of `topic` the player waits for one of the same stamp.
+    """
+
+    topic: str
+    answer: str
 
 
 @dataclass(frozen=True)
@@ -41,11 +59,13 @@ class PlayReport:
         messages: number of messages published, all passes of a loop together.
         seconds: time from the first to the last of them.
         skipped_topics: topics whose message type is not installed here.
+        unanswered: messages that lockstep waited for in vain.
     """
 
     messages: int
     seconds: float
     skipped_topics: tuple[str, ...]
+    unanswered: int
 
 
 def play_bag(
@@ -57,6 +77,7 @@ def play_bag(
     publish_clock: bool = False,
     wait_for_subscribers: float = 0.0,
     wait_for_nodes: Collection[str] = (),
+    lockstep: Lockstep | None = None,
     on_publish: Callable[[BagMessage, int], None] | None = None,
 ) -> PlayReport:
     """Publish a bag's messages at their recorded distances in time, until its end or Ctrl-C.
@@ -70,6 +91,7 @@ def play_bag(
         wait_for_subscribers: seconds to wait until every topic played has a subscriber; 0 does not wait.
         wait_for_nodes: full names of nodes, such as /segmentation_node, each of which is to subscribe to a topic
             played first; this takes the place of a subscriber on every topic.
+        lockstep: wait for a node's answers instead of the recorded distances in time.
         on_publish: called after each publication with the message and the time.monotonic_ns() of its start.
 
     Raises:
@@ -86,7 +108,7 @@ def play_bag(
         with BagReader(path) as reader:
             node = Node("bag_player", context=context, start_parameter_services=False)
             try:
-                player = _Player(node, reader, topics=topics, publish_clock=publish_clock)
+                player = _Player(node, reader, topics=topics, publish_clock=publish_clock, lockstep=lockstep)
                 if wait_for_subscribers > 0:
                     player.wait_for_subscribers(wait_for_subscribers, nodes=wait_for_nodes)
                 return player.play(rate=rate, loop=loop, on_publish=on_publish)
@@ -97,8 +119,18 @@ def play_bag(
 
 
 class _Player:
-    def __init__(self, node: Node, reader: BagReader, *, topics: Collection[str] | None, publish_clock: bool) -> None:
+    def __init__(
+        self,
+        node: Node,
+        reader: BagReader,
+        *,
+        topics: Collection[str] | None,
+        publish_clock: bool,
+        lockstep: Lockstep | None,
+    ) -> None:
         self._node = node
+        self._lockstep = lockstep
+        self._answers = None if lockstep is None else _Answers(node, lockstep.answer)
         self._reader = reader
         self._clock_publisher: Publisher | None = node.create_publisher(Clock, "/clock", 1) if publish_clock else None
         self._publishers: dict[str, Publisher] = {}
@@ -146,7 +178,7 @@ class _Player:
         return sorted(set(nodes) - subscribed)
 
     def play(self, *, rate: float, loop: bool, on_publish: Callable[[BagMessage, int], None] | None) -> PlayReport:
-        count = 0
+        count = unanswered = 0
         started_s = last_s = pass_starts_s = time.monotonic()
         try:
             while True:
@@ -167,6 +199,12 @@ class _Player:
                     count += 1
                     if on_publish is not None:
                         on_publish(message, now_ns)
+                    if (
+                        self._answers is not None
+                        and self._lockstep is not None
+                        and message.topic == self._lockstep.topic
+                    ):
+                        unanswered += not self._answers.wait_for(_stamp_ns_of_cdr(message.data))
                 if not loop or first_ns is None:
                     break
                 pass_starts_s += (stamp_ns - first_ns + gap_ns) / 1e9 / rate
@@ -176,10 +214,10 @@ class _Player:
             publisher.wait_for_all_acked(Duration(seconds=_FLUSH_S))
         # best-effort subscribers acknowledge nothing, and the last message dies with the publisher's shared memory
         time.sleep(_LINGER_S)
-        return PlayReport(count, last_s - started_s, self._skipped_topics)
+        return PlayReport(count, last_s - started_s, self._skipped_topics, unanswered)
 
     def _sleep_until(self, due_s: float, *, stamp_ns: int, rate: float) -> None:
-        while (left_s := due_s - time.monotonic()) > 0:
+        while self._lockstep is None and (left_s := due_s - time.monotonic()) > 0:
             if self._clock_publisher is None:
                 time.sleep(left_s)
             else:
@@ -206,6 +244,36 @@ def qos_of(topic: BagTopic) -> QoSProfile:
         reliability=QoSReliabilityPolicy.RELIABLE,
         durability=QoSDurabilityPolicy.TRANSIENT_LOCAL if latched else QoSDurabilityPolicy.VOLATILE,
     )
+
+
+class _Answers:
+    """The stamps that a node has answered."""
+
+    def __init__(self, node: Node, topic: str) -> None:
+        self._newest_ns: int | None = None
+        qos = QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=10, reliability=QoSReliabilityPolicy.RELIABLE)
+        node.create_subscription(Header, topic, self._on_answer, qos)
+        self._executor = SingleThreadedExecutor(context=node.context)
+        self._executor.add_node(node)
+
+    def _on_answer(self, header: Header) -> None:
+        self._newest_ns = stamp_ns_of(header)
+
+    def wait_for(self, stamp_ns: int) -> bool:
+        """Whether the answer to this stamp came in time."""
+        deadline_s = time.monotonic() + _ANSWER_WITHIN_S
+        while self._newest_ns != stamp_ns:
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                return False
+            self._executor.spin_once(timeout_sec=left_s)
+        return True
+
+
+def _stamp_ns_of_cdr(data: bytes) -> int:
+    """The stamp of a message that begins with a header: 4 bytes that tell the byte order, then the stamp."""
+    seconds, nanoseconds = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
+    return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
 
 def _message_class(message_type: str) -> Any:

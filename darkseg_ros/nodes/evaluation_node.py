@@ -8,6 +8,7 @@
 | sub | ``class_map`` | …/Image, mono8 train ids, 255 = unlabelled | reliable, depth 10 |
 | sub | ``confidence`` beside ``class_map`` (unless ``with_confidence:=false``) | …/Image, mono8, 255 = certain | same |
 | pub | ``~/metrics`` | std_msgs/String: JSON of the figures so far, each second | reliable, depth 1 |
+| pub | ``~/taken`` | std_msgs/Header of each class map taken in, for `bag play --lockstep` | reliable, depth 10 |
 | srv | ``~/write_report`` | std_srvs/Trigger: write report.html and metrics.json to ``output`` now | |
 
 What belongs together has equal stamps. Frames wait for their parts, the oldest of more than ``buffered_frames`` is
@@ -28,7 +29,7 @@ from typing import Any, Literal
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import Image
-from std_msgs.msg import String
+from std_msgs.msg import Header, String
 from std_srvs.srv import Trigger
 
 from darkseg_ros.classes import ClassTable
@@ -115,6 +116,7 @@ class EvaluationNode(Node):
         )
         self._thresholds = _thresholds(self._given, self._evaluation.evaluation.classes)
         self._publisher = advertise(self, String, "~/metrics", result())
+        self._taken_publisher = advertise(self, Header, "~/taken", result(_INPUT_DEPTH))
         self.create_service(Trigger, "~/write_report", self._on_write_report)
         subscribe_to_images(self, self._on_image, depth=_INPUT_DEPTH)
         self._topic_of_part: dict[Part, str] = {
@@ -170,6 +172,7 @@ class EvaluationNode(Node):
             parts: dict[str, Any] = {part: label_map_from_image(message)}
         except ImageMessageError as error:
             self._on_unusable(f"a message of {self._topic_of_part[part]}: {error}")
+            self._acknowledge(part, message)
             return
         if part == "class_map":
             clock = self.get_clock()
@@ -178,6 +181,11 @@ class EvaluationNode(Node):
                 stamp_ns, clock.now().nanoseconds, simulated_clock=clock.ros_time_is_active
             )
         self._evaluation.put(stamp_ns, **parts)
+        self._acknowledge(part, message)
+
+    def _acknowledge(self, part: Part, message: Image) -> None:
+        if part == "class_map":
+            self._taken_publisher.publish(message.header)
 
     def _on_unusable(self, reason: str) -> None:
         self._unusable += 1

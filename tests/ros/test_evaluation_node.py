@@ -305,3 +305,48 @@ def test_live_figures_are_those_of_the_recorded_bag(
     assert {key: ours[key] for key in ours.keys() - own} == {key: theirs[key] for key in theirs.keys() - own}
     assert frames / 2 < ours["images"] == ours["class_maps"] <= frames
     assert ours["latency_from"] == "image"  # the stamps are years old
+
+
+def test_in_lockstep_the_figures_are_those_of_every_frame_twice_and_offline(
+    start_node: StartNode, segmentation_node: StartNode, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    """Played as fast as the node answers; two seconds long, so that the second time is a new drive."""
+    from darkseg_ros.nodes.bag_player import Lockstep, play_bag
+
+    rng = np.random.default_rng(5)
+    frames = 40
+    with BagWriter(tmp_path / "bag") as bag:
+        for index in range(frames):
+            stamp_ns = START_STAMP_NS + index * 50_000_000
+            bgr, label_map = rng.integers(0, 256, (64, 128, 3), np.uint8), rng.integers(0, 12, (64, 128), np.uint8)
+            bag.write_image("/image", bgr, stamp_ns=stamp_ns, frame_id="camera")
+            bag.write_image("/label", label_map, stamp_ns=stamp_ns, frame_id="camera", encoding="mono8")
+    segmentation_node()
+    for name in ("once", "again"):
+        evaluation = start_node(
+            "evaluation_node",
+            parameters={"output": tmp_path / name},
+            remappings={"class_map": "segmentation_node/class_map", "__node": f"evaluation_{name}"},
+        )
+        report = play_bag(
+            tmp_path / "bag",
+            topics=("/image", "/label"),
+            wait_for_subscribers=60.0,
+            wait_for_nodes=("/segmentation_node", f"/evaluation_{name}"),
+            lockstep=Lockstep("/image", f"/evaluation_{name}/taken"),
+        )
+        assert (report.messages, report.unanswered) == (2 * frames, 0)
+        assert evaluation.end(signal.SIGINT)[0] == 0, evaluation.log
+    fake = ["--bundle", str(tiny_bundle), "--backend", "fake"]
+    topics = ["--image-topic", "/image", "--label-topic", "/label"]
+    assert main(["evaluate", str(tmp_path / "bag"), *topics, *fake, "--out", str(tmp_path / "offline")]) == 0
+    once, again, offline = (
+        json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("once", "again", "offline")
+    )
+    assert once["images"] == frames
+    shared = [
+        key for key in ("miou", "miou_present", "accuracy", "iou", "ece", "uiou", "fwiou", "flicker") if key in once
+    ]
+    assert len(shared) >= 5
+    assert {key: once[key] for key in shared} == {key: again[key] for key in shared}
+    assert {key: once[key] for key in shared} == {key: offline[key] for key in shared}

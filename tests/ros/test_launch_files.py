@@ -237,6 +237,12 @@ def test_an_evaluation_hands_its_thresholds_to_the_evaluation_node(bag: Path) ->
     assert parameters(evaluation)["at_most"] == ["latency_p99_ms=50"]
 
 
+def test_in_lockstep_the_player_waits_for_what_the_evaluation_has_taken(bag: Path) -> None:
+    _, _, player, *_ = run_launch_file(EVALUATE_BAG, bag=str(bag), output="/r", namespace="front", lockstep="true")
+    assert " ".join(player["cmd"]).endswith("--lockstep /front/evaluation_node/taken")
+    assert player["cmd"][player["cmd"].index("--topic") + 1] == "/camera/image_raw"  # the first one is answered
+
+
 def test_an_evaluation_of_a_bag_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no bag .*drive"):
         run_launch_file(EVALUATE_BAG, bag=str(tmp_path / "drive"), output="/my/report")
