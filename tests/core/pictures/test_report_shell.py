@@ -77,4 +77,6 @@ def test_templates_are_installed_with_the_package(tmp_path: Path) -> None:
 def test_templates_reach_for_nothing_outside_the_file() -> None:
     for path in (Path(__file__).resolve().parents[3] / "darkseg_ros" / "pictures" / "templates").iterdir():
         text = path.read_text(encoding="utf-8")
-        assert not re.search(r"https?:|url\(|@import|<script|\son\w+=|\|\s*safe", text), path.name
+        # a report is a file that is passed on and runs nothing; the live page asks its own server for the next frame
+        script = r"<script\s" if path.name == "live.html" else "<script"
+        assert not re.search(rf"https?:|url\(|@import|{script}|\son\w+=|\|\s*safe", text), path.name

@@ -103,7 +103,7 @@ def test_a_full_disk_is_done_without(
     def refuse(path: Path, content: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(cpu_settings, "write_whole", refuse)
+    monkeypatch.setattr(cpu_settings, "write_private", refuse)
     keep_threads(KEY, 2)
     assert "cannot be written (No space left on device)" in caplog.text
 

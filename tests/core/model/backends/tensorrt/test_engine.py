@@ -266,6 +266,7 @@ def test_a_plan_with_other_ports_is_refused(tiny: ModelBundle) -> None:
 
 def test_a_failing_cuda_call_names_itself() -> None:
     device = CudaDevice(FakeDriver())
+    device.open_stream()
     with pytest.raises(EngineError, match=r"cuMemFree_v2 failed with error 1, invalid argument"):
         device.free(12345)
 
