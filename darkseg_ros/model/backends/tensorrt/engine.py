@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from darkseg_ros.cache_folder import read_private, write_private
 from darkseg_ros.errors import DeviceLostError, EngineError
 from darkseg_ros.model.backends.protocol import EngineOutput, check_confidence
 from darkseg_ros.model.backends.tensorrt.cuda import CudaDevice, load_driver
@@ -19,7 +20,6 @@ from darkseg_ros.model.backends.tensorrt.library import LibraryLog, check_suppor
 from darkseg_ros.model.backends.tensorrt.plan_builder import PLAN_RECIPE, PlanOrder, build_plan
 from darkseg_ros.model.backends.tensorrt.plan_cache import PlanCache, PlanKey, StoredPlan
 from darkseg_ros.model.bundle import BundleFile, ModelBundle
-from darkseg_ros.whole_files import write_whole
 
 _DEFAULT_PRECISION = "fp16"
 _OUTPUTS = ("class_map", "confidence")
@@ -302,7 +302,7 @@ class TensorRtEngine:
         if self._kernels is not None:
             self._compiled = settings.create_runtime_cache()
             with contextlib.suppress(OSError):  # none yet
-                self._compiled.deserialize(self._kernels.read_bytes())  # the library ignores what does not fit
+                self._compiled.deserialize(read_private(self._kernels))  # the library ignores what does not fit
             settings.set_runtime_cache(self._compiled)
         return settings
 
@@ -310,7 +310,7 @@ class TensorRtEngine:
         if self._compiled is None or self._kernels is None:
             return
         try:
-            write_whole(self._kernels, bytes(self._compiled.serialize()))
+            write_private(self._kernels, bytes(self._compiled.serialize()))
         except OSError as error:
             _LOG.warning("the next start compiles again: %s cannot be written (%s)", self._kernels, error.strerror)
 

@@ -189,6 +189,20 @@ class FakeTensorRt:
         return _Runtime(self, logger)
 
 
+class FakeTensorRtRtx(FakeTensorRt):
+    """The module `tensorrt_rtx`: contexts are made by a configuration, and kernels compiled when a context is made."""
+
+    __name__ = "tensorrt_rtx"
+    __version__ = "1.7.1"
+
+    class DynamicShapesKernelSpecializationStrategy:  # noqa: D106
+        EAGER = "eager"
+
+    def __init__(self, driver: FakeDriver) -> None:
+        super().__init__(driver)
+        self.compiled = 0
+
+
 class _Runtime:
     def __init__(self, library: FakeTensorRt, logger: Any) -> None:
         self._library, self._logger = library, logger
@@ -214,9 +228,43 @@ class _Engine:
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         return tuple(-1 if isinstance(size, str) else size for size in self._ports[name])
 
-    def create_execution_context(self, strategy: str) -> Any:
+    def create_execution_context(self, how: Any) -> Any:
+        strategy = how.strategy if isinstance(how, _RuntimeConfig) else how
         assert strategy == FakeTensorRt.ExecutionContextAllocationStrategy.USER_MANAGED
+        if isinstance(how, _RuntimeConfig) and how.cache is not None and "kernel" not in how.cache.content:
+            self.library.compiled += 1
+            how.cache.content += "kernel"
         return _Context(self)
+
+    def create_runtime_config(self) -> Any:
+        return _RuntimeConfig()
+
+
+class _RuntimeConfig:
+    """Of TensorRT for RTX."""
+
+    strategy, cache = "static", None
+
+    def set_execution_context_allocation_strategy(self, strategy: str) -> None:
+        self.strategy = strategy
+
+    def create_runtime_cache(self) -> Any:
+        return _RuntimeCache()
+
+    def set_runtime_cache(self, cache: Any) -> None:
+        self.cache = cache
+
+
+class _RuntimeCache:
+    content = ""
+
+    def deserialize(self, content: bytes) -> bool:
+        if content.startswith(b"kernel"):  # of this version and GPU
+            self.content = content.decode()
+        return bool(self.content)
+
+    def serialize(self) -> bytes:
+        return self.content.encode()
 
 
 class _Context:

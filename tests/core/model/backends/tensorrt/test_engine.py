@@ -27,7 +27,7 @@ from darkseg_ros.model.backends.tensorrt.plan_cache import PlanCache, StoredPlan
 from darkseg_ros.model.backends.tensorrt.plan_graph import graph_for_plan
 from darkseg_ros.model.bundle import ModelBundle, load_bundle
 from tests.bundles import write_tiny_bundle
-from tests.core.model.backends.tensorrt.fake_gpu import FakeDriver, FakeTensorRt
+from tests.core.model.backends.tensorrt.fake_gpu import FakeDriver, FakeTensorRt, FakeTensorRtRtx
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +178,25 @@ def test_the_contexts_of_all_batches_share_one_buffer_of_activations(tiny: Model
     for count in (1, 2, 3):
         engine(scenes(count, seed=count))
     assert len(driver.memory) == before
+
+
+def test_what_tensorrt_for_rtx_compiles_is_kept_for_the_next_start(tiny: ModelBundle, tmp_path: Path) -> None:
+    driver = FakeDriver()
+    library = FakeTensorRtRtx(driver)
+    gpu = Gpu(library, CudaDevice(driver))
+    kernels = tmp_path / "plan.kernels"
+    for expected in (1, 1):
+        engine = TensorRtEngine(tiny, plan_of(tiny, gpu), gpu, kernels=kernels)
+        engine(scenes(1, seed=0))
+        engine.close()
+        assert library.compiled == expected
+    assert kernels.stat().st_mode & 0o777 == 0o600
+    kernels.write_bytes(b"of another driver")
+    engine = TensorRtEngine(tiny, plan_of(tiny, gpu), gpu, kernels=kernels)
+    engine(scenes(1, seed=0))
+    engine.close()
+    assert library.compiled == 2
+    assert kernels.read_bytes() == b"kernel"
 
 
 @pytest.mark.parametrize("status", [226, 700, 702, 714, 719, 721, 810, 911])
