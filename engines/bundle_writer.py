@@ -7,9 +7,10 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from darkseg_ros.model.bundle import (
     TRANSLATION,
     Golden,
 )
+from darkseg_ros.model.exposure import Exposure
 from darkseg_ros.whole_files import sha256_of
 
 
@@ -43,6 +45,7 @@ class BundleContent:
         int8_onnx: see `ModelBundle`.
         int8_agreement_min: see `ModelBundle`.
         classes: what the values of its class maps mean.
+        exposure: see `ModelBundle`.
     """
 
     name: str
@@ -57,6 +60,7 @@ class BundleContent:
     int8_onnx: Path | None = None
     int8_agreement_min: float = 1.0
     classes: ClassTable = CITYSCAPES
+    exposure: Exposure | None = None
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,7 @@ def _entry(path: Path) -> dict[str, object]:
     return {"path": path.name, "sha256": sha256_of(path), "size_bytes": path.stat().st_size}
 
 
-def _head(name: str, task: str, network_hw: tuple[int, int]) -> dict[str, object]:
+def _head(name: str, task: str, network_hw: tuple[int, int]) -> dict[str, Any]:
     height, width = network_hw
     return {
         "schema_version": SCHEMA_VERSION,
@@ -187,8 +191,12 @@ def _manifest(content: BundleContent, folder: Path) -> dict[str, object]:
     if content.int8_onnx is not None:
         agreement_min["int8"] = content.int8_agreement_min
         files["int8_onnx"] = _entry(folder / "int8.onnx")
+    head = _head(content.name, SEGMENTATION, content.network_hw)
+    network_input: dict[str, object] = head["input"]
+    if content.exposure is not None:
+        network_input["exposure"] = asdict(content.exposure)
     return {
-        **_head(content.name, SEGMENTATION, content.network_hw),
+        **head,
         "output": {
             "upsampling": "bilinear, half-pixel, x4",
             "confidence": "max softmax at 1/4, bilinear",

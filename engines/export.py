@@ -40,6 +40,7 @@ from darkseg_ros.frames.source import read_image
 from darkseg_ros.model.backends import open_engine
 from darkseg_ros.model.backends.open import check_golden
 from darkseg_ros.model.bundle import Golden, ModelBundle, load_bundle
+from darkseg_ros.model.exposure import Exposure
 from darkseg_ros.model.segmenter import Segmenter, preprocess
 from darkseg_ros.night.cheap_night import CheapNight, darken
 from darkseg_ros.synthetic_drive import SyntheticDrive
@@ -64,6 +65,7 @@ from engines.temperature import (
 )
 from training.adaptation.teacher import load_teacher
 from training.data.pairs import find_images, find_labelled_pool, find_validation_sets
+from training.networks.config import exposure_of
 from training.networks.layers import SIDE_MULTIPLE
 from training.runs.config import in_todays_form
 from training.runs.results import one_line_errors
@@ -88,6 +90,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--name", required=True, help="of the bundle and its folder")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of bundles (default: engines/)")
     parser.add_argument("--reference", type=Path, help="checkpoint of a day segmenter: calibrate for the night too")
+    parser.add_argument(
+        "--night-agreement",
+        type=float,
+        metavar="SHARE",
+        help="in the place of --reference: the share of night pixels on which it agreed with the model trained further",
+    )
     parser.add_argument("--recipe", type=Path, help="Markdown text on how the checkpoint was made, for the model card")
     parser.add_argument(
         "--input-hw",
@@ -109,6 +117,7 @@ def main(arguments: list[str] | None = None) -> None:
             name=parsed.name,
             out=parsed.out,
             reference=parsed.reference,
+            night_agreement=parsed.night_agreement,
             recipe=parsed.recipe,
             input_hw=tuple(parsed.input_hw) if parsed.input_hw else None,
             overrides=parsed.overrides,
@@ -122,6 +131,7 @@ def export(
     name: str,
     out: Path,
     reference: Path | None = None,
+    night_agreement: float | None = None,
     recipe: Path | None = None,
     input_hw: tuple[int, int] | None = None,
     overrides: Sequence[str] = (),
@@ -133,6 +143,8 @@ def export(
         name: of the bundle.
         out: folder of bundles.
         reference: checkpoint of a segmenter of the same input size, trained without real night images.
+        night_agreement: where no reference is at hand, the agreement that the model card of an earlier state of this
+            model tells, 0…1.
         recipe: Markdown file for the model card's section on training.
         input_hw: size of the graphs, multiples of `SIDE_MULTIPLE`; None takes the square of the training's `input_px`.
         overrides: ``data.key=value`` that replace settings of the checkpoint's config.
@@ -147,6 +159,8 @@ def export(
             f"the input size {input_hw[0]}×{input_hw[1]} does not fit; expected multiples of {SIDE_MULTIPLE}, "
             "such as --input-hw 512 1024"
         )
+    if night_agreement is not None and (reference is not None or not 0 < night_agreement < 1):
+        raise InputError(f"--night-agreement is {night_agreement}; expected 0…1, and no --reference beside it")
     network, state = load_teacher(checkpoint)
     config = config_of(state, overrides)
     input_px = config.network.input_px
@@ -156,6 +170,7 @@ def export(
         raise InputError(f"the recipe {recipe} cannot be read ({error}); expected a Markdown file") from error
     day_network = _load_day_network(reference, input_px) if reference else None
     network_hw = input_hw or (input_px, input_px)
+    exposure = exposure_of(config.network)
 
     day_train = find_labelled_pool(config.data.source)
     night_images = find_images(Path(config.data.night))
@@ -165,15 +180,28 @@ def export(
     counts |= {f"validation.{name}": len(pairs) for name, pairs in validation.items()}
 
     # Calibrated on training images the network saw least of: pixels of the day validation set would flatter its ECE.
-    temperature = fit_temperature(*collect_logits(network, day_train[::15], night_images, network_hw=network_hw))
+    temperature = fit_temperature(
+        *collect_logits(network, day_train[::15], night_images, network_hw=network_hw, exposure=exposure)
+    )
     calibration = "fitted on training images, half of them darkened"
     if day_network is not None:
-        logits, agreement = collect_agreement(network, day_network, night_images[::8], network_hw=network_hw)
+        logits, agreement = collect_agreement(
+            network, day_network, night_images[::8], network_hw=network_hw, exposure=exposure
+        )
         night_temperature = match_temperature(logits, agreement)
         calibration = (
             f"the geometric mean of {temperature:.3f}, {calibration}, and {night_temperature:.3f}, at which the mean "
             f"confidence on unlabelled night images is the share of pixels, {agreement:.3f}, on which a segmenter "
             "trained without such images agrees"
+        )
+        temperature = temperature_between(temperature, night_temperature)
+    elif night_agreement is not None:
+        logits, _ = collect_agreement(network, network, night_images[::8], network_hw=network_hw, exposure=exposure)
+        night_temperature = match_temperature(logits, night_agreement)
+        calibration = (
+            f"the geometric mean of {temperature:.3f}, {calibration}, and {night_temperature:.3f}, at which the mean "
+            f"confidence on unlabelled night images is {night_agreement:.3f}, the share of pixels on which a segmenter "
+            "trained without such images agreed with the model that this one began as"
         )
         temperature = temperature_between(temperature, night_temperature)
     print(f"temperature {temperature:.3f}: {calibration}")
@@ -182,10 +210,10 @@ def export(
         work = Path(temporary)
         logits_graph = LogitsGraph(network).eval()
         fused_onnx, logits_onnx = work / "fused.onnx", work / "logits.onnx"
-        frames = golden_frames(network_hw)
+        frames = golden_frames(network_hw, exposure)
         export_onnx(FusedGraph(logits_graph, temperature=temperature), frames, fused_onnx, ["class_map", "confidence"])
         export_onnx(logits_graph, frames, logits_onnx, ["logits"])
-        calibration_set = calibration_frames(day_train, night_images, network_hw)
+        calibration_set = calibration_frames(day_train, night_images, network_hw, exposure)
         content = BundleContent(
             name=name,
             network_hw=network_hw,
@@ -196,6 +224,7 @@ def export(
             fused_agreement_min=FUSED_AGREEMENT_MIN,
             cpu_agreement_min=0.0,
             model_card="",
+            exposure=exposure,
         )
         draft = write_bundle(work / "draft", content)
         float_metrics = evaluate_bundle(load_bundle(draft), "onnxruntime", validation)
@@ -212,6 +241,7 @@ def export(
                 work / "cpu_within.xml",
                 validation=validation[judged],
                 miou_loss_max=MIOU_LOSS_MAX,
+                exposure=exposure,
             )
             float_anyway = float_layers(content.cpu_graph)
             kept = tuple(layer for layer in float_layers(within) if layer not in float_anyway)
@@ -348,9 +378,9 @@ def _load_day_network(reference: Path, input_px: int) -> torch.nn.Module:
     return network
 
 
-def golden_frames(network_hw: tuple[int, int]) -> np.ndarray:
+def golden_frames(network_hw: tuple[int, int], exposure: Exposure | None = None) -> np.ndarray:
     """(1, H, W, 3) uint8: a generated night scene, since no real image may go into a bundle."""
-    return preprocess(SyntheticDrive(seed=0, size_hw=(512, 1024), night=True).frame(0).bgr, network_hw)
+    return preprocess(SyntheticDrive(seed=0, size_hw=(512, 1024), night=True).frame(0).bgr, network_hw, exposure)
 
 
 def export_onnx(module: torch.nn.Module, frames: np.ndarray, path: Path, output_names: list[str]) -> None:
@@ -383,7 +413,10 @@ def strip_origins(path: Path) -> None:
 
 
 def calibration_frames(
-    day: list[LabelledImage], night_images: list[Path], network_hw: tuple[int, int]
+    day: list[LabelledImage],
+    night_images: list[Path],
+    network_hw: tuple[int, int],
+    exposure: Exposure | None = None,
 ) -> list[np.ndarray]:
     """A third day, a third darkened day, a third real night; each (1, H, W, 3) uint8."""
     rng = np.random.default_rng(0)
@@ -395,7 +428,7 @@ def calibration_frames(
             bgr, _ = read_labelled(day[rng.integers(len(day))])
         if index % 3 == 2:
             bgr = darken(bgr, night_bgr, CheapNight(), rng)
-        frames.append(preprocess(bgr, network_hw))
+        frames.append(preprocess(bgr, network_hw, exposure))
     return frames
 
 

@@ -22,6 +22,7 @@ from darkseg_ros.frames.labelled import LabelledImage, read_labelled
 from darkseg_ros.model.backends.finish.logits_finish import finish_logits
 from darkseg_ros.model.backends.openvino import openvino_core
 from darkseg_ros.model.backends.protocol import EngineOutput
+from darkseg_ros.model.exposure import Exposure
 from darkseg_ros.model.segmenter import postprocess, preprocess
 
 FLOAT_LAYERS_TRIED: tuple[tuple[int, ...], ...] = ((), (0,), (0, -1))
@@ -63,6 +64,7 @@ def quantise_within(
     validation: Sequence[LabelledImage],
     miou_loss_max: float,
     classes: ClassTable = CITYSCAPES,
+    exposure: Exposure | None = None,
 ) -> Path:
     """As `quantise`, but layers go back to float, the most harmful first, until the loss of mIoU holds.
 
@@ -76,11 +78,12 @@ def quantise_within(
         validation: labelled images to measure on.
         miou_loss_max: against the float graph, 0…1.
         classes: of the logits and the label maps.
+        exposure: that the validation images are brightened to.
     """
     _, height, width, _ = frames[0].shape
 
     def validate(compiled: openvino.CompiledModel, pairs: Iterable[LabelledImage]) -> tuple[float, list[float]]:
-        confusions = np.stack(list(_confusions(compiled, pairs, (height, width), classes)))
+        confusions = np.stack(list(_confusions(compiled, pairs, (height, width), classes, exposure)))
         # an image without ground truth tells nothing
         return float(mean_iou(confusions.sum(0))), np.nan_to_num(mean_iou_of_present(confusions)).tolist()
 
@@ -99,11 +102,15 @@ def quantise_within(
 
 
 def _confusions(
-    compiled: openvino.CompiledModel, pairs: Iterable[LabelledImage], network_hw: tuple[int, int], classes: ClassTable
+    compiled: openvino.CompiledModel,
+    pairs: Iterable[LabelledImage],
+    network_hw: tuple[int, int],
+    classes: ClassTable,
+    exposure: Exposure | None,
 ) -> Iterator[np.ndarray]:
     for pair in pairs:
         bgr, label_map = read_labelled(pair)
-        logits = compiled({"frame": preprocess(bgr, network_hw)})["logits"][0]
+        logits = compiled({"frame": preprocess(bgr, network_hw, exposure)})["logits"][0]
         class_map, confidence = finish_logits(logits, temperature=1.0)  # no class depends on the temperature
         answer, _ = postprocess(EngineOutput(class_map[None], confidence[None]), label_map.shape, classes)
         yield confusion_matrix(label_map, answer, classes)

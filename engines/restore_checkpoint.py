@@ -30,6 +30,7 @@ from training.data.pairs import find_images, find_labelled_pool
 from training.data.random_streams import Stream
 from training.data.samples import LabelledSamples
 from training.networks.build import build_network
+from training.networks.config import exposure_of
 from training.runs.checkpoints import save_checkpoint
 from training.runs.config import load_config
 from training.runs.results import one_line_errors
@@ -62,7 +63,7 @@ def restore(bundle_folder: Path, config: DictConfig, out: Path) -> None:
 
     Args:
         bundle_folder: of a model exported from a run of `config`.
-        config: a resolved `SegmenterConfig`; its network and its images are used.
+        config: a resolved `SegmenterConfig`; its network and its images are used, but the exposure is the bundle's.
         out: file to write.
 
     Raises:
@@ -70,6 +71,9 @@ def restore(bundle_folder: Path, config: DictConfig, out: Path) -> None:
         InputError: if the bundle is of another network than the config's, images are missing, or the disk is full.
     """
     bundle = load_bundle(bundle_folder)
+    if bundle.exposure is not None:
+        config.network.exposure_mean = bundle.exposure.target_mean
+        config.network.exposure_gamma_min = bundle.exposure.gamma_min
     network = build_network({**config.network, "encoder_weights": None}).eval()
     norms = _norm_of_convolutions(network, config.network.input_px)
     _load_folded(network, norms, bundle)
@@ -143,6 +147,7 @@ def _training_images(config: DictConfig) -> LabelledSamples:
         augmentation=config.augmentation,
         cheap_night=config.cheap_night,
         seed=config.seed,
+        exposure=exposure_of(config.network),
     )
 
 

@@ -20,6 +20,8 @@ from tqdm import tqdm
 from darkseg_ros.classes import IGNORE_INDEX
 from darkseg_ros.frames.labelled import LabelledImage, read_labelled
 from darkseg_ros.frames.source import read_image
+from darkseg_ros.model.exposure import Exposure
+from darkseg_ros.model.segmenter import preprocess
 from darkseg_ros.night.cheap_night import CheapNight, darken
 from training.data.network_input import network_input
 from training.networks.layers import OUTPUT_STRIDE
@@ -34,6 +36,7 @@ def collect_logits(
     night_images: list[Path],
     *,
     network_hw: tuple[int, int],
+    exposure: Exposure | None = None,
     seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Logits and train ids of random labelled pixels; every second image is darkened, so that both domains count.
@@ -43,6 +46,7 @@ def collect_logits(
         pairs: labelled day images.
         night_images: that give the darkened ones their light.
         network_hw: size that images are stretched to.
+        exposure: that dark images are brightened to.
         seed: of the choice of pixels and light.
 
     Returns:
@@ -55,11 +59,11 @@ def collect_logits(
         bgr, label_map = read_labelled(pair)
         if index % 2:
             bgr = darken(bgr, read_image(night_images[rng.integers(len(night_images))]), CheapNight(), rng)
-        squeezed = cv2.resize(bgr, (width, height), interpolation=cv2.INTER_LINEAR)
+        frame = preprocess(bgr, network_hw, exposure)[0]
         logits_wh = (width // OUTPUT_STRIDE, height // OUTPUT_STRIDE)
         truth = cv2.resize(label_map, logits_wh, interpolation=cv2.INTER_NEAREST_EXACT).ravel()
         chosen = rng.permutation(np.flatnonzero(truth != IGNORE_INDEX))[:_PIXELS_PER_IMAGE]
-        answer = network(network_input(squeezed)[None])[0].flatten(1)
+        answer = network(network_input(frame)[None])[0].flatten(1)
         logits.append(answer[:, chosen].T)
         labels.append(torch.from_numpy(truth[chosen].astype(np.int64)))
     return torch.cat(logits), torch.cat(labels)
@@ -67,7 +71,13 @@ def collect_logits(
 
 @torch.no_grad()
 def collect_agreement(
-    network: nn.Module, reference: nn.Module, images: list[Path], *, network_hw: tuple[int, int], seed: int = 0
+    network: nn.Module,
+    reference: nn.Module,
+    images: list[Path],
+    *,
+    network_hw: tuple[int, int],
+    exposure: Exposure | None = None,
+    seed: int = 0,
 ) -> tuple[Tensor, float]:
     """Logits of random pixels of unlabelled images, and how often another network gives all their pixels its class.
 
@@ -80,6 +90,7 @@ def collect_agreement(
             and the agreement says too much.
         images: of the domain.
         network_hw: size that images are stretched to, for both networks.
+        exposure: that dark images are brightened to, for both networks.
         seed: of the choice of pixels.
 
     Returns:
@@ -88,12 +99,10 @@ def collect_agreement(
     Source: Jiang et al., "Assessing Generalization of SGD via Disagreement", ICLR 2022 (arXiv 2106.13799), theorem 4.1.
     Differs: one pair of networks that share their initial weights; the theorem has the mean over independent runs.
     """
-    height, width = network_hw
     rng = np.random.default_rng(seed)
     logits, agreement = [], []
     for path in tqdm(images, desc="agreement", unit="image", mininterval=10):
-        squeezed = cv2.resize(read_image(path), (width, height), interpolation=cv2.INTER_LINEAR)
-        frames = network_input(squeezed)[None]
+        frames = network_input(preprocess(read_image(path), network_hw, exposure)[0])[None]
         answer, other = network(frames)[0].flatten(1), reference(frames)[0].flatten(1)
         agreement.append(float((answer.argmax(0) == other.argmax(0)).float().mean()))
         logits.append(answer[:, rng.permutation(answer.shape[1])[:_PIXELS_PER_IMAGE]].T)

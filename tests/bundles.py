@@ -11,13 +11,18 @@ from onnx import TensorProto, helper, numpy_helper
 
 from darkseg_ros.classes import CITYSCAPES, ClassTable
 from darkseg_ros.model.bundle import Golden
+from darkseg_ros.model.exposure import Exposure
 from engines.bundle_writer import BundleContent, TranslatorContent, write_bundle, write_translator_bundle
 
 _OPSET = [helper.make_opsetid("", 20)]
 
 
 def write_tiny_bundle(
-    directory: Path, network_hw: tuple[int, int] = (64, 128), *, classes: ClassTable = CITYSCAPES
+    directory: Path,
+    network_hw: tuple[int, int] = (64, 128),
+    *,
+    classes: ClassTable = CITYSCAPES,
+    exposure: Exposure | None = None,
 ) -> Path:
     """Write ``directory/tiny``: 4×4 average pooling and a 1×1 convolution.
 
@@ -74,6 +79,7 @@ def write_tiny_bundle(
             int8_onnx=int8_onnx,
             int8_agreement_min=0.95,
             classes=classes,
+            exposure=exposure,
         ),
     )
 

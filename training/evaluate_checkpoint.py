@@ -8,9 +8,12 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
 from darkseg_ros.evaluation.metrics import ABSENT_CLASSES
 from training.adaptation.teacher import load_teacher
 from training.data.pairs import find_labelled_images
+from training.networks.config import exposure_of
 from training.runs.fabric import add_accelerator, pick_device
 from training.runs.results import one_line_errors
 from training.validation import describe, evaluate_network, write_metrics
@@ -45,8 +48,13 @@ def evaluate(checkpoint: Path, labelled: Path, *, name: str, out: Path, accelera
     device = pick_device(accelerator)
     network, state = load_teacher(checkpoint)
     network.to(device)
-    input_px = int(state["config"]["network"]["input_px"])
-    metrics = evaluate_network(network, {name: find_labelled_images(labelled)}, input_px=input_px)
+    settings = OmegaConf.create(state["config"]["network"])
+    metrics = evaluate_network(
+        network,
+        {name: find_labelled_images(labelled)},
+        input_px=settings.input_px,
+        exposure=exposure_of(settings),
+    )
     write_metrics(out, metrics)
     print("\n".join([*describe(name, metrics[name]), f"absent classes: {ABSENT_CLASSES}"]))
 

@@ -23,6 +23,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 
 from darkseg_ros.classes import CLASS_NAMES, IGNORE_INDEX
 from darkseg_ros.errors import InputError
@@ -38,6 +39,7 @@ from training.adaptation.aligned_labels import (
 from training.adaptation.teacher import load_teacher
 from training.data.image_lists import read_image_list
 from training.data.pairs import MADE_BY
+from training.networks.config import exposure_of
 from training.runs.fabric import add_accelerator, pick_device
 from training.runs.results import one_line_errors
 
@@ -118,11 +120,14 @@ def write_pseudo_labels(
     device = pick_device(accelerator)
     network, state = load_teacher(checkpoint)
     network.to(device)
-    input_px = int(state["config"]["network"]["input_px"])
+    settings = OmegaConf.create(state["config"]["network"])
+    input_px, exposure = int(settings.input_px), exposure_of(settings)
     if reference:
-        train_ids, confidence = aligned_to_reference(network, images, reference, input_px)
+        train_ids, confidence = aligned_to_reference(network, images, reference, input_px, exposure=exposure)
     else:
-        surest = (answer.max(1) for answer in answers(network, images, input_px, "night", mirror=False))
+        surest = (
+            answer.max(1) for answer in answers(network, images, input_px, "night", mirror=False, exposure=exposure)
+        )
         small = [(one.indices.to(torch.uint8), one.values.half()) for one in surest]
         train_ids, confidence = (torch.cat(parts).numpy() for parts in zip(*small, strict=True))
     margin = round(confidence.shape[1] * (1 - choice.bottom_margin))

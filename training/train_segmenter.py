@@ -73,6 +73,7 @@ def train(config: DictConfig) -> None:
     from training.data.samples import LabelledSamples
     from training.losses import distillation_loss, mean_over_processes, pooled, segmentation_loss
     from training.networks.build import build_network, set_to_training
+    from training.networks.config import exposure_of
     from training.optimiser import build_optimiser, set_learning_rate
     from training.runs.checkpoints import start_from
     from training.runs.fabric import load_from, refuse_nan, start_fabric
@@ -93,6 +94,7 @@ def train(config: DictConfig) -> None:
         augmentation=config.augmentation,
         cheap_night=config.cheap_night,
         seed=config.seed,
+        exposure=exposure_of(config.network),
     )
     # pseudo-labelled night images, drawn evenly and not darkened any further
     night_samples = LabelledSamples(
@@ -103,6 +105,7 @@ def train(config: DictConfig) -> None:
         cheap_night=CheapNight(share=0.0),
         seed=config.seed,
         view=Stream.NIGHT_VIEW,
+        exposure=exposure_of(config.network),
     )
 
     # Network, teacher, optimiser; the tutor is the network that `distillation` names.
@@ -125,7 +128,13 @@ def train(config: DictConfig) -> None:
         inputs=inputs,
         ancestors=ancestors,
     )
-    evaluate = partial(evaluate_network, teacher, validation_sets, input_px=config.network.input_px)
+    evaluate = partial(
+        evaluate_network,
+        teacher,
+        validation_sets,
+        input_px=config.network.input_px,
+        exposure=exposure_of(config.network),
+    )
     batches_of = partial(
         load_from, start_step=run.step, stop_step=config.steps, loader_workers=config.loader_workers, fabric=fabric
     )

@@ -16,6 +16,8 @@ from tqdm import tqdm
 from darkseg_ros.errors import InputError
 from darkseg_ros.evaluation.metrics import ABSENT_CLASSES, Evaluation, Metrics
 from darkseg_ros.frames.labelled import LabelledImage, read_labelled
+from darkseg_ros.model.exposure import Exposure
+from darkseg_ros.model.segmenter import preprocess
 from training.data.network_input import network_input
 from training.networks.layers import upsample_bilinear
 from training.runs.results import write_result
@@ -23,11 +25,16 @@ from training.runs.results import write_result
 
 @torch.no_grad()
 def evaluate_network(
-    network: nn.Module, validation_sets: dict[str, list[LabelledImage]], *, input_px: int
+    network: nn.Module,
+    validation_sets: dict[str, list[LabelledImage]],
+    *,
+    input_px: int,
+    exposure: Exposure | None = None,
 ) -> dict[str, Metrics]:
     """Metrics by validation set; images are squeezed to input_px² and class maps brought back by nearest neighbour.
 
-    One image at a time: on a CPU batches of eight took half as long again, since they do not fit its caches.
+    Dark images are brightened as `exposure` says. One image at a time: on a CPU batches of eight took half as long
+    again, since they do not fit its caches.
 
     Raises:
         InputError: naming the file, if an image or label map cannot be used, or a set holds no labelled pixel.
@@ -39,7 +46,7 @@ def evaluate_network(
         evaluation = Evaluation()
         for pair in tqdm(pairs, desc=f"evaluate {name}", unit="image", leave=False, mininterval=10):
             bgr, label_map = read_labelled(pair)
-            squeezed = cv2.resize(bgr, (input_px, input_px), interpolation=cv2.INTER_LINEAR)
+            squeezed = preprocess(bgr, (input_px, input_px), exposure)[0]
             logits = upsample_bilinear(network(network_input(squeezed)[None].to(device)), (input_px, input_px))
             probability, train_ids = torch.softmax(logits, 1).max(1)
             size_wh = (label_map.shape[1], label_map.shape[0])

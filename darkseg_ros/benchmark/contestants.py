@@ -82,7 +82,7 @@ def _open_engine(bundle_directory: Path, backend: str) -> Run:
     return Run(
         call=lambda frames: engine(frames).class_map[0],
         description=engine.name,
-        prepare=partial(preprocess, network_hw=bundle.network_hw),
+        prepare=partial(preprocess, network_hw=bundle.network_hw, exposure=bundle.exposure),
     )
 
 

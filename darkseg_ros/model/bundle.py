@@ -22,6 +22,7 @@ import numpy as np
 
 from darkseg_ros.classes import CITYSCAPES, ClassTable
 from darkseg_ros.errors import BundleError
+from darkseg_ros.model.exposure import GAMMA_STEPS, Exposure
 from darkseg_ros.model.graph_files import check_ir, check_onnx
 from darkseg_ros.whole_files import sha256_of
 
@@ -76,6 +77,7 @@ class ModelBundle:
         fused_agreement_min: share of golden pixels on which the fused graph must give the recorded class.
         cpu_agreement_min: the same for the CPU graph.
         int8_agreement_min: the same for the symmetric int8 graph; 1 where the bundle holds none.
+        exposure: what dark frames are brightened to before the graphs see them; None leaves all frames as they are.
     """
 
     directory: Path
@@ -91,6 +93,7 @@ class ModelBundle:
     fused_agreement_min: float
     cpu_agreement_min: float
     int8_agreement_min: float
+    exposure: Exposure | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,7 @@ def load_bundle(directory: str | Path) -> ModelBundle:
         fused_agreement_min=_number(agreement, directory, "fused", low=0, high=1),
         cpu_agreement_min=_number(agreement, directory, "cpu", low=0, high=1),
         int8_agreement_min=_number(agreement, directory, "int8", low=0, high=1) if has_int8_onnx else 1.0,
+        exposure=_exposure(manifest, directory),
     )
 
 
@@ -309,6 +313,17 @@ def _network_hw(manifest: dict[str, Any], directory: Path) -> tuple[int, int]:
             f"up to {_SIDE_PX_MAX}, and at most {_NETWORK_PIXELS_MAX} pixels"
         )
     return height, width
+
+
+def _exposure(manifest: dict[str, Any], directory: Path) -> Exposure | None:
+    network_input = _field(manifest, directory, "input", dict)
+    if "exposure" not in network_input:  # nor in any bundle from before there was such a fact
+        return None
+    exposure = _field(network_input, directory, "exposure", dict)
+    return Exposure(
+        target_mean=_number(exposure, directory, "target_mean", low=1, high=254),
+        gamma_min=_number(exposure, directory, "gamma_min", low=float(GAMMA_STEPS[0]), high=1),
+    )
 
 
 def _name(manifest: dict[str, Any], directory: Path) -> str:

@@ -16,6 +16,7 @@ from darkseg_ros.errors import EngineError
 from darkseg_ros.frames.bgr_check import check_bgr
 from darkseg_ros.model.backends import Engine, EngineOutput, open_engine
 from darkseg_ros.model.bundle import ModelBundle, load_bundle
+from darkseg_ros.model.exposure import Exposure, normalise_exposure
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Segmenter:
     """Segments frames of any size with one engine. Not thread-safe: one thread owns it.
 
     Args:
-        bundle: the model's bundle; its network_hw is the size that frames are stretched to.
+        bundle: the model's bundle; its network_hw is the size that frames are stretched to, its exposure the brightness
+            that dark ones get.
         engine: opened from that bundle.
         min_confidence: 0…1; pixels below become IGNORE_INDEX. May be changed between frames.
     """
@@ -83,7 +85,7 @@ class Segmenter:
             ValueError: if there is none, or one is no such array.
             EngineError: if the engine fails, or an answer is not one; there is then no class map at all.
         """
-        frames = _stretch(bgrs, self.bundle.network_hw)
+        frames = _stretch(bgrs, self.bundle.network_hw, self.bundle.exposure)
         started = time.perf_counter()
         output = self.engine(frames)
         inference_ms = (time.perf_counter() - started) * 1000
@@ -106,13 +108,18 @@ class Segmenter:
         self.engine.close()
 
 
-def preprocess(bgr: np.ndarray, network_hw: tuple[int, int]) -> np.ndarray:
-    """Stretch a frame to the network's size; (1, h, w, 3) uint8, contiguous.
+def preprocess(bgr: np.ndarray, network_hw: tuple[int, int], exposure: Exposure | None = None) -> np.ndarray:
+    """A frame as the network sees it: stretched to its size, and brightened if dark; (1, h, w, 3) uint8, contiguous.
+
+    Args:
+        bgr: the frame; not changed.
+        network_hw: (h, w).
+        exposure: of the network; None brightens nothing.
 
     Raises:
         ValueError: if `bgr` is not (H, W, 3) uint8.
     """
-    return _stretch([bgr], network_hw)
+    return _stretch([bgr], network_hw, exposure)
 
 
 def postprocess(output: EngineOutput, camera_hw: tuple[int, ...], classes: ClassTable) -> tuple[np.ndarray, np.ndarray]:
@@ -132,7 +139,7 @@ def _class_map_of(class_map: np.ndarray, camera_hw: tuple[int, ...], classes: Cl
     return _stretch_back(class_map, camera_hw)
 
 
-def _stretch(bgrs: Sequence[np.ndarray], network_hw: tuple[int, int]) -> np.ndarray:
+def _stretch(bgrs: Sequence[np.ndarray], network_hw: tuple[int, int], exposure: Exposure | None) -> np.ndarray:
     if not bgrs:
         raise ValueError("expected one frame or more, got none")
     for bgr in bgrs:
@@ -141,6 +148,8 @@ def _stretch(bgrs: Sequence[np.ndarray], network_hw: tuple[int, int]) -> np.ndar
     frames = np.empty((len(bgrs), height, width, 3), np.uint8)
     for frame, bgr in zip(frames, bgrs, strict=True):
         cv2.resize(bgr, (width, height), dst=frame, interpolation=cv2.INTER_LINEAR)
+        if exposure is not None:
+            normalise_exposure(frame, exposure)
     return frames
 
 

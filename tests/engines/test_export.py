@@ -92,7 +92,7 @@ def take_graphs_at_hand(bundle_folder: Path, traced: Path) -> Callable[[pytest.M
         return path
 
     def take_within(
-        onnx: object, frames: object, path: Path, *, validation: list[LabelledImage], miou_loss_max: float
+        onnx: object, frames: object, path: Path, *, validation: list[LabelledImage], miou_loss_max: float, **_: object
     ) -> Path:
         assert miou_loss_max == export_module.MIOU_LOSS_MAX
         assert {pair.image.parents[1].name for pair in validation} == {"validation"}

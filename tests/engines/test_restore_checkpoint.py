@@ -10,6 +10,7 @@ from torch import nn
 
 from darkseg_ros.frames.source import image_files, read_image
 from darkseg_ros.model.bundle import load_bundle
+from darkseg_ros.model.exposure import Exposure
 from engines.bundle_writer import BundleContent, write_bundle
 from engines.export import export_onnx, golden_frames
 from engines.fused_graph import FusedGraph, LogitsGraph
@@ -46,7 +47,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_bundle_of(trained(), tmp_path_factory.mktemp("bundle"))
 
 
-def write_bundle_of(network: nn.Module, work: Path) -> Path:
+def write_bundle_of(network: nn.Module, work: Path, exposure: Exposure | None = None) -> Path:
     frames = golden_frames(NETWORK_HW)
     logits_graph = LogitsGraph(network).eval()
     export_onnx(logits_graph, frames, work / "logits.onnx", ["logits"])
@@ -64,6 +65,7 @@ def write_bundle_of(network: nn.Module, work: Path) -> Path:
             fused_agreement_min=0.995,
             cpu_agreement_min=0.9,
             model_card="# folded\n\nMade by the tests.\n",
+            exposure=exposure,
         ),
     )
 
@@ -101,10 +103,12 @@ def test_a_restored_network_answers_as_the_one_that_was_exported(
 def test_so_does_one_that_reads_pixels(generated_data: Path, tmp_path: Path) -> None:
     network, out = trained(OF_PIXELS), tmp_path / "last.pt"
     (tmp_path / "work").mkdir()
-    bundle = write_bundle_of(network, tmp_path / "work")
+    bundle = write_bundle_of(network, tmp_path / "work", Exposure(target_mean=60, gamma_min=0.4))
     overrides = ("network.options.finest_channels=4",)
     main(command(bundle, generated_data, out, *overrides, config="segmenter_slim_pixels"))
-    restored, _ = load_teacher(out)
+    restored, state = load_teacher(out)
+    assert state["config"]["network"]["exposure_mean"] == 60
+    assert state["config"]["network"]["exposure_gamma_min"] == 0.4
     images = torch.randn(2, 3, *NETWORK_HW)
     with torch.no_grad():
         torch.testing.assert_close(restored(images), network(images), rtol=1e-3, atol=1e-3)

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from darkseg_ros.classes import IGNORE_INDEX, NUM_CLASSES
 from darkseg_ros.errors import InputError
 from darkseg_ros.frames.source import read_image
+from darkseg_ros.model.exposure import Exposure, normalise_exposure
 from training.data.network_input import network_input
 from training.networks.layers import OUTPUT_STRIDE
 
@@ -57,12 +58,17 @@ SUREST_PIXELS = LabelChoice(portion=0.6, confidence_min=0.4, bottom_margin=0.1)
 
 
 def aligned_to_reference(
-    network: nn.Module, images: list[Path], reference: list[Path], input_px: int
+    network: nn.Module,
+    images: list[Path],
+    reference: list[Path],
+    input_px: int,
+    *,
+    exposure: Exposure | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Train ids and confidence as `aligned_answers` gives them."""
     side = input_px // OUTPUT_STRIDE
     day_total = torch.zeros(NUM_CLASSES, side, side)
-    for answer in answers(network, reference, input_px, "reference", mirror=True):
+    for answer in answers(network, reference, input_px, "reference", mirror=True, exposure=exposure):
         day_total += answer.sum(0)
     day_shares = smooth_shares(day_total / len(reference))
     shape = (len(images), NUM_CLASSES, side, side)
@@ -75,7 +81,7 @@ def aligned_to_reference(
         # on disk, not in memory: 10,000 images are 3.5 GB
         stored = np.lib.format.open_memmap(Path(temporary) / "answers.npy", "w+", np.float16, shape)
         filled = 0
-        for answer in answers(network, images, input_px, "night", mirror=True):
+        for answer in answers(network, images, input_px, "night", mirror=True, exposure=exposure):
             stored[filled : filled + len(answer)] = answer.numpy()
             filled += len(answer)
         return aligned_answers(stored, alignment_weights(stored, day_shares))
@@ -83,7 +89,13 @@ def aligned_to_reference(
 
 @torch.no_grad()
 def answers(
-    network: nn.Module, paths: list[Path], input_px: int, description: str, *, mirror: bool
+    network: nn.Module,
+    paths: list[Path],
+    input_px: int,
+    description: str,
+    *,
+    mirror: bool,
+    exposure: Exposure | None = None,
 ) -> Iterator[Tensor]:
     """Softmax probabilities of images in chunks, (n, 19, input_px/4, input_px/4) float on the CPU.
 
@@ -92,6 +104,7 @@ def answers(
         paths: of the images.
         input_px: side of the square that they are squeezed into.
         description: of the progress bar.
+        exposure: that dark images are brightened to.
         mirror: give the mean of each image's answer and that of its mirror image.
     """
     device = next(network.parameters()).device
@@ -100,6 +113,9 @@ def answers(
             cv2.resize(read_image(path), (input_px, input_px), interpolation=cv2.INTER_AREA)
             for path in paths[start : start + _CHUNK]
         ]
+        if exposure is not None:
+            for bgr in squeezed:
+                normalise_exposure(bgr, exposure)
         yield torch.cat([_answer(network, network_input(bgr)[None].to(device), mirror=mirror) for bgr in squeezed])
 
 

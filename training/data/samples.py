@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from darkseg_ros.frames.labelled import LabelledImage, read_labelled
 from darkseg_ros.frames.source import read_image
+from darkseg_ros.model.exposure import Exposure, normalise_exposure
 from darkseg_ros.night.cheap_night import CheapNight, darken
 from training.data.augmentation import Augmentation, augment_labelled
 from training.data.draws import RareClassDraw
@@ -19,7 +20,8 @@ from training.data.random_streams import Stream, generator
 
 
 class LabelledSamples(Dataset[dict[str, Tensor]]):
-    """The labelled image at each position of a run, darkened on `cheap_night.share` of them, then augmented.
+    """The labelled image at each position of a run, darkened on `cheap_night.share` of them, brightened as the network
+    asks, then augmented.
 
     Item: ``images`` (3, S, S) float; ``labels`` (S, S) int64 train ids, 255 = no label.
 
@@ -31,6 +33,7 @@ class LabelledSamples(Dataset[dict[str, Tensor]]):
         cheap_night: how often and how far images are darkened.
         seed: of the run.
         view: stream of all that is random at a position; two pools of a run take two.
+        exposure: that dark images are brightened to, of the network.
     """
 
     def __init__(
@@ -43,9 +46,11 @@ class LabelledSamples(Dataset[dict[str, Tensor]]):
         cheap_night: CheapNight,
         seed: int,
         view: Stream = Stream.LABELLED_VIEW,
+        exposure: Exposure | None = None,
     ) -> None:
         self._pairs, self._night_images, self._draw = pairs, night_images, draw
         self._augmentation, self._cheap_night, self._seed, self._view = augmentation, cheap_night, seed, view
+        self._exposure = exposure
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
         rng = generator(self._seed, self._view, position)
@@ -53,5 +58,8 @@ class LabelledSamples(Dataset[dict[str, Tensor]]):
         if rng.random() < self._cheap_night.share:
             night_bgr = read_image(self._night_images[rng.integers(len(self._night_images))])
             bgr = darken(bgr, night_bgr, self._cheap_night, rng)
+        if self._exposure is not None:
+            bgr = np.ascontiguousarray(bgr)
+            normalise_exposure(bgr, self._exposure)
         bgr, label_map = augment_labelled(bgr, label_map, self._augmentation, rng)
         return {"images": network_input(bgr), "labels": torch.from_numpy(label_map.astype(np.int64))}

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from darkseg_ros.errors import InputError
+from darkseg_ros.model.exposure import Exposure
 
 
 @dataclass
@@ -205,6 +206,8 @@ class NetworkConfig:
         freeze_batch_norm: keep the statistics and weights of every BatchNorm as they start, as Panoptic FPN's authors
             do. Batch statistics are those of one process: freeze them where a process sees few images.
         input_px: side of the square that validation images, and later camera frames, are squeezed into.
+        exposure_mean: mean grey level that darker images and frames are brightened to; null leaves all as they are.
+        exposure_gamma_min: smallest exponent of that, see `darkseg_ros.model.exposure.Exposure`.
         options: of the network that `name` names; `complete` gives them the types and defaults of its row.
     """
 
@@ -214,7 +217,15 @@ class NetworkConfig:
     start_checkpoint: str | None = None
     freeze_batch_norm: bool = False
     input_px: int = 384
+    exposure_mean: float | None = None
+    exposure_gamma_min: float = 0.3
     options: dict[str, Any] = field(default_factory=dict)
+
+
+def exposure_of(config: NetworkConfig | DictConfig) -> Exposure | None:
+    """What a network's settings say about dark images; None also for settings from before there was such a fact."""
+    target_mean = getattr(config, "exposure_mean", None)
+    return None if target_mean is None else Exposure(target_mean, config.exposure_gamma_min)
 
 
 def complete(settings: NetworkConfig | DictConfig | Mapping[str, Any]) -> DictConfig:
