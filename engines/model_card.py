@@ -220,8 +220,8 @@ def _research_only(facts: ModelFacts) -> str:
 
 def _figures(facts: ModelFacts) -> str:
     rows = [
-        "| set | graph | images | mIoU | present | 95 % | pixel accuracy | ECE |",
-        "|---|---|---|---|---|---|---|---|",
+        "| set | graph | images | mIoU | present | 95 % | pixel accuracy | ECE | AUROC | FPR@95 | AUPR error |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     graphs = {"int8": facts.cpu.metrics, "float": facts.float_metrics}
     if facts.tensorrt is not None:
@@ -229,9 +229,12 @@ def _figures(facts: ModelFacts) -> str:
     for graph, metrics_by_set in graphs.items():
         for name, metrics in metrics_by_set.items():
             low, high = metrics.ci95["miou_present"]
+            trust = "– | – | –"
+            if metrics.auroc is not None:
+                trust = f"{metrics.auroc:.3f} | {metrics.fpr95:.3f} | {metrics.aupr_error:.3f}"
             rows.append(
                 f"| {name} | {graph} | {metrics.images} | {metrics.miou:.3f} | {metrics.miou_present:.3f} | "
-                f"{low:.3f}–{high:.3f} | {metrics.pixel_accuracy:.3f} | {metrics.ece or 0:.3f} |"
+                f"{low:.3f}–{high:.3f} | {metrics.pixel_accuracy:.3f} | {metrics.ece or 0:.3f} | {trust} |"
             )
     return "\n".join(rows)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
 from darkseg_ros.classes import CITYSCAPES, IGNORE_INDEX, ClassTable
+from darkseg_ros.evaluation.trust import TrustFigures, trust_figures
 
 UIOU_MIN_CONFIDENCE = 0.5
 """Predictions of less confidence count as invalid in `Metrics.uiou` unless told otherwise."""
@@ -208,6 +209,12 @@ class Invalidation:
             cells += values
         self._pixels += np.bincount(cells, minlength=self._pixels.size).reshape(self._pixels.shape)
 
+    def trust(self) -> TrustFigures | None:
+        """How well the confidence tells right pixels from wrong ones; None where all are right, or all wrong."""
+        by_level = self._pixels.sum(0)
+        right = np.einsum("ccl->l", by_level[:, :-1])
+        return trust_figures(right, by_level.sum((0, 1)) - right)
+
     def uiou_per_class(self, min_confidence: float) -> np.ndarray:
         """The uncertainty-aware IoU of each class; (K,) float64, NaN where the ground truth lacks the class."""
         valid, invalid = self._split(min_confidence)
@@ -289,6 +296,11 @@ class Metrics:
         uiou: uncertainty-aware IoU (see `Invalidation`), mean over classes in the ground truth.
         uiou_min_confidence: the threshold it belongs to.
         uiou_curve: the same at thresholds of 0…0.95.
+        auroc: chance that a right pixel is surer than a wrong one; None also where all are right, or all wrong, as in
+            the three that follow. All four are defined in `darkseg_ros.evaluation.trust`.
+        fpr95: share of the wrong pixels as sure as 95 % of the right ones.
+        aupr_success: average precision of finding right pixels by the confidence.
+        aupr_error: of finding wrong ones.
     """
 
     miou: float
@@ -304,6 +316,10 @@ class Metrics:
     uiou: float | None = None
     uiou_min_confidence: float | None = None
     uiou_curve: tuple[UiouPoint, ...] = ()
+    auroc: float | None = None
+    fpr95: float | None = None
+    aupr_success: float | None = None
+    aupr_error: float | None = None
 
 
 class Evaluation:
@@ -397,6 +413,7 @@ class Evaluation:
             raise ValueError("no pixel has ground truth (all are 255); check the label maps")
         iou = iou_per_class(confusion)
         has_confidence = self._images_with_confidence == self._images
+        trust = self._invalidation.trust() if has_confidence else None
         return Metrics(
             miou=float(mean_iou(confusion)),
             miou_present=float(mean_iou_of_present(confusion)),
@@ -414,6 +431,7 @@ class Evaluation:
             uiou=self._invalidation.at(self._uiou_min_confidence).uiou if has_confidence else None,
             uiou_min_confidence=self._uiou_min_confidence if has_confidence else None,
             uiou_curve=tuple(map(self._invalidation.at, _CURVE_MIN_CONFIDENCES)) if has_confidence else (),
+            **(asdict(trust) if trust is not None else {}),
         )
 
 

@@ -119,6 +119,10 @@ def table_of(result: EvaluationResult, thresholds: Sequence[ThresholdResult] = (
         ("class accuracy", metrics.class_accuracy, "mean over classes in label maps"),
         ("FWIoU", metrics.fwiou, "weighted by the classes' labelled pixels"),
         ("ECE", metrics.ece, "expected calibration error"),
+        ("AUROC", metrics.auroc, "a right pixel is surer than a wrong one"),
+        ("FPR@95", metrics.fpr95, "wrong pixels as sure as 95 % of the right ones, lower is better"),
+        ("AUPR success", metrics.aupr_success, "right pixels found from the surest down"),
+        ("AUPR error", metrics.aupr_error, "wrong pixels found from the least sure up"),
         ("UIoU", metrics.uiou, f"confidence below {metrics.uiou_min_confidence} counts as invalid"),
     ]
     if result.drive is not None:
