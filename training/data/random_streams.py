@@ -35,6 +35,10 @@ class Stream(IntEnum):
     """Crop, flip, scale and colour of the night image at a position."""
     DAY_ORDER = 12
     """Order of a translator's day images within an epoch."""
+    OBJECT_WARP = 14
+    """Whether the objects of the labelled image at a position are magnified."""
+    MASKED_BLOCKS = 15
+    """Which blocks of the night image at a position are blacked out, by step."""
 
 
 def generator(seed: int, stream: Stream, *position: int) -> np.random.Generator:

@@ -1,0 +1,221 @@
+"""Adapt a segmenter to the night: its own average answers unlabelled night images, from which it learns.
+
+    python -m training.adapt_segmenter --config training/configs/adapt_slim.yaml [key=value …]
+    fabric run --devices 4 --num-nodes 2 … training/adapt_segmenter.py --config … [key=value …]
+
+In each step the averaged student (the teacher) answers the night images, together with larger teachers if
+`data.answers` holds theirs. The student learns these answers from a changed view of the same pixels. Each part of the
+recipe is a setting of `training.adaptation.settings` and can be switched alone. Started again with the same config, a
+run continues from its last checkpoint as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric.utilities.seed import seed_everything
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from darkseg_ros.classes import IGNORE_INDEX
+from training.adaptation.class_mix import mix_classes
+from training.adaptation.distillation import FeatureAnchor, paste_labels, soft_cross_entropy
+from training.adaptation.masking import mask_blocks
+from training.adaptation.night_samples import NightSamples
+from training.adaptation.object_warp import ObjectWarpedSamples
+from training.adaptation.pseudo_labels import adjust_to_shares, confidence_weights
+from training.adaptation.second_opinion import consider, read_boxes
+from training.adaptation.settings import AdaptationConfig, NightConfig
+from training.adaptation.teacher import copy_as_teacher, update_teacher
+from training.data.class_balance import class_shares, class_weights
+from training.data.draws import RareClassDraw
+from training.data.listing import file_digest, files_digest, pairs_digest
+from training.data.pairs import find_images, find_labelled_pool, find_validation_sets
+from training.data.random_streams import Stream, generator
+from training.data.samples import LabelledSamples
+from training.losses import mean_over_processes, segmentation_loss
+from training.networks.build import build_network, set_to_training
+from training.networks.config import exposure_of
+from training.optimiser import build_optimiser, set_learning_rate
+from training.runs.checkpoints import start_from
+from training.runs.config import read_command_line
+from training.runs.fabric import load_from, refuse_nan, start_fabric
+from training.runs.loop import TrainingRun
+from training.runs.results import one_line_errors
+from training.validation import evaluate_network, write_metrics
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the stage from the command line."""
+    with one_line_errors("adapt_segmenter"):
+        adapt(read_command_line(AdaptationConfig, __doc__ or "", arguments))
+
+
+def adapt(config: DictConfig) -> None:
+    """One whole run, or the rest of one: checkpoints, TensorBoard events and metrics.json in `config.output`.
+
+    Args:
+        config: a resolved `AdaptationConfig`.
+
+    Raises:
+        InputError: on unusable data, a checkpoint of another configuration, a loss that is no number, a full disk.
+    """
+    fabric = start_fabric(config)
+    seed_everything(config.seed, verbose=False)
+    night_config, exposure = config.night, exposure_of(config.network)
+
+    # Data: draws depend on (seed, position) only.
+    pairs = find_labelled_pool(config.data.source)
+    night_images = find_images(Path(config.data.night))
+    validation_sets = find_validation_sets(config.data.validation)
+    inputs = {
+        "data.source": pairs_digest(pairs),
+        "data.night": files_digest(night_images),
+        "data.boxes": file_digest(config.data.boxes),
+        "data.answers": file_digest(config.data.answers),
+        "network.encoder_weights": file_digest(config.network.encoder_weights),
+        "network.start_checkpoint": file_digest(config.network.start_checkpoint),
+    }
+    shares = class_shares(pairs)
+    labelled_samples = ObjectWarpedSamples(
+        LabelledSamples(
+            pairs,
+            night_images,
+            draw=RareClassDraw(
+                shares, seed=config.seed, share=config.rare_class_share, temperature=config.rare_class_temperature
+            ),
+            augmentation=config.augmentation,
+            cheap_night=config.cheap_night,
+            seed=config.seed,
+            exposure=exposure,
+        ),
+        share=config.object_warp_share,
+        seed=config.seed,
+    )
+    night_samples = NightSamples(
+        night_images,
+        augmentation=config.augmentation,
+        strong=config.strong,
+        exposure=exposure,
+        boxes=read_boxes(Path(config.data.boxes)) if config.data.boxes else {},
+        score_min=night_config.box_score_min,
+        answers=Path(config.data.answers) if config.data.answers else None,
+        seed=config.seed,
+    )
+
+    # Network, teacher, optimiser.
+    network = build_network(config.network).to(memory_format=torch.channels_last)
+    anchor = FeatureAnchor(network.encoder, network.encoder) if config.anchor_weight else None
+    ancestors = start_from(network, config.network)
+    teacher = fabric.to_device(copy_as_teacher(network))
+    weights = fabric.to_device(class_weight_tensor(shares, config.loss.class_weight_exponent))
+    answers_of = partial(
+        night_answers, config=night_config, log_weights=fabric.to_device(class_weight_tensor(shares, 1.0).log())
+    )
+    student, optimiser = fabric.setup(network, build_optimiser(network, config))
+    set_to_training(student, config.network)
+
+    run = TrainingRun(
+        config,
+        fabric,
+        {"student": student, "teacher": teacher, "optimiser": optimiser},
+        inputs=inputs,
+        ancestors=ancestors,
+    )
+    evaluate = partial(evaluate_network, teacher, validation_sets, input_px=config.network.input_px, exposure=exposure)
+    batches_of = partial(
+        load_from, start_step=run.step, stop_step=config.steps, loader_workers=config.loader_workers, fabric=fabric
+    )
+    labelled_batches = iter(batches_of(labelled_samples, config.batch_size))
+    night_batches = iter(batches_of(night_samples, night_config.batch_size))
+
+    while run.step < config.steps:
+        set_learning_rate(optimiser, config, run.step)
+        run.seed_dropout()
+        labelled, night = next(labelled_batches), next(night_batches)
+        first_position = fabric.global_rank * len(night["calm"])
+        with fabric.autocast():
+            wanted, trust = answers_of(teacher, night)
+        images = night["strong"]
+        if generator(config.seed, Stream.MIX_OR_NOT, run.step).random() < night_config.mix_share:
+            every = max(config.batch_size // night_config.batch_size, 1)
+            images, pasted = mix_classes(
+                labelled["images"][::every],
+                labelled["labels"][::every],
+                images,
+                labelled["labels"].new_full((len(images), *images.shape[-2:]), IGNORE_INDEX),
+                seed=config.seed,
+                step=run.step,
+                first_position=first_position,
+            )
+            wanted, trust = paste_labels(wanted, trust, pasted)
+        images = mask_blocks(
+            images,
+            share=night_config.masked_share,
+            ratio=night_config.masked_ratio,
+            block_px=night_config.masked_block_px,
+            seed=config.seed,
+            step=run.step,
+            first_position=first_position,
+        )
+        logits = student(torch.cat([labelled["images"], images]))
+        labelled_logits, night_logits = logits.split([len(labelled["images"]), len(images)])
+        terms = {
+            "labelled": segmentation_loss(
+                labelled_logits, labelled["labels"], config=config.loss, class_weights=weights
+            ),
+            "night": soft_cross_entropy(night_logits, wanted, trust),
+        }
+        if anchor:
+            terms["anchor"] = anchor.distance(labelled["images"], labelled["labels"])
+        means = {name: mean_over_processes(term, fabric) for name, term in terms.items()}
+        factors = {"labelled": 1.0, "night": night_config.weight, "anchor": config.anchor_weight}
+        loss = torch.stack([factors[name] * mean for name, mean in means.items()]).sum()
+        refuse_nan(loss, run.step, run.last, fabric=fabric)
+
+        optimiser.zero_grad()
+        fabric.backward(loss)
+        fabric.clip_gradients(student, optimiser, max_norm=config.optimiser.gradient_clip)
+        optimiser.step()
+        update_teacher(teacher, network, step=run.step, decay=config.optimiser.average_decay)
+        run.finish_step({f"loss/{name}": mean.detach() for name, mean in means.items()})
+
+        if run.is_due(config.evaluate_every):
+            if fabric.is_global_zero:
+                metrics = evaluate()
+                run.report(metrics)
+                write_metrics(run.output / "metrics.json", metrics)
+            fabric.barrier()
+    run.close()
+
+
+@torch.no_grad()
+def night_answers(
+    teacher: nn.Module, night: dict[str, Tensor], *, config: NightConfig, log_weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What the student is to learn for night images, (B, K, h, w) probabilities, and how much it counts, (B, h, w).
+
+    Args:
+        teacher: the averaged student, in evaluation mode.
+        night: a batch of `NightSamples`.
+        config: of the night.
+        log_weights: see `adjust_to_shares`.
+    """
+    wanted = torch.softmax(teacher(night["calm"]).float(), 1)
+    if "answers" in night:
+        wanted = (1 - config.answers_weight) * wanted + config.answers_weight * night["answers"]
+    wanted = adjust_to_shares(wanted, log_weights, strength=config.share_adjustment)
+    wanted = consider(wanted, night["opinion"], weight=config.box_weight)
+    return wanted, confidence_weights(wanted, pixel_min=config.pixel_min, by_image=config.by_image)
+
+
+def class_weight_tensor(shares: np.ndarray, exponent: float) -> Tensor:
+    """(K,) float32 of `class_weights`."""
+    return torch.tensor(class_weights(shares, exponent=exponent), dtype=torch.float32)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Unlabelled night images in two views: a calm one for the teacher, a changed one for the student."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from darkseg_ros.classes import IGNORE_INDEX
+from darkseg_ros.frames.source import read_image
+from darkseg_ros.model.exposure import Exposure, normalise_exposure
+from training.adaptation.second_opinion import Box, opinion_map
+from training.data.augmentation import Augmentation, jitter_colour
+from training.data.network_input import network_input
+from training.data.random_streams import Stream, generator
+
+STRIDE = 4
+"""Answers have a quarter of the height and width of their image: views are cut in steps of as many pixels."""
+
+
+@dataclass
+class StrongAugmentation:
+    """How far the student's view differs from the teacher's.
+
+    Attributes:
+        jitter: of the colours, as `Augmentation.jitter`.
+        blur_share: of the images blurred.
+        blur_sigma_max: strongest blur, pixels.
+        noise_max: strongest noise, standard deviation in grey levels.
+    """
+
+    jitter: float = 0.4
+    blur_share: float = 0.3
+    blur_sigma_max: float = 1.2
+    noise_max: float = 8.0
+
+
+class NightSamples(Dataset[dict[str, Tensor]]):
+    """The unlabelled image at each position of a run; each is visited once an epoch.
+
+    Item: ``calm`` and ``strong`` (3, S, S) float; ``opinion`` (S/4, S/4) int64 of `opinion_map`, without boxes
+    IGNORE_INDEX; ``answers`` (K, S/4, S/4) float, if answers were given.
+
+    Args:
+        images: to draw from.
+        augmentation: the geometry of both views; its jitter is not used.
+        strong: what is done to the student's view alone.
+        exposure: that dark images are brightened to.
+        boxes: by stem, of `training.detect_objects`.
+        score_min: of boxes that are believed.
+        answers: .npy of `training.answer_images` for these images, in their order.
+        seed: of the run.
+    """
+
+    def __init__(
+        self,
+        images: list[Path],
+        *,
+        augmentation: Augmentation,
+        strong: StrongAugmentation,
+        exposure: Exposure | None,
+        boxes: dict[str, list[Box]],
+        score_min: float,
+        answers: Path | None,
+        seed: int,
+    ) -> None:
+        self._images, self._augmentation, self._strong, self._exposure = images, augmentation, strong, exposure
+        self._boxes, self._score_min, self._seed = boxes, score_min, seed
+        self._answers = None if answers is None else np.load(answers, mmap_mode="r")
+
+    def __getitem__(self, position: int) -> dict[str, Tensor]:
+        epoch, offset = divmod(position, len(self._images))
+        order = generator(self._seed, Stream.NIGHT_ORDER, epoch).permutation(len(self._images))
+        index = int(order[offset])
+        rng = generator(self._seed, Stream.NIGHT_VIEW, position)
+        path = self._images[index]
+        bgr = read_image(path)
+        view = draw_view(self._augmentation, rng)
+        calm = view.cut(bgr, stride=1)
+        if self._exposure is not None:
+            normalise_exposure(calm, self._exposure)
+        item = {"calm": network_input(calm), "strong": network_input(change_strongly(calm, self._strong, rng))}
+        quarter = self._augmentation.crop_px // STRIDE
+        opinion = np.full((quarter, quarter), IGNORE_INDEX, np.uint8)
+        if path.stem in self._boxes:
+            whole = opinion_map(self._boxes[path.stem], view.quarter_hw, score_min=self._score_min)
+            opinion = view.cut(whole, stride=STRIDE)
+        item["opinion"] = torch.from_numpy(opinion.astype(np.int64))
+        if self._answers is not None:
+            whole = np.moveaxis(self._answers[index], 0, -1).astype(np.float32) / 255
+            item["answers"] = torch.from_numpy(np.moveaxis(view.cut(whole, stride=STRIDE), -1, 0).copy())
+        return item
+
+
+@dataclass(frozen=True)
+class View:
+    """A scaled, perhaps mirrored image and the square cut from it, all in steps of `STRIDE` pixels.
+
+    Attributes:
+        quarter_hw: size of the scaled image over `STRIDE`.
+        quarter_yx: corner of the square over `STRIDE`.
+        quarter_px: side of the square over `STRIDE`.
+        flip: mirrored.
+    """
+
+    quarter_hw: tuple[int, int]
+    quarter_yx: tuple[int, int]
+    quarter_px: int
+    flip: bool
+
+    def cut(self, pixels: np.ndarray, *, stride: int) -> np.ndarray:
+        """The square, (S, S) or (S, S, C) with S = STRIDE · quarter_px / stride, of an array of any size."""
+        factor = STRIDE // stride
+        height, width = (side * factor for side in self.quarter_hw)
+        if pixels.shape[:2] != (height, width):
+            pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+        if self.flip:
+            pixels = pixels[:, ::-1]
+        y, x = (corner * factor for corner in self.quarter_yx)
+        side = self.quarter_px * factor
+        return np.ascontiguousarray(pixels[y : y + side, x : x + side])
+
+
+def draw_view(augmentation: Augmentation, rng: np.random.Generator) -> View:
+    """A random view; it is never smaller than the square."""
+    scale = np.exp(rng.uniform(np.log(augmentation.scale_min), np.log(augmentation.scale_max)))
+    stretch = np.exp(rng.uniform(-1, 1) * np.log(augmentation.aspect) / 2)
+    side = augmentation.crop_px // STRIDE
+    height, width = (
+        max(round(augmentation.view_px * scale * factor / STRIDE), side) for factor in (1 / stretch, stretch)
+    )
+    y, x = (int(rng.integers(0, whole - side + 1)) for whole in (height, width))
+    return View((height, width), (y, x), side, bool(rng.random() < 0.5))
+
+
+def change_strongly(bgr: np.ndarray, strong: StrongAugmentation, rng: np.random.Generator) -> np.ndarray:
+    """Other colours, blur and noise; (H, W, 3) uint8 BGR in and out."""
+    changed = jitter_colour(bgr, strong.jitter, rng)
+    if rng.random() < strong.blur_share:
+        changed = cv2.GaussianBlur(changed, (0, 0), rng.uniform(0.2, strong.blur_sigma_max))
+    noise = rng.uniform(0, strong.noise_max) * rng.standard_normal(changed.shape, np.float32)
+    return np.clip(changed + noise, 0, 255).astype(np.uint8)

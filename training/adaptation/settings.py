@@ -1,0 +1,100 @@
+"""The settings of `training.adapt_segmenter`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from darkseg_ros.night.cheap_night import CheapNight
+from training.adaptation.night_samples import StrongAugmentation
+from training.data.augmentation import Augmentation
+from training.networks.config import NetworkConfig
+from training.runs.config import RunSettings
+from training.segmenter_config import LossConfig, OptimiserConfig
+
+
+@dataclass
+class AdaptationData:
+    """Where the images are.
+
+    Attributes:
+        source: labelled images of one camera or several, as in `training.segmenter_config.DataConfig`.
+        night: folder of unlabelled night images.
+        boxes: of `training.detect_objects` for them, the second opinion; null does without.
+        answers: of `training.answer_images` for them, those of larger teachers; null leaves the average alone.
+        validation: labelled images by the name of their set, as entries of `source`.
+    """
+
+    source: list[Any] = MISSING
+    night: str = MISSING
+    boxes: str | None = None
+    answers: str | None = None
+    validation: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class NightConfig:
+    """How the student learns from the unlabelled night images.
+
+    Attributes:
+        batch_size: night images a step, over all processes.
+        weight: of their loss.
+        pixel_min: confidence that an answer needs; 0 learns all of them.
+        by_image: each image counts by the share of its pixels that reach `pixel_min`.
+        answers_weight: of `data.answers` against the average's own answer, 0…1.
+        share_adjustment: of the answers, see `training.adaptation.pseudo_labels.adjust_to_shares`.
+        mix_share: of the steps in which labelled objects are pasted onto the night images (ClassMix).
+        masked_share: of the night images that the student sees with blocks blacked out (masked-image consistency).
+        masked_ratio: of the blocks in such an image.
+        masked_block_px: side of a block.
+        box_weight: of the second opinion where it names a class or vetoes one, 0…1.
+        box_score_min: of the boxes that are believed.
+    """
+
+    batch_size: int = 6
+    weight: float = 1.0
+    pixel_min: float = 0.0
+    by_image: bool = False
+    answers_weight: float = 0.5
+    share_adjustment: float = 0.0
+    mix_share: float = 0.5
+    masked_share: float = 0.0
+    masked_ratio: float = 0.5
+    masked_block_px: int = 32
+    box_weight: float = 0.7
+    box_score_min: float = 0.4
+
+
+@dataclass
+class AdaptationConfig(RunSettings):
+    """Everything that one run of the adaptation depends on.
+
+    Attributes:
+        output: folder of the run: checkpoints, TensorBoard events, metrics.json.
+        steps: optimiser steps in all.
+        batch_size: labelled images a step, over all processes.
+        rare_class_share: of the labelled images drawn by rare class.
+        rare_class_temperature: lower prefers rarer classes.
+        object_warp_share: of the labelled images in which objects are magnified.
+        anchor_weight: of the distance to the features that the encoder starts with; 0 switches it off.
+        strong: the student's view of the night images.
+    """
+
+    output: str = MISSING
+    seed: int = 0
+    steps: int = 4000
+    batch_size: int = 6
+    rare_class_share: float = 0.3
+    rare_class_temperature: float = 0.05
+    object_warp_share: float = 0.0
+    anchor_weight: float = 0.0
+    data: AdaptationData = field(default_factory=AdaptationData)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    strong: StrongAugmentation = field(default_factory=StrongAugmentation)
+    cheap_night: CheapNight = field(default_factory=CheapNight)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    night: NightConfig = field(default_factory=NightConfig)

@@ -1,0 +1,107 @@
+"""Let one trained network or several answer unlabelled images once, for students that learn from them many times.
+
+    python -m training.answer_images --checkpoint FILE [--checkpoint FILE …] --images FOLDER --out answers.npy
+
+The file holds (N, K, S/4, S/4) uint8, 255 · probability, for the N images in the order of their names: the mean over
+the networks, over each image and its mirror image, and over the scales.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from darkseg_ros.classes import NUM_CLASSES
+from darkseg_ros.errors import InputError
+from darkseg_ros.frames.source import image_files, read_image
+from darkseg_ros.model.exposure import Exposure, normalise_exposure
+from darkseg_ros.whole_files import whole_file
+from training.adaptation.teacher import load_teacher
+from training.data.network_input import network_input
+from training.networks.config import exposure_of
+from training.networks.layers import OUTPUT_STRIDE, SIDE_MULTIPLE, upsample_bilinear
+from training.runs.fabric import add_accelerator, pick_device
+from training.runs.results import one_line_errors
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the stage from the command line."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, action="append", required=True, help="a teacher; may be repeated")
+    parser.add_argument("--images", type=Path, required=True, help="folder of unlabelled images")
+    parser.add_argument("--out", type=Path, required=True, help=".npy file")
+    parser.add_argument("--scales", type=float, nargs="+", default=[1.0], help="of the input's side (default 1)")
+    add_accelerator(parser)
+    parsed = parser.parse_args(arguments)
+    with one_line_errors("answer_images"):
+        answer_images(
+            parsed.checkpoint,
+            image_files(parsed.images),
+            out=parsed.out,
+            scales=parsed.scales,
+            accelerator=parsed.accelerator,
+        )
+
+
+def answer_images(
+    checkpoints: list[Path], images: list[Path], *, out: Path, scales: list[float], accelerator: str = "auto"
+) -> None:
+    """Write the teachers' mean answers.
+
+    Args:
+        checkpoints: of `training.train_segmenter` or `training.adapt_segmenter`, of one input size.
+        images: to answer.
+        out: .npy file.
+        scales: that each image is seen at, of the input's side.
+        accelerator: auto, cpu or gpu.
+
+    Raises:
+        InputError: on an unusable checkpoint or image, checkpoints of several input sizes, a full disk.
+    """
+    device = pick_device(accelerator)
+    teachers, sizes = [], set()
+    for checkpoint in checkpoints:
+        network, state = load_teacher(checkpoint)
+        settings = OmegaConf.create(state["config"]["network"])
+        teachers.append(partial(answer_of, network.to(device), exposure=exposure_of(settings)))
+        sizes.add(int(settings.input_px))
+    if len(sizes) > 1:
+        raise InputError(f"the checkpoints are of input sizes {sorted(sizes)}; choose teachers of one network.input_px")
+    (input_px,) = sizes
+    sides = [round(input_px * scale / SIDE_MULTIPLE) * SIDE_MULTIPLE for scale in scales]
+    quarter = input_px // OUTPUT_STRIDE
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(out) as unfinished:
+            stored = np.lib.format.open_memmap(unfinished, "w+", np.uint8, (len(images), NUM_CLASSES, quarter, quarter))
+            for index, path in enumerate(tqdm(images, desc="answer", unit="image", mininterval=10)):
+                bgr = read_image(path)
+                answers = [
+                    upsample_bilinear(teacher(bgr, side), (quarter, quarter)) for teacher in teachers for side in sides
+                ]
+                stored[index] = (torch.stack(answers).mean(0)[0] * 255).round().to(torch.uint8).cpu().numpy()
+            stored.flush()
+    except OSError as error:
+        raise InputError(f"{out} cannot be written ({error}); make room or choose another --out") from error
+
+
+@torch.no_grad()
+def answer_of(network: nn.Module, bgr: np.ndarray, side: int, *, exposure: Exposure | None) -> Tensor:
+    """Probabilities, (1, K, side/4, side/4): the mean of an image's answer and that of its mirror image."""
+    squeezed = cv2.resize(bgr, (side, side), interpolation=cv2.INTER_AREA)
+    if exposure is not None:
+        normalise_exposure(squeezed, exposure)
+    image = network_input(squeezed)[None].to(next(network.parameters()).device)
+    return (torch.softmax(network(image), 1) + torch.softmax(network(image.flip(-1)), 1).flip(-1)) / 2
+
+
+if __name__ == "__main__":
+    main()
