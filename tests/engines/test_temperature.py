@@ -86,3 +86,9 @@ def test_agreement_is_the_share_of_pixels_with_the_same_class(pictures: list[Pat
 
 def test_a_network_agrees_with_itself(pictures: list[Path]) -> None:
     assert collect_agreement(Stripes(4), Stripes(4), pictures, network_hw=(64, 64))[1] == 1.0
+
+
+def test_a_network_that_is_always_wrong_ends_at_the_hottest_temperature() -> None:
+    logits = torch.zeros(64, 19)
+    logits[:, 3] = 5.0
+    assert fit_temperature(logits, torch.full((64,), 4)) == pytest.approx(10)

@@ -87,7 +87,7 @@ def test_without_a_reference_the_networks_answers_are_the_labels(
 ) -> None:
     out = tmp_path / "labels"
     main(["--checkpoint", str(checkpoint), "--images", str(generated_data / "night"), "--out", str(out)])
-    assert sorted(path.name for path in out.iterdir()) == ["0.png", "1.png", "2.png", "3.png"]
+    assert sorted(path.name for path in out.glob("*.png")) == ["0.png", "1.png", "2.png", "3.png"]
     for name in ("0.png", "3.png"):
         expected = network_answers(checkpoint, generated_data / "night" / name).argmax(0).numpy()
         label_map = cv2.imread(str(out / name), cv2.IMREAD_UNCHANGED)
@@ -120,7 +120,7 @@ def test_only_listed_images_are_labelled(checkpoint: Path, generated_data: Path,
     write_image_list(tmp_path / "list.txt", ["2.png", "0.png"])
     arguments = ["--checkpoint", str(checkpoint), "--images", str(generated_data / "night")]
     main([*arguments, "--list", str(tmp_path / "list.txt"), "--out", str(tmp_path / "labels")])
-    assert sorted(path.name for path in (tmp_path / "labels").iterdir()) == ["0.png", "2.png"]
+    assert sorted(path.name for path in (tmp_path / "labels").glob("*.png")) == ["0.png", "2.png"]
     pairs = find_pseudo_labelled_images(generated_data / "night", tmp_path / "labels")
     assert [pair.image.stem for pair in pairs] == ["0", "2"]
 
@@ -136,7 +136,7 @@ def test_every_image_gets_a_label_map_of_its_size_with_nothing_in_the_bottom_mar
         choice=LabelChoice(portion=1.0, confidence_min=0.0, bottom_margin=0.25),
         reference=find_images(generated_data / "validation" / "image"),
     )
-    assert sorted(path.stem for path in out.iterdir()) == ["0", "1", "2", "3"]
+    assert sorted(path.stem for path in out.glob("*.png")) == ["0", "1", "2", "3"]
     label_map = cv2.imread(str(out / "0.png"), cv2.IMREAD_UNCHANGED)
     assert label_map.shape == (64, 64)
     assert (label_map[:48] < 19).all()

@@ -236,3 +236,8 @@ def test_a_sheet_of_the_best_24_is_written(tmp_path: Path) -> None:
     sheet = cv2.imread(str(tmp_path / "list_sheet.png"))
     assert sheet.shape == (4 + 4 * 196, 4 + 6 * 292, 3)
     assert len(_chosen(tmp_path / "list.txt")) == 30
+
+
+def test_a_ratio_is_rounded_to_the_nearest_count(generated_data: Path) -> None:
+    assert count_by_ratio(0.3, [generated_data / "source"]) == 2  # 1.8 of 6 images
+    assert count_by_ratio(0.2, [generated_data / "source"]) == 1  # 1.2

@@ -15,6 +15,7 @@ import torch
 from darkseg_ros.errors import InputError
 from training import train_unit
 from training.data.image_lists import find_domain_images
+from training.runs import loop
 from training.runs.checkpoints import load_checkpoint, save_checkpoint
 from training.runs.config import load_config
 from training.train_unit import train
@@ -79,7 +80,7 @@ def test_a_run_stopped_in_the_middle_and_started_again_ends_like_an_uninterrupte
 
     stopped = tmp_path / "stopped"
     with monkeypatch.context() as patched:
-        patched.setattr(train_unit, "save_checkpoint", save_twice)
+        patched.setattr(loop, "save_checkpoint", save_twice)
         with pytest.raises(KeyboardInterrupt):
             run_training([*small_unit_run, f"output={stopped}"])
     assert load_checkpoint(stopped / "checkpoints" / "last.pt")["step"] == 2
@@ -223,7 +224,7 @@ def test_what_stands_at_a_position_is_a_function_of_seed_and_position(generated_
     )
 
     def samples(seed: int) -> UnpairedSamples:
-        return UnpairedSamples(day, night, view_px=32, crop_px=16, latent_channels=8, seed=seed)
+        return UnpairedSamples(day, night, view_px=32, crop_px=16, noise_shape=(4, 8, 4, 4), seed=seed)
 
     first, again, other = samples(0), samples(0), samples(1)
     again[3]
@@ -240,7 +241,7 @@ def test_noise_is_standard_normal_and_images_reach_from_minus_one_to_one(tmp_pat
     pixels[:8] = (0, 128, 255)  # orange above black, in BGR
     cv2.imwrite(str(tmp_path / "orange.png"), pixels)
     images = [tmp_path / "orange.png"]
-    sample = UnpairedSamples(images, images, view_px=16, crop_px=16, latent_channels=64, seed=0)[0]
+    sample = UnpairedSamples(images, images, view_px=16, crop_px=16, noise_shape=(4, 64, 4, 4), seed=0)[0]
     assert sample["day"][:, 0, 0].tolist() == pytest.approx([1.0, 128 / 127.5 - 1, -1.0], abs=1e-6)
     assert sample["day"][:, -1, 0].tolist() == [-1.0, -1.0, -1.0]
     assert sample["noise"].mean().item() == pytest.approx(0, abs=0.05)  # 4096 draws: six standard errors are 0.09
@@ -251,7 +252,7 @@ def test_domains_of_equal_size_do_not_always_meet_in_the_same_pairs(generated_da
     folder = generated_data / "source" / "image"
     shutil.copytree(folder, tmp_path / "same")
     day, night = (find_domain_images([str(f)], None) for f in (folder, tmp_path / "same"))
-    samples = UnpairedSamples(day, night, view_px=64, crop_px=64, latent_channels=1, seed=0)
+    samples = UnpairedSamples(day, night, view_px=64, crop_px=64, noise_shape=(4, 1, 16, 16), seed=0)
     means = [(samples[p]["day"].mean().item(), samples[p]["night"].mean().item()) for p in range(12)]
     assert len({round(day_mean, 5) for day_mean, _ in means[:6]}) == 6  # every image once an epoch
     assert any(abs(day_mean - night_mean) > 1e-4 for day_mean, night_mean in means)

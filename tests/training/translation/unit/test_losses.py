@@ -159,3 +159,33 @@ def test_missing_wrong_or_unknown_vgg_weights_are_clear_errors(tmp_path: Path) -
     for name in ("resnet.pth", "text.pth"):
         with pytest.raises(InputError, match=rf"{name} does not hold the convolutions of VGG-16"):
             VggFeatures(tmp_path / name, layer="relu4_3", reduction=1)
+
+
+def images_of(day: Tensor, night: Tensor, *, fake_night: Tensor, fake_day: Tensor) -> UnitImages:
+    code = torch.zeros(1, 1, 1, 1)
+    return UnitImages(code, code, day, night, fake_night, fake_day, code, code, day, night)
+
+
+def test_images_are_compared_with_their_own_translations() -> None:
+    """Nothing is lost where each image has kept its content, much where the other image took its place."""
+    generator = torch.Generator().manual_seed(0)
+    day, night = (torch.randn(1, 3, 8, 8, generator=generator) for _ in range(2))
+
+    def judge(*_: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        return [torch.zeros(1)], [torch.zeros(1)]
+
+    def term(**fakes: Tensor) -> float:
+        images = images_of(day, night, **fakes)
+        return unit_terms(day, night, images, judge, torch.nn.Identity()).perceptual.item()  # type: ignore[arg-type]
+
+    assert term(fake_night=day, fake_day=night) == 0
+    assert term(fake_night=night, fake_day=day) > 1
+    assert term(fake_night=day, fake_day=day) > 0.5
+    assert term(fake_night=night, fake_day=night) > 0.5
+
+
+def test_each_weight_scales_its_own_term() -> None:
+    names = ("kl", "reconstruction", "gan", "cycle_kl", "cycle_reconstruction", "perceptual")
+    terms = UnitTerms(**{name: torch.tensor(10.0**power) for power, name in enumerate(names)})
+    weights = UnitWeights(**{name: factor for factor, name in enumerate(names, start=2)})
+    assert weighted_sum(terms, weights).item() == pytest.approx(765_432)
