@@ -186,12 +186,3 @@ CITYSCAPES = ClassTable(
 
 Source: Cordts et al., CVPR 2016 (arXiv 1604.01685), and the table in cityscapesScripts.
 """
-
-# Being replaced: pass the table instead.
-CLASSES = CITYSCAPES.rows
-NUM_CLASSES = len(CITYSCAPES)
-CLASS_NAMES = CITYSCAPES.names
-TRAIN_ID_BY_NAME = CITYSCAPES.train_ids
-PALETTE_RGB = CITYSCAPES.palette_rgb
-PALETTE_BGR = CITYSCAPES.palette_bgr
-TRAIN_ID_OF_LABEL_ID = CITYSCAPES.train_id_of_label_id

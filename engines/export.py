@@ -32,6 +32,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from darkseg_ros.classes import ClassTable
 from darkseg_ros.errors import InputError
 from darkseg_ros.evaluation.folder import evaluate_files
 from darkseg_ros.evaluation.metrics import Metrics
@@ -64,6 +65,7 @@ from engines.temperature import (
     temperature_between,
 )
 from training.adaptation.teacher import load_teacher
+from training.data.class_table import classes_of
 from training.data.pairs import find_images, find_labelled_pool, find_validation_sets
 from training.networks.config import exposure_of
 from training.networks.layers import SIDE_MULTIPLE
@@ -163,18 +165,18 @@ def export(
         raise InputError(f"--night-agreement is {night_agreement}; expected 0…1, and no --reference beside it")
     network, state = load_teacher(checkpoint)
     config = config_of(state, overrides)
-    input_px = config.network.input_px
+    input_px, classes = config.network.input_px, classes_of(config)
     try:
         recipe_text = recipe.read_text(encoding="utf-8") if recipe else ""
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the recipe {recipe} cannot be read ({error}); expected a Markdown file") from error
-    day_network = _load_day_network(reference, input_px) if reference else None
+    day_network = _load_day_network(reference, input_px, classes) if reference else None
     network_hw = input_hw or (input_px, input_px)
     exposure = exposure_of(config.network)
 
-    day_train = find_labelled_pool(config.data.source)
+    day_train = find_labelled_pool(config.data.source, classes)
     night_images = find_images(Path(config.data.night))
-    validation = find_validation_sets(config.data.validation)
+    validation = find_validation_sets(config.data.validation, classes)
     judged = judged_set(list(validation))
     counts = {"source": len(day_train), "night": len(night_images)}
     counts |= {f"validation.{name}": len(pairs) for name, pairs in validation.items()}
@@ -225,6 +227,7 @@ def export(
             cpu_agreement_min=0.0,
             model_card="",
             exposure=exposure,
+            classes=classes,
         )
         draft = write_bundle(work / "draft", content)
         float_metrics = evaluate_bundle(load_bundle(draft), "onnxruntime", validation)
@@ -242,6 +245,7 @@ def export(
                 validation=validation[judged],
                 miou_loss_max=MIOU_LOSS_MAX,
                 exposure=exposure,
+                classes=classes,
             )
             float_anyway = float_layers(content.cpu_graph)
             kept = tuple(layer for layer in float_layers(within) if layer not in float_anyway)
@@ -275,6 +279,7 @@ def export(
             encoder=config.network.encoder,
             config=without_data_root(OmegaConf.to_yaml(config)),
             recipe=recipe_text,
+            classes=classes,
             network_hw=network_hw,
             temperature=temperature,
             calibration=calibration,
@@ -367,7 +372,7 @@ def agreement_min_of(agreement: float) -> float:
     return round(max(agreement - _INT8_AGREEMENT_MARGIN, 0.0), 3)
 
 
-def _load_day_network(reference: Path, input_px: int) -> torch.nn.Module:
+def _load_day_network(reference: Path, input_px: int, classes: ClassTable) -> torch.nn.Module:
     network, state = load_teacher(reference)
     reference_px = state["config"]["network"]["input_px"]
     if reference_px != input_px:
@@ -375,6 +380,8 @@ def _load_day_network(reference: Path, input_px: int) -> torch.nn.Module:
             f"{reference} sees {reference_px}×{reference_px} pixels, the checkpoint to export {input_px}×{input_px}; "
             "choose a reference of the same network.input_px"
         )
+    if classes_of(state["config"]) != classes:
+        raise InputError(f"{reference} has other classes than the checkpoint to export; choose one of the same classes")
     return network
 
 

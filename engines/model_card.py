@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from darkseg_ros.classes import CLASS_NAMES
+from darkseg_ros.classes import CITYSCAPES, ClassTable
 from darkseg_ros.evaluation.metrics import Metrics
 from training.data.catalogue import data_set, origin_of
+from training.data.class_table import classes_of
 from training.data.pairs import MADE_BY, Source, source_of
 from training.networks.config import NETWORKS
 from training.networks.dense_stem import ENCODER_NAME as DENSE_STEM_ENCODER
@@ -65,6 +66,7 @@ class ModelFacts:
         encoder: its, as `training.networks.config.NetworkConfig` names it.
         config: that run's YAML.
         recipe: Markdown on how the checkpoint was made.
+        classes: that it tells apart.
         network_hw: input size.
         temperature: of the confidence.
         calibration: how it was found.
@@ -83,6 +85,7 @@ class ModelFacts:
     encoder: str
     config: str
     recipe: str
+    classes: ClassTable
     network_hw: tuple[int, int]
     temperature: float
     calibration: str
@@ -102,7 +105,7 @@ def write_model_card(facts: ModelFacts) -> str:
     stem = " behind dense convolutions on camera pixels" if facts.encoder == DENSE_STEM_ENCODER else ""
     return f"""# {facts.name}
 
-Semantic segmentation of street scenes by night and by day into Cityscapes' 19 classes.
+Semantic segmentation of street scenes by night and by day into {_classes(facts.classes)}.
 {network} on {encoder}{stem}; camera frames are stretched to {width}×{height} and come back at their own size.
 
 ## Intended use and limits
@@ -131,7 +134,7 @@ The temperature is {facts.temperature:.3f}: {facts.calibration}.
 
 {_int8(facts)}
 
-{_per_class(facts.cpu.metrics)}
+{_per_class(facts.classes, facts.cpu.metrics)}
 
 ## Parity
 
@@ -163,7 +166,7 @@ def data_rows(lineage: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -
     rows: list[DataRow] = []
     for settings in lineage:
         own, data = settings is lineage[-1], in_todays_form(settings)["data"]
-        sources = [source_of(entry) for entry in data["source"]]
+        sources = [source_of(entry, classes_of(settings)) for entry in data["source"]]
         for source in sources:
             images = counts["source"] if own and len(sources) == 1 else None
             rows.append(_row(source, "labelled", images, "training"))
@@ -180,7 +183,7 @@ def data_rows(lineage: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -
     for name, entry in own_sets.items():
         if entry is not None:
             use = f"the figures of {name} below; never trained on"
-            rows.append(_row(source_of(entry), "labelled", counts[f"validation.{name}"], use))
+            rows.append(_row(source_of(entry, classes_of(lineage[-1])), "labelled", counts[f"validation.{name}"], use))
     # the last run's rows have the counts: they replace those of earlier runs on the same data
     return tuple({(row.data.partition(",")[0], row.used_for.partition(",")[0]): row for row in rows}.values())
 
@@ -266,9 +269,13 @@ def _listed(layers: tuple[str, ...]) -> str:
     return ", ".join(f"`{layer}`" for layer in layers) or "none"
 
 
-def _per_class(metrics_by_set: dict[str, Metrics]) -> str:
+def _classes(classes: ClassTable) -> str:
+    return "Cityscapes' 19 classes" if classes == CITYSCAPES else f"{len(classes)} classes: {', '.join(classes.names)}"
+
+
+def _per_class(classes: ClassTable, metrics_by_set: dict[str, Metrics]) -> str:
     rows = ["| IoU, int8 | " + " | ".join(metrics_by_set) + " |", "|---|" + "---|" * len(metrics_by_set)]
-    for class_name in CLASS_NAMES:
+    for class_name in classes.names:
         values = (metrics.iou[class_name] for metrics in metrics_by_set.values())
         rows.append(f"| {class_name} | " + " | ".join("–" if v is None else f"{v:.2f}" for v in values) + " |")
     return "\n".join(rows)

@@ -19,6 +19,7 @@ import openvino
 import torch
 from tqdm import tqdm
 
+from darkseg_ros.classes import ClassTable
 from darkseg_ros.errors import EngineError, InputError
 from darkseg_ros.evaluation.metrics import confusion_matrix, mean_iou_of_present
 from darkseg_ros.frames.labelled import LabelledImage, read_labelled
@@ -352,7 +353,8 @@ class _FusedOpenVino:
 class _Tally:
     """Sums one backend's answers to a set."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: ClassTable) -> None:
+        self._classes = classes
         self._same = self._pixels = 0
         self._error_sum = self._error_max = 0
         self.confusions: list[np.ndarray] = []
@@ -369,7 +371,7 @@ class _Tally:
         self._pixels += answer.class_map.size
         self._error_sum += int(errors.sum(dtype=np.int64))
         self._error_max = max(self._error_max, int(errors.max()))
-        self.confusions.append(confusion_matrix(label_map, answer.class_map))
+        self.confusions.append(confusion_matrix(label_map, answer.class_map, self._classes))
 
     def result(self, backend: str, engine: Engine, image_set: str, reference: _Tally) -> BackendParity:
         """The figures, against those of the reference's tally."""
@@ -393,7 +395,7 @@ class _Tally:
 def _compare_set(
     name: str, pairs: Sequence[LabelledImage], segmenters: Mapping[str, Segmenter], reference: str
 ) -> Iterator[BackendParity]:
-    tallies = {backend: _Tally() for backend in segmenters}
+    tallies = {backend: _Tally(segmenter.bundle.classes) for backend, segmenter in segmenters.items()}
     # disable=None shows the bar on a terminal only
     for pair in tqdm(pairs, desc=f"comparing {name}", unit="image", disable=None):
         bgr, label_map = read_labelled(pair)

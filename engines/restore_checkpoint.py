@@ -25,6 +25,7 @@ from tqdm import tqdm
 from darkseg_ros.errors import InputError
 from darkseg_ros.model.bundle import ModelBundle, load_bundle, load_golden
 from engines.fused_graph import FusedGraph, LogitsGraph
+from training.data.class_table import classes_of
 from training.data.draws import draw_evenly
 from training.data.pairs import find_images, find_labelled_pool
 from training.data.random_streams import Stream
@@ -74,7 +75,7 @@ def restore(bundle_folder: Path, config: DictConfig, out: Path) -> None:
     if bundle.exposure is not None:
         config.network.exposure_mean = bundle.exposure.target_mean
         config.network.exposure_gamma_min = bundle.exposure.gamma_min
-    network = build_network({**config.network, "encoder_weights": None}).eval()
+    network = build_network({**config.network, "encoder_weights": None}, num_classes=len(classes_of(config))).eval()
     norms = _norm_of_convolutions(network, config.network.input_px)
     _load_folded(network, norms, bundle)
     _unfold(network, norms, _training_images(config))
@@ -139,7 +140,7 @@ def _fitting(stored: dict[str, Tensor], name: str, expected: Tensor, bundle: Mod
 
 
 def _training_images(config: DictConfig) -> LabelledSamples:
-    pairs = find_labelled_pool(config.data.source)
+    pairs = find_labelled_pool(config.data.source, classes_of(config))
     return LabelledSamples(
         pairs,
         find_images(Path(config.data.night)),

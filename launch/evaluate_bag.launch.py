@@ -51,7 +51,7 @@ def _actions(context: LaunchContext) -> list[Node | ExecuteProcess | RegisterEve
     thresholds = {name: _parts(given[name]) for name in ("at_least", "at_most") if given[name]}
     evaluation = given.node(
         "evaluation_node",
-        parameters={"output": given["output"], **thresholds, **transport},
+        parameters={**given.parameters("bundle"), "output": given["output"], **thresholds, **transport},
         remappings=[*given.image_remappings(), ("class_map", "segmentation_node/class_map"), ("label", label)],
         sigterm_timeout=_REPORT_S,
     )

@@ -7,12 +7,20 @@ from pathlib import Path
 import numpy as np
 import onnx
 import openvino
+import yaml
 from onnx import TensorProto, helper, numpy_helper
 
 from darkseg_ros.classes import CITYSCAPES, ClassTable
 from darkseg_ros.model.bundle import Golden
 from darkseg_ros.model.exposure import Exposure
 from engines.bundle_writer import BundleContent, TranslatorContent, write_bundle, write_translator_bundle
+
+CAMVID = ClassTable.from_json(
+    yaml.safe_load(
+        (Path(__file__).resolve().parent.parent / "training/configs/segmenter_camvid.yaml").read_text(encoding="utf-8")
+    )["data"]["classes"]
+)
+"""SegNet's 11 classes of CamVid, as a training run names them."""
 
 _OPSET = [helper.make_opsetid("", 20)]
 

@@ -25,6 +25,7 @@ from darkseg_ros.errors import InputError
 from darkseg_ros.night.cheap_night import CheapNight
 from training.adaptation.teacher import load_teacher
 from training.data.augmentation import Augmentation
+from training.data.class_table import classes_of
 from training.data.draws import draw_evenly
 from training.data.pairs import find_images, find_labelled_pool
 from training.data.random_streams import Stream
@@ -92,7 +93,7 @@ def distil(
     encoder = student_of(teacher, checkpoint).to(device)
     blocks = nn.Sequential(*(teacher.features[index] for index in STEM_BLOCKS)).to(device).eval()
     samples = LabelledSamples(
-        pairs := find_labelled_pool(source),
+        pairs := find_labelled_pool(source, classes_of(state["config"])),
         find_images(night),
         draw=draw_evenly(len(pairs), seed=_SEED, order=Stream.LABELLED_ORDER),
         augmentation=Augmentation(),

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from darkseg_ros.evaluation.metrics import ABSENT_CLASSES
 from training.adaptation.teacher import load_teacher
+from training.data.class_table import classes_of
 from training.data.pairs import find_labelled_images
 from training.networks.config import exposure_of
 from training.runs.fabric import add_accelerator, pick_device
@@ -48,12 +49,14 @@ def evaluate(checkpoint: Path, labelled: Path, *, name: str, out: Path, accelera
     device = pick_device(accelerator)
     network, state = load_teacher(checkpoint)
     network.to(device)
+    classes = classes_of(state["config"])
     settings = OmegaConf.create(state["config"]["network"])
     metrics = evaluate_network(
         network,
-        {name: find_labelled_images(labelled)},
+        {name: find_labelled_images(labelled, classes)},
         input_px=settings.input_px,
         exposure=exposure_of(settings),
+        classes=classes,
     )
     write_metrics(out, metrics)
     print("\n".join([*describe(name, metrics[name]), f"absent classes: {ABSENT_CLASSES}"]))

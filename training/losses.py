@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional
 
-from darkseg_ros.classes import IGNORE_INDEX, NUM_CLASSES
+from darkseg_ros.classes import IGNORE_INDEX
 from training.networks.layers import upsample_bilinear
 from training.runs.fabric import all_reduce
 from training.segmenter_config import LossConfig
@@ -32,17 +32,17 @@ def segmentation_loss(logits: Tensor, labels: Tensor, *, config: LossConfig, cla
     """The loss of a batch; its weighted mean is ``total / weight``.
 
     Args:
-        logits: (B, 19, H/4, W/4) float.
+        logits: (B, K, H/4, W/4) float.
         labels: (B, H, W) int64 train ids, IGNORE_INDEX = not counted.
         config: of the loss.
-        class_weights: (19,) weight of each class.
+        class_weights: (K,) weight of each class.
 
     """
     logits = logits_at(logits, (labels.shape[1], labels.shape[2]), config.stride)
     first = config.stride // 2
     labels = labels[:, first :: config.stride, first :: config.stride]  # one pixel each: averaging would invent classes
     log_p_t = -functional.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="none")
-    pixel_weights = functional.pad(class_weights, (0, IGNORE_INDEX + 1 - NUM_CLASSES))[labels]
+    pixel_weights = functional.pad(class_weights, (0, IGNORE_INDEX + 1 - len(class_weights)))[labels]
     return SummedLoss(total=(pixel_weights * pixel_loss(log_p_t, config)).sum(), weight=pixel_weights.sum())
 
 
@@ -79,8 +79,8 @@ def distillation_loss(logits: Tensor, wanted: Tensor) -> SummedLoss:
     """Kullback–Leibler divergence of the probabilities of `logits` from those of `wanted`, every pixel alike.
 
     Args:
-        logits: (B, 19, H, W) float.
-        wanted: (B, 19, H, W) float, the other network's logits; no gradient reaches it.
+        logits: (B, K, H, W) float.
+        wanted: (B, K, H, W) float, the other network's logits; no gradient reaches it.
 
     Source: Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network" (arXiv 1503.02531), section 2.
     Differs: temperature 1.

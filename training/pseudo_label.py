@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
-from darkseg_ros.classes import CLASS_NAMES, IGNORE_INDEX
+from darkseg_ros.classes import IGNORE_INDEX
 from darkseg_ros.errors import InputError
 from darkseg_ros.frames.source import image_files, read_image
 from training.adaptation.aligned_labels import (
@@ -37,6 +37,7 @@ from training.adaptation.aligned_labels import (
     keep_surest,
 )
 from training.adaptation.teacher import load_teacher
+from training.data.class_table import classes_of
 from training.data.image_lists import read_image_list
 from training.data.pairs import MADE_BY
 from training.networks.config import exposure_of
@@ -120,10 +121,13 @@ def write_pseudo_labels(
     device = pick_device(accelerator)
     network, state = load_teacher(checkpoint)
     network.to(device)
+    classes = classes_of(state["config"])
     settings = OmegaConf.create(state["config"]["network"])
     input_px, exposure = int(settings.input_px), exposure_of(settings)
     if reference:
-        train_ids, confidence = aligned_to_reference(network, images, reference, input_px, exposure=exposure)
+        train_ids, confidence = aligned_to_reference(
+            network, images, reference, input_px, class_count=len(classes), exposure=exposure
+        )
     else:
         surest = (
             answer.max(1) for answer in answers(network, images, input_px, "night", mirror=False, exposure=exposure)
@@ -143,7 +147,7 @@ def write_pseudo_labels(
     _write_maps(out, images, labels, confidence if confidence_maps else None, made_by)
     counts = np.bincount(labels.ravel(), minlength=256)
     kept = 1 - counts[IGNORE_INDEX] / labels.size
-    shares = ", ".join(f"{name} {counts[i] / labels.size:.3f}" for i, name in enumerate(CLASS_NAMES))
+    shares = ", ".join(f"{name} {counts[i] / labels.size:.3f}" for i, name in enumerate(classes.names))
     print(f"{len(labels)} label maps in {out}, {kept:.1%} of the pixels labelled: {shares}")
 
 

@@ -25,12 +25,15 @@ class DataConfig:
         pseudo_labels: folder of label maps that `training.pseudo_label` wrote for them; null without self-training.
         validation: labelled images by the name of their set, as entries of `source`; null leaves a set out. Metrics,
             gates and model cards go by these names.
+        classes: what is learned, a list of ``{name, category, rgb}`` in the order of the train ids; null for the 19 of
+            Cityscapes. With others, data sets of the catalogue need a ``mapping``.
     """
 
     source: list[Any] = MISSING
     night: str = MISSING
     pseudo_labels: str | None = None
     validation: dict[str, Any] = field(default_factory=dict)
+    classes: list[Any] | None = None
 
 
 @dataclass

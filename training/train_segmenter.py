@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from training.data.class_table import classes_of
 from training.data.listing import file_digest, files_digest, pairs_digest
 from training.data.pairs import find_images, find_labelled_pool, find_pseudo_labelled_images, find_validation_sets
 from training.data.random_streams import Stream, generator
@@ -45,15 +46,17 @@ def train(config: DictConfig) -> None:
     # What is wrong with settings and data is told before torch is loaded.
     refuse_unusable(config)
     self_training = config.self_training
-    pairs = find_labelled_pool(config.data.source)
+    classes = classes_of(config)
+    pairs = find_labelled_pool(config.data.source, classes)
     night_images = find_images(Path(config.data.night))
     night_pairs = (
-        find_pseudo_labelled_images(Path(config.data.night), Path(config.data.pseudo_labels))
+        find_pseudo_labelled_images(Path(config.data.night), Path(config.data.pseudo_labels), classes)
         if self_training.batch_size
         else []
     )
-    validation_sets = find_validation_sets(config.data.validation)
+    validation_sets = find_validation_sets(config.data.validation, classes)
     inputs = {
+        "data.classes": repr(classes.to_json()),
         "data.source": pairs_digest(pairs),
         "data.night": files_digest(night_images),
         "data.pseudo_labels": pairs_digest(night_pairs),
@@ -84,7 +87,7 @@ def train(config: DictConfig) -> None:
     seed_everything(config.seed, verbose=False)
 
     # Data: draws depend on (seed, position) only.
-    shares = class_shares(pairs)
+    shares = class_shares(pairs, classes)
     labelled_samples = LabelledSamples(
         pairs,
         night_images,
@@ -95,6 +98,7 @@ def train(config: DictConfig) -> None:
         cheap_night=config.cheap_night,
         seed=config.seed,
         exposure=exposure_of(config.network),
+        classes=classes,
     )
     # pseudo-labelled night images, drawn evenly and not darkened any further
     night_samples = LabelledSamples(
@@ -106,10 +110,11 @@ def train(config: DictConfig) -> None:
         seed=config.seed,
         view=Stream.NIGHT_VIEW,
         exposure=exposure_of(config.network),
+        classes=classes,
     )
 
     # Network, teacher, optimiser; the tutor is the network that `distillation` names.
-    network = build_network(config.network).to(memory_format=torch.channels_last)
+    network = build_network(config.network, num_classes=len(classes)).to(memory_format=torch.channels_last)
     ancestors = start_from(network, config.network)
     teacher = fabric.to_device(copy_as_teacher(network))
     tutor = None
@@ -134,6 +139,7 @@ def train(config: DictConfig) -> None:
         validation_sets,
         input_px=config.network.input_px,
         exposure=exposure_of(config.network),
+        classes=classes,
     )
     batches_of = partial(
         load_from, start_step=run.step, stop_step=config.steps, loader_workers=config.loader_workers, fabric=fabric
@@ -203,7 +209,7 @@ def train(config: DictConfig) -> None:
 
 
 def answers_of(tutor: nn.Module, images: Tensor) -> Tensor:
-    """Its logits, (B, 19, H/4, W/4), as constants."""
+    """Its logits, (B, K, H/4, W/4), as constants."""
     import torch
 
     with torch.no_grad():

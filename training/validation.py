@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from darkseg_ros.classes import CITYSCAPES, ClassTable
 from darkseg_ros.errors import InputError
 from darkseg_ros.evaluation.metrics import ABSENT_CLASSES, Evaluation, Metrics
 from darkseg_ros.frames.labelled import LabelledImage, read_labelled
@@ -30,6 +31,7 @@ def evaluate_network(
     *,
     input_px: int,
     exposure: Exposure | None = None,
+    classes: ClassTable = CITYSCAPES,
 ) -> dict[str, Metrics]:
     """Metrics by validation set; images are squeezed to input_px² and class maps brought back by nearest neighbour.
 
@@ -43,7 +45,7 @@ def evaluate_network(
     network.eval()
     metrics = {}
     for name, pairs in validation_sets.items():
-        evaluation = Evaluation()
+        evaluation = Evaluation(classes)
         for pair in tqdm(pairs, desc=f"evaluate {name}", unit="image", leave=False, mininterval=10):
             bgr, label_map = read_labelled(pair)
             squeezed = preprocess(bgr, (input_px, input_px), exposure)[0]

@@ -32,7 +32,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
 from std_srvs.srv import Trigger
 
-from darkseg_ros.classes import ClassTable
+from darkseg_ros.classes import CITYSCAPES, ClassTable
 from darkseg_ros.errors import ImageMessageError, InputError
 from darkseg_ros.evaluation.drive import DriveEvaluation, EvaluatedInput, Part
 from darkseg_ros.evaluation.metrics import UIOU_MIN_CONFIDENCE
@@ -40,6 +40,7 @@ from darkseg_ros.evaluation.report import REPORT_FILE, check_output, write_repor
 from darkseg_ros.evaluation.thresholds import Threshold, check_classes, figures_of, judge
 from darkseg_ros.frames.messages import label_map_from_image
 from darkseg_ros.frames.stamps import stamp_ns_of
+from darkseg_ros.model.bundle import load_classes
 from darkseg_ros.nodes.command_line import node_main
 from darkseg_ros.nodes.image_subscription import ReceivedImage, subscribe_to_images, transport_choice
 from darkseg_ros.nodes.parameters import (
@@ -67,6 +68,11 @@ class EvaluationParameters:
     """The parameters of evaluation_node; all are settled at start."""
 
     transport: str = transport_choice()
+    bundle: str = text(
+        "",
+        values="folder",
+        means="Model bundle that the class maps come from, for its class table; empty: Cityscapes' 19 classes.",
+    )
     output: str = text("", values="folder", means="Folder for report.html and metrics.json; empty: none is written.")
     with_confidence: bool = switch(True, means="Subscribe to confidence, for ECE and UIoU; false where there is none.")
     uiou_min_confidence: float = number(
@@ -112,6 +118,7 @@ class EvaluationNode(Node):
             lambda _: expected,
             capacity=self._given.buffered_frames,
             on_unusable=self._on_unusable,
+            classes=load_classes(self._given.bundle) if self._given.bundle else CITYSCAPES,
             uiou_min_confidence=self._given.uiou_min_confidence,
         )
         self._thresholds = _thresholds(self._given, self._evaluation.evaluation.classes)

@@ -194,7 +194,7 @@ class Given:
         return [
             self.node(
                 "overlay_node",
-                parameters=self.parameters("transport"),
+                parameters=self.parameters("bundle", "transport"),
                 remappings=[*self.image_remappings(image), ("class_map", "segmentation_node/class_map")],
                 namespace=namespace,
                 **self.respawning(),

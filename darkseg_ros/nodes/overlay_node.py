@@ -20,13 +20,15 @@ from rclpy.node import Node
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import Image
 
+from darkseg_ros.classes import CITYSCAPES
 from darkseg_ros.errors import ImageMessageError
 from darkseg_ros.frames.messages import fill_image, label_map_from_image
 from darkseg_ros.frames.stamp_matcher import StampMatcher
 from darkseg_ros.frames.stamps import stamp_ns_of
+from darkseg_ros.model.bundle import load_classes
 from darkseg_ros.nodes.command_line import node_main
 from darkseg_ros.nodes.image_subscription import ReceivedImage, subscribe_to_images, transport_choice
-from darkseg_ros.nodes.parameters import check_choices, declare_parameters, integer, number, parameter_values
+from darkseg_ros.nodes.parameters import check_choices, declare_parameters, integer, number, parameter_values, text
 from darkseg_ros.nodes.qos import advertise, result, subscribe
 from darkseg_ros.pictures.overlay import draw_overlay
 
@@ -39,6 +41,11 @@ class OverlayParameters:
     """The parameters of overlay_node."""
 
     transport: str = transport_choice()
+    bundle: str = text(
+        "",
+        values="folder",
+        means="Model bundle that the class maps come from, for its class table; empty: Cityscapes' 19 classes.",
+    )
     opacity: float = number(0.5, low=0.0, high=1.0, live=True, means="Share of the class colour in each pixel.")
     buffered_images: int = integer(
         16, low=1, high=300, means="Images kept until their class map comes: at least camera rate × inference time."
@@ -49,13 +56,15 @@ class OverlayNode(Node):
     """Draws a picture for each class map whose image it still has.
 
     Raises:
-        DarksegError: if a parameter is none of its choices.
+        DarksegError: if a parameter is none of its choices, or `bundle` no bundle.
     """
 
     def __init__(self) -> None:
         super().__init__("overlay_node")
         declare_parameters(self, OverlayParameters)
         check_choices(self._in_force)
+        bundle = self._in_force.bundle
+        self._classes = load_classes(bundle) if bundle else CITYSCAPES
         self._matcher = self._new_matcher()
         self._subscriptions_to_inputs: list[Subscription] = []
         self._publisher = advertise(self, Image, "~/overlay", result(), matched=self._on_audience_changed)
@@ -95,6 +104,7 @@ class OverlayNode(Node):
             overlay_bgr = draw_overlay(
                 image.bgr(),
                 label_map_from_image(class_map),
+                self._classes,
                 opacity=self._in_force.opacity,
             )
         except (ImageMessageError, ValueError) as error:

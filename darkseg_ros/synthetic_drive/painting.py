@@ -9,7 +9,7 @@ from itertools import compress
 import cv2
 import numpy as np
 
-from darkseg_ros.classes import TRAIN_ID_BY_NAME
+from darkseg_ros.classes import CITYSCAPES
 from darkseg_ros.synthetic_drive import street
 from darkseg_ros.synthetic_drive.camera import FAR_M, MOUNT_HEIGHT_M, NEAR_M, clip_to_near
 from darkseg_ros.synthetic_drive.canvas import DARK, GROUND_CODE, SKY_CODE, Canvas
@@ -30,11 +30,11 @@ def paint_sky(canvas: Canvas) -> None:
     turned_px = round(camera.focal_px * camera.heading_rad) % (textures.sky.shape[1] - width)
     columns = slice(turned_px, turned_px + width)
     horizon = camera.horizon_px
-    canvas.surface[:horizon, :, 3] = TRAIN_ID_BY_NAME["sky"]
+    canvas.surface[:horizon, :, 3] = CITYSCAPES.train_ids["sky"]
     canvas.glow[:horizon, :, :3] = textures.sky[:, columns]
     canvas.glow[:horizon, :, 3] = SKY_CODE
     strip = np.ascontiguousarray(textures.skyline[:, columns])
-    mask = (strip[..., 3] != TRAIN_ID_BY_NAME["sky"]).astype(np.uint8)
+    mask = (strip[..., 3] != CITYSCAPES.train_ids["sky"]).astype(np.uint8)
     top = horizon - strip.shape[0]
     cv2.copyTo(strip, mask, canvas.surface[top:horizon])
     far = np.zeros_like(strip)
@@ -142,7 +142,7 @@ def _paint_tree(item: street.Tree, canvas: Canvas) -> None:
         return
     foot, px_per_m = upright
     distance_m = item.z_m - canvas.camera.z_m
-    vegetation = TRAIN_ID_BY_NAME["vegetation"]
+    vegetation = CITYSCAPES.train_ids["vegetation"]
     top = foot - (0.0, 0.55 * item.height_m * px_per_m)
     canvas.limb(foot, top, (52, 62, 74), width_px=0.28 * px_per_m, train_id=vegetation, distance_m=distance_m)
     crown_m = 0.72 * item.height_m
@@ -163,7 +163,7 @@ def _paint_street_light(item: street.StreetLight, canvas: Canvas) -> None:
         return
     foot, px_per_m = upright
     distance_m = item.z_m - canvas.camera.z_m
-    pole = TRAIN_ID_BY_NAME["pole"]
+    pole = CITYSCAPES.train_ids["pole"]
     lamp_m = item.lamp_xyz_m[0] - item.x_m
     top, knee = foot - (0.0, 7.6 * px_per_m), foot + (0.3 * lamp_m * px_per_m, -8.0 * px_per_m)
     tip = foot + (lamp_m * px_per_m, -8.05 * px_per_m)
@@ -181,7 +181,7 @@ def _paint_street_light(item: street.StreetLight, canvas: Canvas) -> None:
 
 
 def _signal_head(canvas: Canvas, centre: np.ndarray, px_per_m: float, *, green: bool, distance_m: float) -> None:
-    train_id = TRAIN_ID_BY_NAME["traffic light"]
+    train_id = CITYSCAPES.train_ids["traffic light"]
     half = np.array((0.2, 0.52)) * px_per_m
     canvas.fill(
         centre + half * np.array(((-1, -1), (1, -1), (1, 1), (-1, 1))),
@@ -212,7 +212,7 @@ def _paint_traffic_light(item: street.TrafficLight, canvas: Canvas) -> None:
         return
     foot, px_per_m = upright
     distance_m = item.z_m - canvas.camera.z_m
-    pole = TRAIN_ID_BY_NAME["pole"]
+    pole = CITYSCAPES.train_ids["pole"]
     green = distance_m < 75.0  # a green wave: the ego vehicle never has to stop
     grey: Colour = (96, 98, 96)
     top = foot - (0.0, (5.6 if item.overhead else 3.2) * px_per_m)
@@ -232,13 +232,13 @@ def _paint_traffic_sign(item: street.TrafficSign, canvas: Canvas) -> None:
         return
     foot, px_per_m = upright
     distance_m = item.z_m - canvas.camera.z_m
-    train_id = TRAIN_ID_BY_NAME["traffic sign"]
+    train_id = CITYSCAPES.train_ids["traffic sign"]
     canvas.limb(
         foot,
         foot - (0.0, 2.3 * px_per_m),
         (120, 122, 122),
         width_px=0.08 * px_per_m,
-        train_id=TRAIN_ID_BY_NAME["pole"],
+        train_id=CITYSCAPES.train_ids["pole"],
         distance_m=distance_m,
     )
     centre = foot - (0.0, 2.55 * px_per_m)
@@ -293,7 +293,7 @@ def _paint_vehicle(item: street.Vehicle, canvas: Canvas) -> None:
     in_front = bool((corners[:, 2] >= NEAR_M).all())
     pixels = camera.to_pixels(corners) if in_front else None
     name = item.kind if item.kind in ("truck", "bus") else "car"
-    train_id = TRAIN_ID_BY_NAME[name]
+    train_id = CITYSCAPES.train_ids[name]
     distance_m = max(float(corners[:, 2].mean()), NEAR_M)
     for face, (first, last) in compress(zip(shape.faces, shape.spans, strict=True), facing):
         if pixels is None:
@@ -378,7 +378,7 @@ def _paint_walker(item: street.Walker, canvas: Canvas) -> None:
         ("neck", "head", 0.12, SKIN),
         ("head", "crown", 0.21, SKIN if forward < 0 else (40, 48, 58)),
     )
-    _strokes(canvas, joints, strokes, x_m=item.x_m, z_m=item.z_m, train_id=TRAIN_ID_BY_NAME["person"])
+    _strokes(canvas, joints, strokes, x_m=item.x_m, z_m=item.z_m, train_id=CITYSCAPES.train_ids["person"])
 
 
 @paint.register
@@ -411,7 +411,7 @@ def _paint_cyclist(item: street.Cyclist, canvas: Canvas) -> None:
                 z + 0.34 * math.cos(angle),
             )
         frame += [(f"{hub}{step}", f"{hub}{(step + 1) % 12}", 0.06, (32, 32, 32)) for step in range(12)]
-    _strokes(canvas, joints, tuple(frame), x_m=item.x_m, z_m=item.z_m, train_id=TRAIN_ID_BY_NAME["bicycle"])
+    _strokes(canvas, joints, tuple(frame), x_m=item.x_m, z_m=item.z_m, train_id=CITYSCAPES.train_ids["bicycle"])
 
     up = math.sin(item.pedal_rad)
     body: dict[str, tuple[float, float, float]] = {
@@ -444,14 +444,14 @@ def _paint_cyclist(item: street.Cyclist, canvas: Canvas) -> None:
         ("neck", "head", 0.12, SKIN),
         ("head", "crown", 0.23, (60, 60, 170)),
     )
-    _strokes(canvas, body, strokes, x_m=item.x_m, z_m=item.z_m, train_id=TRAIN_ID_BY_NAME["rider"])
+    _strokes(canvas, body, strokes, x_m=item.x_m, z_m=item.z_m, train_id=CITYSCAPES.train_ids["rider"])
     foot = _upright(canvas, item.x_m, item.z_m - 0.6)
     if foot is not None:
         at, px_per_m = foot
         canvas.fill(
             at - (0.0, 0.78 * px_per_m) + 0.045 * px_per_m * _CIRCLE,
             (40, 34, 150),
-            train_id=TRAIN_ID_BY_NAME["bicycle"],
+            train_id=CITYSCAPES.train_ids["bicycle"],
             distance_m=item.z_m - canvas.camera.z_m,
             glow=(30, 26, 205),
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from darkseg_ros.classes import TRAIN_ID_BY_NAME
+from darkseg_ros.classes import CITYSCAPES
 from darkseg_ros.synthetic_drive.street import (
     BLOCK_M,
     CROSS_STREET_M,
@@ -213,9 +213,9 @@ def _ground(rng: np.random.Generator, px_per_m: float) -> tuple[np.ndarray, np.n
         )
         cv2.circle(bgr, centre, max(1, round(0.33 * px_per_m)), (72, 70, 70), -1)
 
-    label_map = np.full(size_hw, TRAIN_ID_BY_NAME["sidewalk"], np.uint8)
-    label_map[np.broadcast_to(grass, size_hw)] = TRAIN_ID_BY_NAME["terrain"]
-    label_map[np.broadcast_to(road, size_hw)] = TRAIN_ID_BY_NAME["road"]
+    label_map = np.full(size_hw, CITYSCAPES.train_ids["sidewalk"], np.uint8)
+    label_map[np.broadcast_to(grass, size_hw)] = CITYSCAPES.train_ids["terrain"]
+    label_map[np.broadcast_to(road, size_hw)] = CITYSCAPES.train_ids["road"]
     return np.clip(bgr, 0, 255).astype(np.uint8), label_map
 
 
@@ -272,7 +272,7 @@ def _facade(rng: np.random.Generator, variant: int) -> Facade:
                 room = np.repeat(np.repeat(rng.uniform(0.6, 1.0, (4, 4)), 16, 0), 16, 1)[: y1 - y0, : x1 - x0]
                 panes = brightness * room[..., None] * lamp_colours[int(rng.integers(4))] * ~bars[..., None]
                 lit[y0:y1, x0:x1] = panes
-    return Facade(_halvings(_with_label(bgr, TRAIN_ID_BY_NAME["building"])), _halvings(_with_label(lit, 0)))
+    return Facade(_halvings(_with_label(bgr, CITYSCAPES.train_ids["building"])), _halvings(_with_label(lit, 0)))
 
 
 def _wall(rng: np.random.Generator) -> Facade:
@@ -281,7 +281,7 @@ def _wall(rng: np.random.Generator) -> Facade:
     bgr = _tint((128, 136, 146), 0.1 * stains + 0.05 * grit)
     bgr[::10] *= 0.78
     bgr[:5] *= 1.2
-    return Facade(_halvings(_with_label(bgr, TRAIN_ID_BY_NAME["wall"])), ())
+    return Facade(_halvings(_with_label(bgr, CITYSCAPES.train_ids["wall"])), ())
 
 
 def _fence(rng: np.random.Generator) -> Facade:
@@ -289,7 +289,7 @@ def _fence(rng: np.random.Generator) -> Facade:
     bgr = _tint((38, 62, 52), 0.25 * behind)
     bgr[:, ::8] = bgr[:, 1::8] = (96, 100, 104)
     bgr[6:9] = bgr[54:57] = (104, 108, 112)
-    return Facade(_halvings(_with_label(bgr, TRAIN_ID_BY_NAME["fence"])), ())
+    return Facade(_halvings(_with_label(bgr, CITYSCAPES.train_ids["fence"])), ())
 
 
 def _crown(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
@@ -340,7 +340,7 @@ def _skyline(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
     """Trees and houses far away; the train id is sky where there are none."""
     height, columns = size_hw
     skyline = np.zeros((height, columns, 4), np.uint8)
-    skyline[..., 3] = TRAIN_ID_BY_NAME["sky"]
+    skyline[..., 3] = CITYSCAPES.train_ids["sky"]
     above = np.arange(height, 0, -1)[:, None] / height
     x = 0
     while x < columns:
@@ -348,14 +348,14 @@ def _skyline(rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
         box = skyline[int(height * rng.uniform(0.35, 0.85)) :, x : x + width]
         box[:] = (
             *(np.array((150, 146, 140)) * rng.uniform(0.75, 1.05)).astype(int),
-            TRAIN_ID_BY_NAME["building"],
+            CITYSCAPES.train_ids["building"],
         )
         x += int(width * rng.uniform(0.8, 2.0)) + 1
     lumps = fractal_noise(rng, (1, columns), cells_hw=(1, max(columns // (2 * height), 4)), octaves=4)
     trees = above < 0.4 + 0.16 * lumps
     leaves = fractal_noise(rng, size_hw, cells_hw=(2, max(columns // height, 4)), octaves=3)
     green = np.clip(_tint((92, 112, 98), 0.14 * leaves), 0, 255)
-    skyline[trees] = _with_label(green, TRAIN_ID_BY_NAME["vegetation"])[trees]
+    skyline[trees] = _with_label(green, CITYSCAPES.train_ids["vegetation"])[trees]
     return skyline
 
 

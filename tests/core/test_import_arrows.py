@@ -253,12 +253,12 @@ def test_a_planted_violation_is_found(path: str, source: str) -> None:
         ("darkseg_ros/commands/cli.py", "def play():\n    from darkseg_ros.nodes import bag_player"),
         ("darkseg_ros/frames/messages.py", "import cv2\nfrom darkseg_ros.errors import ImageMessageError"),
         ("darkseg_ros/model/backends/openvino.py", "def open():\n    import openvino"),
-        ("training/train_segmenter.py", "import torch\nfrom darkseg_ros.classes import CLASSES"),
+        ("training/train_segmenter.py", "import torch\nfrom darkseg_ros.classes import CITYSCAPES"),
         (
             "engines/export.py",
             "from training.networks.build import SlimFpn\nfrom darkseg_ros.model.bundle import load_bundle",
         ),
-        ("darkseg_ros/pictures/overlay.py", "from darkseg_ros.classes import PALETTE_BGR\nimport trainingwheels"),
+        ("darkseg_ros/pictures/overlay.py", "from darkseg_ros.classes import CITYSCAPES\nimport trainingwheels"),
     ],
 )
 def test_what_follows_the_arrows_is_let_through(path: str, source: str) -> None:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from darkseg_ros.classes import NUM_CLASSES, TRAIN_ID_BY_NAME
+from darkseg_ros.classes import CITYSCAPES
 from darkseg_ros.synthetic_drive import Scene, SyntheticDrive
 from darkseg_ros.synthetic_drive.camera import Camera, clip_to_near
 
@@ -66,7 +66,7 @@ def test_day_and_night_have_the_same_labels(day_drive: SyntheticDrive, night_dri
 
 
 def test_every_pixel_has_a_class(night_scenes: list[Scene]) -> None:
-    assert all(int(scene.label_map.max()) < NUM_CLASSES for scene in night_scenes)
+    assert all(int(scene.label_map.max()) < len(CITYSCAPES) for scene in night_scenes)
 
 
 @pytest.mark.parametrize(
@@ -92,20 +92,20 @@ def test_every_pixel_has_a_class(night_scenes: list[Scene]) -> None:
     ],
 )
 def test_class_occurs_over_a_drive(night_scenes: list[Scene], name: str) -> None:
-    assert any((scene.label_map == TRAIN_ID_BY_NAME[name]).any() for scene in night_scenes)
+    assert any((scene.label_map == CITYSCAPES.train_ids[name]).any() for scene in night_scenes)
 
 
 def test_sky_lies_above_the_horizon_and_flat_ground_below(night_scenes: list[Scene]) -> None:
     horizon = 44  # 0.46 · 96 = 44.16
-    flat = [TRAIN_ID_BY_NAME[name] for name in ("road", "sidewalk", "terrain")]
+    flat = [CITYSCAPES.train_ids[name] for name in ("road", "sidewalk", "terrain")]
     for scene in night_scenes:
-        assert not (scene.label_map[horizon:] == TRAIN_ID_BY_NAME["sky"]).any()
+        assert not (scene.label_map[horizon:] == CITYSCAPES.train_ids["sky"]).any()
         assert not np.isin(scene.label_map[:horizon], flat).any()
 
 
 def test_road_lies_in_front_of_the_vehicle(night_scenes: list[Scene]) -> None:
     middle = SIZE_HW[1] // 2
-    assert all((scene.label_map[-8:, middle] == TRAIN_ID_BY_NAME["road"]).all() for scene in night_scenes)
+    assert all((scene.label_map[-8:, middle] == CITYSCAPES.train_ids["road"]).all() for scene in night_scenes)
 
 
 def test_night_is_dark_but_not_black(night_scenes: list[Scene]) -> None:
@@ -117,8 +117,8 @@ def test_night_is_dark_but_not_black(night_scenes: list[Scene]) -> None:
 
 def test_headlamps_light_the_road_ahead_by_night(night_scenes: list[Scene]) -> None:
     for scene in night_scenes:
-        road = scene.label_map == TRAIN_ID_BY_NAME["road"]
-        sky = scene.label_map == TRAIN_ID_BY_NAME["sky"]
+        road = scene.label_map == CITYSCAPES.train_ids["road"]
+        sky = scene.label_map == CITYSCAPES.train_ids["sky"]
         assert np.median(scene.bgr[road]) > 1.3 * np.median(scene.bgr[sky])
 
 
@@ -140,7 +140,7 @@ def test_drive_moves_as_a_sequence(night_drive: SyntheticDrive) -> None:
 
 def test_noise_is_new_in_each_frame(night_drive: SyntheticDrive) -> None:
     first, second = night_drive.frame(0), night_drive.frame(1)
-    sky = (first.label_map == second.label_map) & (first.label_map == TRAIN_ID_BY_NAME["sky"])
+    sky = (first.label_map == second.label_map) & (first.label_map == CITYSCAPES.train_ids["sky"])
     assert (first.bgr[sky] != second.bgr[sky]).mean() > 0.3
 
 

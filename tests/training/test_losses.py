@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from darkseg_ros.classes import IGNORE_INDEX, NUM_CLASSES
+from darkseg_ros.classes import CITYSCAPES, IGNORE_INDEX
 from training.losses import (
     SummedLoss,
     combined,
@@ -19,7 +19,7 @@ from training.losses import (
 )
 from training.segmenter_config import LossConfig
 
-EQUAL = torch.ones(NUM_CLASSES)
+EQUAL = torch.ones(len(CITYSCAPES))
 
 
 def mean_loss(logits: Tensor, labels: Tensor, *, weights: Tensor = EQUAL, **settings: object) -> float:
@@ -29,7 +29,7 @@ def mean_loss(logits: Tensor, labels: Tensor, *, weights: Tensor = EQUAL, **sett
 
 def logits_of(probability: float) -> Tensor:
     """(1, 19, 4, 4) logits that give class 3 this probability and share the rest evenly."""
-    logits = torch.full((1, NUM_CLASSES, 4, 4), math.log((1 - probability) / (NUM_CLASSES - 1)))
+    logits = torch.full((1, len(CITYSCAPES), 4, 4), math.log((1 - probability) / (len(CITYSCAPES) - 1)))
     logits[:, 3] = math.log(probability)
     return logits
 
@@ -66,15 +66,15 @@ def test_each_kind_gives_its_own_loss_from_logits(kind: str, expected: float) ->
 
 def test_loss_of_uniform_logits_is_the_logarithm_of_the_class_count() -> None:
     labels = torch.full((1, 16, 16), 3)
-    assert mean_loss(torch.zeros(1, NUM_CLASSES, 4, 4), labels) == pytest.approx(2.944439, abs=1e-5)  # ln 19
+    assert mean_loss(torch.zeros(1, len(CITYSCAPES), 4, 4), labels) == pytest.approx(2.944439, abs=1e-5)  # ln 19
 
 
 def test_loss_is_the_mean_weighted_by_the_class_of_the_label() -> None:
-    logits = torch.zeros(2, NUM_CLASSES, 4, 4)
+    logits = torch.zeros(2, len(CITYSCAPES), 4, 4)
     logits[1, 3] = 50.0  # the second image is surely class 3, the first undecided
     labels = torch.full((2, 16, 16), 3)
     labels[0] = 7
-    weights = torch.ones(NUM_CLASSES)
+    weights = torch.ones(len(CITYSCAPES))
     weights[7] = 3.0
     loss = mean_loss(logits, labels, weights=weights, stride=4)
     assert loss == pytest.approx(3 * 2.944439 / 4, abs=1e-4)  # (3 · ln 19 + 1 · 0) / (3 + 1)
@@ -92,7 +92,7 @@ def test_unlabelled_pixels_count_nowhere(kind: str) -> None:
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
 def test_gradients_are_numbers_even_where_a_pixel_is_certain_or_unlabelled(gamma: float) -> None:
-    logits = torch.zeros(1, NUM_CLASSES, 4, 4)
+    logits = torch.zeros(1, len(CITYSCAPES), 4, 4)
     logits[:, 3] = 200.0
     logits.requires_grad_()
     labels = torch.full((1, 16, 16), 3)
@@ -109,7 +109,7 @@ def test_labels_are_taken_at_the_middle_of_each_step() -> None:
         labels = torch.full((1, 16, 16), IGNORE_INDEX)
         labels[:, stride // 2 :: stride, stride // 2 :: stride] = 3
         loss = segmentation_loss(
-            logits_of(0.8), labels, config=LossConfig(stride=stride), class_weights=torch.ones(NUM_CLASSES)
+            logits_of(0.8), labels, config=LossConfig(stride=stride), class_weights=torch.ones(len(CITYSCAPES))
         )
         assert loss.weight.item() == (16 // stride) ** 2
 
@@ -141,7 +141,7 @@ def test_distillation_loss_is_the_mean_divergence_from_what_is_wanted() -> None:
 
 
 def test_distillation_teaches_the_first_network_only() -> None:
-    logits, wanted = (torch.randn(1, NUM_CLASSES, 4, 4, requires_grad=True) for _ in range(2))
+    logits, wanted = (torch.randn(1, len(CITYSCAPES), 4, 4, requires_grad=True) for _ in range(2))
     distillation_loss(logits, wanted).total.backward()
     assert logits.grad is not None
     assert wanted.grad is None

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from darkseg_ros.classes import CLASS_NAMES, NUM_CLASSES
+from darkseg_ros.classes import CITYSCAPES
 from darkseg_ros.errors import InputError
 from training.adaptation.teacher import load_teacher
 from training.losses import LossConfig, distillation_loss, segmentation_loss
@@ -68,7 +68,7 @@ def test_a_run_writes_metrics_of_both_validation_sets(small_run: list[str], tmp_
             low, high = values["ci95"][figure]
             assert 0 <= low <= high <= 1
             assert 0 <= values[figure] <= 1
-        assert list(values["iou"]) == list(CLASS_NAMES)
+        assert list(values["iou"]) == list(CITYSCAPES.names)
         assert "counts in no mean" in values["absent_classes"]
 
 
@@ -81,7 +81,9 @@ def test_the_network_can_learn_one_batch_by_heart() -> None:
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-2)
     losses = []
     for _ in range(40):
-        summed = segmentation_loss(network(images), labels, config=LossConfig(), class_weights=torch.ones(NUM_CLASSES))
+        summed = segmentation_loss(
+            network(images), labels, config=LossConfig(), class_weights=torch.ones(len(CITYSCAPES))
+        )
         loss = summed.total / summed.weight
         optimiser.zero_grad()
         loss.backward()
@@ -278,7 +280,7 @@ def test_distillation_brings_the_network_nearer_to_the_other_one(small_run: list
     run_training([*small_run, f"output={tmp_path / 'other'}", "network.options.channels=16", "steps=1", "seed=1"])
     checkpoint = tmp_path / "other" / "checkpoints" / "last.pt"
     state = load_checkpoint(checkpoint)
-    state["teacher"]["head.2.bias"][CLASS_NAMES.index("train")] = 10.0  # what no label says
+    state["teacher"]["head.2.bias"][CITYSCAPES.names.index("train")] = 10.0  # what no label says
     save_checkpoint(checkpoint, state)
     other, _ = load_teacher(checkpoint)
     images = torch.randn(4, 3, 64, 64)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from darkseg_ros.classes import IGNORE_INDEX, NUM_CLASSES
+from darkseg_ros.classes import IGNORE_INDEX
 from darkseg_ros.errors import InputError
 from darkseg_ros.frames.source import read_image
 from darkseg_ros.model.exposure import Exposure, normalise_exposure
@@ -63,15 +63,16 @@ def aligned_to_reference(
     reference: list[Path],
     input_px: int,
     *,
+    class_count: int,
     exposure: Exposure | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Train ids and confidence as `aligned_answers` gives them."""
     side = input_px // OUTPUT_STRIDE
-    day_total = torch.zeros(NUM_CLASSES, side, side)
+    day_total = torch.zeros(class_count, side, side)
     for answer in answers(network, reference, input_px, "reference", mirror=True, exposure=exposure):
         day_total += answer.sum(0)
     day_shares = smooth_shares(day_total / len(reference))
-    shape = (len(images), NUM_CLASSES, side, side)
+    shape = (len(images), class_count, side, side)
     needed, free = 2 * int(np.prod(shape)), shutil.disk_usage(tempfile.gettempdir()).free
     if free < needed:  # a full disk under a memory map ends the process without a word
         raise InputError(
@@ -97,7 +98,7 @@ def answers(
     mirror: bool,
     exposure: Exposure | None = None,
 ) -> Iterator[Tensor]:
-    """Softmax probabilities of images in chunks, (n, 19, input_px/4, input_px/4) float on the CPU.
+    """Softmax probabilities of images in chunks, (n, K, input_px/4, input_px/4) float on the CPU.
 
     Args:
         network: in evaluation mode.
@@ -130,7 +131,7 @@ def smooth_shares(shares: Tensor) -> Tensor:
     """Mean class shares by place, mirrored and smoothed so that a few hundred images suffice.
 
     Args:
-        shares: (19, h, w), summing to 1 over the classes.
+        shares: (K, h, w), summing to 1 over the classes.
     """
     mirrored = (shares + shares.flip(-1)) / 2
     return functional.avg_pool2d(
@@ -142,11 +143,11 @@ def alignment_weights(stored: np.ndarray, wanted_shares: Tensor) -> Tensor:
     """Factors by class and place that bring the mean of the answers to the wanted shares.
 
     Args:
-        stored: (N, 19, h, w) probabilities.
-        wanted_shares: (19, h, w), smoothed.
+        stored: (N, K, h, w) probabilities.
+        wanted_shares: (K, h, w), smoothed.
 
     Returns:
-        (19, h, w) positive factors for `aligned_answers`.
+        (K, h, w) positive factors for `aligned_answers`.
 
     Source: distribution alignment of Berthelot et al., ReMixMatch, ICLR 2020 (arXiv 1911.09785), section 3.1; spatial
         priors of Zou et al., CBST, ECCV 2018 (arXiv 1810.07911), section 4.3.
@@ -195,10 +196,8 @@ def keep_surest(train_ids: np.ndarray, confidence: np.ndarray, *, portion: float
     Source: class-balanced self-training, Zou et al., ECCV 2018 (arXiv 1810.07911), section 4.2.
     """
     labels = np.full(train_ids.shape, IGNORE_INDEX, np.uint8)
-    for train_id in range(NUM_CLASSES):
+    for train_id in np.unique(train_ids):
         of_class = train_ids == train_id
-        if not of_class.any():
-            continue
         threshold = max(float(np.quantile(confidence[of_class].astype(np.float32), 1 - portion)), confidence_min)
         labels[of_class & (confidence >= threshold)] = train_id
     return labels

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from darkseg_ros.errors import InputError
+from training.data.class_table import classes_of
 from training.networks.build import build_network
 from training.runs.checkpoints import load_averaged_weights, load_checkpoint
 
@@ -47,6 +48,8 @@ def load_teacher(checkpoint: Path) -> tuple[nn.Module, dict[str, Any]]:
     if "network" not in state.get("config", {}):
         raise InputError(f"{checkpoint} holds no segmenter; expected a checkpoint of training.train_segmenter")
     # the encoder's weights are in the checkpoint; their file may be gone
-    network = build_network({**state["config"]["network"], "encoder_weights": None})
+    network = build_network(
+        {**state["config"]["network"], "encoder_weights": None}, num_classes=len(classes_of(state["config"]))
+    )
     load_averaged_weights(network, checkpoint)
     return network.eval(), state

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
-from darkseg_ros.classes import NUM_CLASSES
 from darkseg_ros.errors import InputError
 from training.data.random_streams import Stream, generator
 
@@ -20,7 +19,7 @@ class RareClassDraw:
     """Which labelled image stands at a position of the run: a share of them by a rare class, the others evenly.
 
     Args:
-        shares: (N, 19) of `class_shares`.
+        shares: (N, K) of `class_shares`.
         seed: of the run.
         share: of positions drawn by class instead of evenly.
         temperature: lower prefers rarer classes.
@@ -41,7 +40,7 @@ class RareClassDraw:
     ) -> None:
         self._count, self._seed, self._share, self._order = len(shares), seed, share, order
         weights = np.exp(-shares.mean(0) / temperature)
-        self._images_of_class = [np.flatnonzero(shares[:, c] >= 0.001) for c in range(NUM_CLASSES)]
+        self._images_of_class = [np.flatnonzero(shares[:, c] >= 0.001) for c in range(shares.shape[1])]
         weights[[len(images) == 0 for images in self._images_of_class]] = 0
         self._class_probability = weights / weights.sum()
 
@@ -49,7 +48,7 @@ class RareClassDraw:
         """Index of the image at `position` ≥ 0; even draws visit every image once an epoch."""
         rng = generator(self._seed, Stream.LABELLED_CHOICE, position)
         if rng.random() < self._share:
-            chosen = rng.choice(NUM_CLASSES, p=self._class_probability)
+            chosen = rng.choice(len(self._class_probability), p=self._class_probability)
             return int(rng.choice(self._images_of_class[chosen]))
         epoch, offset = divmod(position, self._count)
         return int(generator(self._seed, self._order, epoch).permutation(self._count)[offset])
@@ -57,7 +56,7 @@ class RareClassDraw:
 
 def draw_evenly(count: int, *, seed: int, order: Stream) -> RareClassDraw:
     """The draw that visits each of `count` images once an epoch, in an order of its own in each."""
-    return RareClassDraw(np.ones((count, NUM_CLASSES)), seed=seed, share=0.0, temperature=1.0, order=order)
+    return RareClassDraw(np.ones((count, 1)), seed=seed, share=0.0, temperature=1.0, order=order)
 
 
 class PositionSampler(Sampler[int]):

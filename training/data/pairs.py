@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from darkseg_ros.classes import CITYSCAPES, IGNORE_INDEX
+from darkseg_ros.classes import CITYSCAPES, IGNORE_INDEX, ClassTable
 from darkseg_ros.errors import InputError
-from darkseg_ros.frames.labelled import LabelFormat, LabelledImage, pair_files
+from darkseg_ros.frames.labelled import LabelFormat, LabelledImage, pair_files, train_id_format
 from darkseg_ros.frames.source import image_files
 from training.data.catalogue import data_set, layouts_of
 
@@ -29,13 +29,13 @@ def find_images(folder: Path) -> list[Path]:
         raise InputError(f"{error}; set DARKSEG_DATA or the data.* keys of the config") from error
 
 
-def find_labelled_images(folder: Path) -> list[LabelledImage]:
+def find_labelled_images(folder: Path, classes: ClassTable = CITYSCAPES) -> list[LabelledImage]:
     """Pairs of ``image/<stem>.*`` and ``label/<stem>.*``, sorted by stem.
 
     Raises:
         InputError: if a folder is missing or empty, or a file has no partner.
     """
-    return pair_files(folder / "image", folder / "label")
+    return pair_files(folder / "image", folder / "label", train_id_format(classes))
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Source:
     mapping: Mapping[int, str] = field(default_factory=dict)
 
 
-def source_of(entry: str | Path | Mapping[str, Any] | Source) -> Source:
-    """An entry of a config: a folder, or a mapping with the keys of `Source`.
+def source_of(entry: str | Path | Mapping[str, Any] | Source, classes: ClassTable = CITYSCAPES) -> Source:
+    """An entry of a config: a folder, or a mapping with the keys of `Source`, whose classes are those of the run.
 
     Raises:
         InputError: if a key, a data set, a split or a class is unknown.
@@ -90,19 +90,26 @@ def source_of(entry: str | Path | Mapping[str, Any] | Source) -> Source:
     if source.split and source.data_set != "plain" and source.split not in row.splits:
         raise InputError(f"{row.title} has no split {source.split}; expected one of {', '.join(row.splits)}")
     names = [*source.ignore, *(name for name in source.mapping.values() if name)]
-    if unknown := [name for name in names if name not in CITYSCAPES.train_ids]:
-        raise InputError(f"{source.folder}: there is no class {unknown[0]}; classes: {', '.join(CITYSCAPES.names)}")
+    if unknown := [name for name in names if name not in classes.train_ids]:
+        raise InputError(f"{source.folder}: there is no class {unknown[0]}; classes: {', '.join(classes.names)}")
+    if classes != CITYSCAPES and source.data_set != "plain" and not source.mapping:
+        raise InputError(
+            f"{source.folder}: {row.title} is read into Cityscapes' classes, and data.classes lists others; add a "
+            "mapping from the values of its label maps to the names of classes"
+        )
     return source
 
 
-def find_source(entry: str | Path | Mapping[str, Any] | Source) -> list[LabelledImage]:
+def find_source(
+    entry: str | Path | Mapping[str, Any] | Source, classes: ClassTable = CITYSCAPES
+) -> list[LabelledImage]:
     """The pairs of one source, in the form its label maps have.
 
     Raises:
         InputError: as `source_of`, or if the folder does not hold what its data set publishes; the message says which
             layout it looks like.
     """
-    source = source_of(entry)
+    source = source_of(entry, classes)
     row = data_set(source.data_set)
     assert row.read is not None
     root = Path(source.folder)
@@ -112,21 +119,26 @@ def find_source(entry: str | Path | Mapping[str, Any] | Source) -> list[Labelled
         others = [name for name in layouts_of(root) if name != source.data_set] if root.is_dir() else []
         looks = f"; the folder looks like data_set {' or '.join(others)}" if others else ""
         raise InputError(f"{error}{looks}") from error
+    if source.data_set == "plain":
+        train_ids = train_id_format(classes)
+        pairs = [replace(pair, label_format=train_ids) for pair in pairs]
     if source.mapping:
         train_id_of = {
-            int(value): CITYSCAPES.train_ids[name] if name else IGNORE_INDEX for value, name in source.mapping.items()
+            int(value): classes.train_ids[name] if name else IGNORE_INDEX for value, name in source.mapping.items()
         }
         form = LabelFormat(f"the values {', '.join(map(str, sorted(train_id_of)))} of its mapping", train_id_of)
         pairs = [replace(pair, label_format=form) for pair in pairs]
     if source.ignore:
         forms = {id(pair.label_format): pair.label_format for pair in pairs}
-        ignored = [CITYSCAPES.train_ids[name] for name in source.ignore]
+        ignored = [classes.train_ids[name] for name in source.ignore]
         changed = {key: form.ignoring(ignored) for key, form in forms.items()}
         pairs = [replace(pair, label_format=changed[id(pair.label_format)]) for pair in pairs]
     return pairs
 
 
-def find_labelled_pool(entries: Iterable[str | Path | Mapping[str, Any] | Source]) -> list[LabelledImage]:
+def find_labelled_pool(
+    entries: Iterable[str | Path | Mapping[str, Any] | Source], classes: ClassTable = CITYSCAPES
+) -> list[LabelledImage]:
     """The pairs of several sources, one after the other: each image counts alike, whatever its source.
 
     Sources may differ in size, shape and in what their label maps hold.
@@ -134,29 +146,32 @@ def find_labelled_pool(entries: Iterable[str | Path | Mapping[str, Any] | Source
     Raises:
         InputError: if there is no source, one is named twice, or as `find_source`.
     """
-    sources = [source_of(entry) for entry in entries]
+    sources = [source_of(entry, classes) for entry in entries]
     keys = {(Path(source.folder).resolve(), source.data_set, source.split) for source in sources}
     if not sources or len(keys) < len(sources):
         raise InputError(
             f"data.source names {[source.folder for source in sources]}; expected one folder or more, each once"
         )
-    return [pair for source in sources for pair in find_source(source)]
+    return [pair for source in sources for pair in find_source(source, classes)]
 
 
-def find_pseudo_labelled_images(images: Path, labels: Path) -> list[LabelledImage]:
+def find_pseudo_labelled_images(images: Path, labels: Path, classes: ClassTable = CITYSCAPES) -> list[LabelledImage]:
     """The images of a folder that have a label map ``<stem>.png`` in another, sorted by stem.
 
     Raises:
         InputError: if there is none.
     """
-    pairs = [LabelledImage(image, labels / f"{image.stem}.png") for image in find_images(images)]
+    form = train_id_format(classes)
+    pairs = [LabelledImage(image, labels / f"{image.stem}.png", form) for image in find_images(images)]
     pairs = [pair for pair in pairs if pair.label.is_file()]
     if not pairs:
         raise InputError(f"{labels} has no label map for any image of {images}; run training.pseudo_label first")
     return pairs
 
 
-def find_validation_sets(entries: Mapping[str, Any]) -> dict[str, list[LabelledImage]]:
+def find_validation_sets(
+    entries: Mapping[str, Any], classes: ClassTable = CITYSCAPES
+) -> dict[str, list[LabelledImage]]:
     """The pairs of each named set; a set whose entry is null is left out.
 
     Raises:
@@ -166,7 +181,7 @@ def find_validation_sets(entries: Mapping[str, Any]) -> dict[str, list[LabelledI
     for name, entry in entries.items():
         if entry is not None:
             try:
-                sets[str(name)] = find_source(entry)
+                sets[str(name)] = find_source(entry, classes)
             except InputError as error:
                 raise InputError(f"data.validation.{name}: {error}") from error
     return sets

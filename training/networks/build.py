@@ -10,14 +10,14 @@ from typing import Any
 from omegaconf import DictConfig
 from torch import nn
 
-from darkseg_ros.classes import NUM_CLASSES
+from darkseg_ros.classes import CITYSCAPES
 from training.networks.config import NETWORKS, NetworkConfig, complete
 from training.networks.encoders import load_encoder_weights
 from training.networks.layers import EncoderDecoder
 
 
 def build_network(
-    settings: NetworkConfig | DictConfig | Mapping[str, Any], *, num_classes: int = NUM_CLASSES
+    settings: NetworkConfig | DictConfig | Mapping[str, Any], *, num_classes: int = len(CITYSCAPES)
 ) -> EncoderDecoder:
     """The network of `NETWORKS` that the settings name: (B, 3, H, W) → logits (B, K, H/4, W/4).
 

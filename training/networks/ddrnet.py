@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from darkseg_ros.classes import NUM_CLASSES
+from darkseg_ros.classes import CITYSCAPES
 from darkseg_ros.errors import InputError
 from training.networks.layers import EncoderDecoder, upsample_bilinear
 
@@ -212,7 +212,7 @@ class DdrNet23Slim(EncoderDecoder):
         cores, 2026-11-26).
     """
 
-    def __init__(self, *, encoder: str = ENCODER_NAME, num_classes: int = NUM_CLASSES) -> None:
+    def __init__(self, *, encoder: str = ENCODER_NAME, num_classes: int = len(CITYSCAPES)) -> None:
         if encoder != ENCODER_NAME:
             raise InputError(f"network.encoder is {encoder}; ddrnet has its own alone: leave network.encoder out")
         backbone = DdrNetEncoder()

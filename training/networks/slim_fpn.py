@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
-from darkseg_ros.classes import NUM_CLASSES
+from darkseg_ros.classes import CITYSCAPES
 from training.networks.dense_stem import ENCODER_NAME, DenseStemMobileNetV2
 from training.networks.encoders import build_encoder
 from training.networks.layers import OUTPUT_STRIDE, EncoderDecoder, conv_bn_relu, upsample_bilinear
@@ -98,7 +98,7 @@ class SlimFpn(EncoderDecoder):
         self,
         *,
         encoder: str = "mobilenet_v2",
-        num_classes: int = NUM_CLASSES,
+        num_classes: int = len(CITYSCAPES),
         channels: int = 64,
         finest_stride: int = OUTPUT_STRIDE,
         finest_channels: int | None = None,

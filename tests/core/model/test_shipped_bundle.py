@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from darkseg_ros.classes import TRAIN_ID_BY_NAME
+from darkseg_ros.classes import CITYSCAPES
 from darkseg_ros.installed_files import default_bundle
 from darkseg_ros.model.bundle import load_bundle
 from darkseg_ros.model.segmenter import Segmenter
@@ -27,7 +27,7 @@ def test_it_is_whole_and_small_enough_for_the_repository() -> None:
 def test_it_sees_the_road_ahead_in_a_generated_street(backend: str, night: bool) -> None:
     scene = SyntheticDrive(seed=1, size_hw=(256, 512), night=night).frame(20)
     class_map = Segmenter.open(default_bundle(), backend=backend)(scene.bgr).class_map
-    road = TRAIN_ID_BY_NAME["road"]
+    road = CITYSCAPES.train_ids["road"]
     ahead = class_map[-60:, 200:312]
     assert (ahead == road).mean() > 0.8
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from darkseg_ros.classes import NUM_CLASSES
+from darkseg_ros.classes import CITYSCAPES
 from darkseg_ros.errors import InputError
 from training.networks.build import build_network
 from training.networks.config import NetworkConfig
@@ -25,7 +25,7 @@ def features(side: int = 16) -> list[Tensor]:
 @pytest.mark.parametrize("finest_stride", [4, 8])
 def test_logits_have_a_quarter_of_the_images_size(finest_stride: int) -> None:
     network = build_network(NetworkConfig(options={"channels": 8, "finest_stride": finest_stride})).eval()
-    assert network(torch.zeros(1, 3, 64, 96)).shape == (1, NUM_CLASSES, 16, 24)
+    assert network(torch.zeros(1, 3, 64, 96)).shape == (1, len(CITYSCAPES), 16, 24)
 
 
 @pytest.mark.parametrize("finest_stride", [4, 8])
@@ -87,10 +87,10 @@ def test_fewer_channels_reach_the_finest_size_and_the_head() -> None:
     widths = [
         (layer.in_channels, layer.out_channels) for layer in network.head.modules() if isinstance(layer, nn.Conv2d)
     ]
-    assert widths == [(4, 4), (4, NUM_CLASSES)]
+    assert widths == [(4, 4), (4, len(CITYSCAPES))]
     seen: list[torch.Size] = []
     network.decoder.narrow.register_forward_hook(lambda _, __, output: seen.append(output.shape))
-    assert network(torch.zeros(1, 3, 64, 96)).shape == (1, NUM_CLASSES, 16, 24)
+    assert network(torch.zeros(1, 3, 64, 96)).shape == (1, len(CITYSCAPES), 16, 24)
     assert seen == [(1, 4, 8, 12)]  # narrowed before it grows
 
 
