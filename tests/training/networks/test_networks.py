@@ -12,7 +12,7 @@ import onnx.utils
 import pytest
 import torch
 
-from darkseg_ros.classes import NUM_CLASSES
+from darkseg_ros.classes import CITYSCAPES
 from darkseg_ros.evaluation.metrics import confusion_matrix, mean_iou_of_present
 from darkseg_ros.model.bundle import load_bundle
 from darkseg_ros.model.segmenter import Segmenter
@@ -80,7 +80,9 @@ def trained(request: pytest.FixtureRequest) -> Trained:
     losses: list[float] = []
     silent: list[str] = []
     for _ in range(STEPS):
-        summed = segmentation_loss(network(images), labels, config=LossConfig(), class_weights=torch.ones(NUM_CLASSES))
+        summed = segmentation_loss(
+            network(images), labels, config=LossConfig(), class_weights=torch.ones(len(CITYSCAPES))
+        )
         loss = summed.total / summed.weight
         optimiser.zero_grad()
         loss.backward()
@@ -149,8 +151,8 @@ def test_it_learns_two_images_by_heart(trained: Trained) -> None:
 
 def test_logits_have_a_quarter_of_the_images_size(trained: Trained) -> None:
     with torch.inference_mode():
-        assert trained.network(torch.zeros(1, 3, 64, 96)).shape == (1, NUM_CLASSES, 16, 24)
-        assert trained.network(torch.zeros(2, 3, 96, 64)).shape == (2, NUM_CLASSES, 24, 16)
+        assert trained.network(torch.zeros(1, 3, 64, 96)).shape == (1, len(CITYSCAPES), 16, 24)
+        assert trained.network(torch.zeros(2, 3, 96, 64)).shape == (2, len(CITYSCAPES), 24, 16)
 
 
 def test_the_fused_graph_answers_as_the_network_does(trained: Trained, bundle_folder: Path) -> None:
