@@ -21,7 +21,7 @@ def classes_of(settings: DictConfig | Mapping[str, Any]) -> ClassTable:
     Raises:
         InputError: if the list is no class table.
     """
-    given = settings["data"].get("classes")
+    given = settings.get("data", {}).get("classes")
     if given is None:
         return CITYSCAPES
     try:
