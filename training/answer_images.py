@@ -19,12 +19,12 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from darkseg_ros.classes import NUM_CLASSES
 from darkseg_ros.errors import InputError
 from darkseg_ros.frames.source import image_files, read_image
 from darkseg_ros.model.exposure import Exposure, normalise_exposure
 from darkseg_ros.whole_files import whole_file
 from training.adaptation.teacher import load_teacher
+from training.data.class_table import classes_of
 from training.data.network_input import network_input
 from training.networks.config import exposure_of
 from training.networks.layers import OUTPUT_STRIDE, SIDE_MULTIPLE, upsample_bilinear
@@ -64,24 +64,28 @@ def answer_images(
         accelerator: auto, cpu or gpu.
 
     Raises:
-        InputError: on an unusable checkpoint or image, checkpoints of several input sizes, a full disk.
+        InputError: on an unusable checkpoint or image, checkpoints of several input sizes or classes, a full disk.
     """
     device = pick_device(accelerator)
-    teachers, sizes = [], set()
+    teachers, sizes, tables = [], set(), set()
     for checkpoint in checkpoints:
         network, state = load_teacher(checkpoint)
         settings = OmegaConf.create(state["config"]["network"])
         teachers.append(partial(answer_of, network.to(device), exposure=exposure_of(settings)))
         sizes.add(int(settings.input_px))
+        tables.add(classes_of(state["config"]))
     if len(sizes) > 1:
         raise InputError(f"the checkpoints are of input sizes {sorted(sizes)}; choose teachers of one network.input_px")
-    (input_px,) = sizes
+    if len(tables) > 1:
+        raise InputError("the checkpoints are of different classes; choose teachers of one data.classes")
+    (input_px,), (classes,) = sizes, tables
     sides = [round(input_px * scale / SIDE_MULTIPLE) * SIDE_MULTIPLE for scale in scales]
     quarter = input_px // OUTPUT_STRIDE
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(out) as unfinished:
-            stored = np.lib.format.open_memmap(unfinished, "w+", np.uint8, (len(images), NUM_CLASSES, quarter, quarter))
+            shape = (len(images), len(classes), quarter, quarter)
+            stored = np.lib.format.open_memmap(unfinished, "w+", np.uint8, shape)
             for index, path in enumerate(tqdm(images, desc="answer", unit="image", mininterval=10)):
                 bgr = read_image(path)
                 answers = [

@@ -98,7 +98,6 @@ def train(config: DictConfig) -> None:
         cheap_night=config.cheap_night,
         seed=config.seed,
         exposure=exposure_of(config.network),
-        classes=classes,
     )
     # pseudo-labelled night images, drawn evenly and not darkened any further
     night_samples = LabelledSamples(
@@ -110,7 +109,6 @@ def train(config: DictConfig) -> None:
         seed=config.seed,
         view=Stream.NIGHT_VIEW,
         exposure=exposure_of(config.network),
-        classes=classes,
     )
 
     # Network, teacher, optimiser; the tutor is the network that `distillation` names.

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from darkseg_ros.classes import IGNORE_INDEX, TRAIN_ID_BY_NAME
+from darkseg_ros.classes import CITYSCAPES, IGNORE_INDEX
 from training.losses import SummedLoss
 
 THINGS = tuple(
-    TRAIN_ID_BY_NAME[name]
+    CITYSCAPES.train_ids[name]
     for name in ("traffic light", "traffic sign", "person", "rider", "car", "truck", "bus", "train", "motorcycle",
                  "bicycle")
 )  # fmt: skip

@@ -10,27 +10,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from darkseg_ros.classes import IGNORE_INDEX, TRAIN_ID_BY_NAME
+from darkseg_ros.classes import CITYSCAPES, IGNORE_INDEX
 from darkseg_ros.errors import InputError
 
 NO_LARGE_VEHICLE = 254
 """Value of an opinion map where no box of a vehicle is near: neither truck nor bus nor train."""
 
 TRAIN_ID_OF_COCO = {
-    0: TRAIN_ID_BY_NAME["person"],
-    1: TRAIN_ID_BY_NAME["bicycle"],
-    2: TRAIN_ID_BY_NAME["car"],
-    3: TRAIN_ID_BY_NAME["motorcycle"],
-    5: TRAIN_ID_BY_NAME["bus"],
-    6: TRAIN_ID_BY_NAME["train"],
-    7: TRAIN_ID_BY_NAME["truck"],
-    9: TRAIN_ID_BY_NAME["traffic light"],
+    0: CITYSCAPES.train_ids["person"],
+    1: CITYSCAPES.train_ids["bicycle"],
+    2: CITYSCAPES.train_ids["car"],
+    3: CITYSCAPES.train_ids["motorcycle"],
+    5: CITYSCAPES.train_ids["bus"],
+    6: CITYSCAPES.train_ids["train"],
+    7: CITYSCAPES.train_ids["truck"],
+    9: CITYSCAPES.train_ids["traffic light"],
 }
 """COCO's class index → train id, for what both know."""
 
-_LARGE_VEHICLES = [TRAIN_ID_BY_NAME[name] for name in ("truck", "bus", "train")]
-_VEHICLES = [TRAIN_ID_BY_NAME["car"], *_LARGE_VEHICLES]
-_SLIM = [TRAIN_ID_BY_NAME[name] for name in ("person", "bicycle", "motorcycle")]
+_LARGE_VEHICLES = [CITYSCAPES.train_ids[name] for name in ("truck", "bus", "train")]
+_VEHICLES = [CITYSCAPES.train_ids["car"], *_LARGE_VEHICLES]
+_SLIM = [CITYSCAPES.train_ids[name] for name in ("person", "bicycle", "motorcycle")]
 _CORE_OF_SLIM, _CORE = 0.6, 0.75  # of the superellipse that fills a box
 _EXPONENT_OF_SLIM, _EXPONENT = 2.0, 3.0
 _NEAR = 0.1  # of a box's width and height, around it

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from darkseg_ros.classes import IGNORE_INDEX, TRAIN_ID_BY_NAME
+from darkseg_ros.classes import CITYSCAPES, IGNORE_INDEX
 from training.adaptation.distillation import FeatureAnchor, paste_labels, soft_cross_entropy
 
 
@@ -49,7 +49,7 @@ def test_the_anchor_measures_how_far_the_features_of_objects_have_moved() -> Non
     encoder = Encoder()
     anchor = FeatureAnchor(copy.deepcopy(encoder), encoder)
     images = torch.randn(2, 3, 8, 8)
-    cars, road = torch.full((2, 8, 8), TRAIN_ID_BY_NAME["car"]), torch.zeros(2, 8, 8, dtype=torch.int64)
+    cars, road = torch.full((2, 8, 8), CITYSCAPES.train_ids["car"]), torch.zeros(2, 8, 8, dtype=torch.int64)
     encoder(torch.cat([images, torch.randn(1, 3, 8, 8)]))
     assert anchor.distance(images, cars).total.item() < 1e-5
     with torch.no_grad():

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from darkseg_ros.classes import TRAIN_ID_BY_NAME
+from darkseg_ros.classes import CITYSCAPES
 from training.adaptation.object_warp import ObjectWarpedSamples, magnify_objects, stretched
 
-CAR = TRAIN_ID_BY_NAME["car"]
+CAR = CITYSCAPES.train_ids["car"]
 
 
 def street() -> tuple[Tensor, Tensor]:

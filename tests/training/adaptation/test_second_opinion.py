@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from darkseg_ros.classes import IGNORE_INDEX, TRAIN_ID_BY_NAME
+from darkseg_ros.classes import CITYSCAPES, IGNORE_INDEX
 from darkseg_ros.errors import InputError
 from training.adaptation.second_opinion import NO_LARGE_VEHICLE, Box, consider, opinion_map, read_boxes, write_boxes
 
-CAR, BUS, TRAIN, BUILDING, PERSON = (TRAIN_ID_BY_NAME[name] for name in ("car", "bus", "train", "building", "person"))
+CAR, BUS, TRAIN, BUILDING, PERSON = (
+    CITYSCAPES.train_ids[name] for name in ("car", "bus", "train", "building", "person")
+)
 
 
 def test_a_believed_box_names_its_middle_and_lets_its_rim_open() -> None:
