@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from darkseg_ros.frames.labelled import LabelledImage, pair_files
-from engines.quantisation import float_layers, quantise, quantise_symmetric, quantise_within, relative_time
+from engines.quantisation import _half_above, float_layers, quantise, quantise_symmetric, quantise_within, relative_time
 
 PX = 64
 CLASSES = {(250, 5, 5): 10, (5, 250, 5): 8, (5, 5, 250): 13, (5, 5, 5): 0}
@@ -184,3 +184,11 @@ def test_quantising_says_nothing(tmp_path: Path, frames: list[np.ndarray], caplo
     with contextlib.redirect_stderr(io.StringIO()) as said:
         quantise_symmetric(write_network(tmp_path / "a.onnx", outlier=1), frames, tmp_path / "int8.onnx")
     assert caplog.text == said.getvalue() == ""
+
+
+def test_scales_are_rounded_up_to_float16_so_that_nothing_clips() -> None:
+    scales = np.array([0.1, 0.5, 1 / 3, 1e-3], np.float32)
+    rounded = _half_above(scales)
+    assert (rounded >= scales).all()
+    assert (rounded <= scales * (1 + 2**-10)).all()
+    np.testing.assert_array_equal(rounded, rounded.astype(np.float16))

@@ -33,17 +33,11 @@ def pairs_digest(pairs: Sequence[LabelledImage]) -> str:
 
 
 def file_digest(path: str | None) -> str:
-    """A digest of the content of one file, such as weights; empty for None.
+    """A digest of the content of one file, such as weights; empty for None and for a missing file.
 
-    Raises:
-        InputError: if it is missing.
+    What reads the file says what it is for, and how to get it.
     """
-    if not path:
-        return ""
-    try:
-        return sha256_of(Path(path))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    return sha256_of(Path(path)) if path and Path(path).is_file() else ""
 
 
 def _digest(lines: Sequence[str]) -> str:
