@@ -84,7 +84,7 @@ def test_arguments_reach_the_nodes() -> None:
         "backend": "onnxruntime",
         "transport": "compressed",
     }
-    assert parameters(overlay) == {"use_sim_time": True, "transport": "compressed"}
+    assert parameters(overlay) == {"use_sim_time": True, "bundle": "/my/bundle", "transport": "compressed"}
     for node in (segmentation, overlay):
         assert node["namespace"] == "front"
         assert node["parameters"][0] == "/my/params.yaml"
@@ -268,7 +268,12 @@ def test_an_evaluation_in_a_namespace_with_compressed_images_and_the_bags_clock(
         "backend": "fake",
         "transport": "compressed",
     }
-    assert parameters(evaluation) == {"use_sim_time": True, "output": "/my/report", "transport": "compressed"}
+    assert parameters(evaluation) == {
+        "use_sim_time": True,
+        "bundle": "/my/bundle",
+        "output": "/my/report",
+        "transport": "compressed",
+    }
     for node in (segmentation, evaluation):
         assert ("image/compressed", "/cam/compressed") in node["remappings"]
     assert (segmentation["namespace"], evaluation["namespace"]) == ("front", "front")
