@@ -24,7 +24,7 @@ CONFIG = "training/configs/segmenter_panoptic_light.yaml"
 def settings(small_settings: list[str]) -> list[str]:
     """A run without anything that depends on the number of processes; its images differ in how much is labelled."""
     return [
-        *small_settings,
+        *(setting for setting in small_settings if not setting.startswith("network.options.")),  # of another network
         "network.encoder=resnet18",
         "network.options.pyramid_channels=8",
         "network.options.segmentation_channels=32",
