@@ -84,8 +84,8 @@ def test_two_processes_end_where_one_does(
 
 
 def test_a_precision_that_the_checkpoints_would_not_name_is_refused(
-    small_run: list[str], monkeypatch: pytest.MonkeyPatch
+    settings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LT_PRECISION", "bf16-mixed")
     with pytest.raises(InputError, match=r"--precision bf16-mixed, the config 32-true.*precision=bf16-mixed"):
-        start_fabric(load_config(SegmenterConfig, REPOSITORY / CONFIG, small_run))
+        start_fabric(load_config(SegmenterConfig, REPOSITORY / CONFIG, settings))
