@@ -19,6 +19,7 @@ import numpy as np
 from darkseg_ros.benchmark.contestants import Contestant, Run, own_engine, own_segmenter
 from darkseg_ros.installed_files import default_bundle
 from darkseg_ros.model.bundle import BundleFile, load_bundle
+from darkseg_ros.model.exposure import Exposure
 from darkseg_ros.whole_files import sha256_of
 from engines.peer_graphs import FLOAT_GRAPH, INT8_GRAPH, LOGITS_ONNX, PIPELINE_ONNX, GraphSet
 from training.data.imagenet import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
@@ -82,7 +83,15 @@ def peers_for(camera_hw: tuple[int, int], *, bundle: Path, cache: Path) -> tuple
         Peer(own_engine(bundle, "openvino")),
         Peer(own_segmenter(bundle, "openvino")),
         Peer(
-            _segmenter(SLIM_INT8, partial(open_finished_openvino, shipped.folder(cache) / INT8_GRAPH, camera_hw)),
+            _segmenter(
+                SLIM_INT8,
+                partial(
+                    open_finished_openvino,
+                    shipped.folder(cache) / INT8_GRAPH,
+                    camera_hw,
+                    exposure=load_bundle(bundle).exposure,
+                ),
+            ),
             shipped,
         ),
         Peer(_segmenter(SLIM_TORCH, partial(open_torch, "slim_fpn", camera_hw))),
@@ -114,14 +123,21 @@ def peers_for(camera_hw: tuple[int, int], *, bundle: Path, cache: Path) -> tuple
     )
 
 
-def open_finished_openvino(graph: Path, network_hw: tuple[int, int]) -> Run:
-    """A graph that ends at quarter-size logits, in the place of the shipped bundle's: its engine, its finish."""
+def open_finished_openvino(graph: Path, network_hw: tuple[int, int], *, exposure: Exposure | None = None) -> Run:
+    """A graph that ends at quarter-size logits, in the place of the shipped bundle's: its engine, its finish.
+
+    Args:
+        graph: OpenVINO .xml with its .bin beside it.
+        network_hw: its input size.
+        exposure: what dark frames are brightened to before it; None for a graph that was not trained with it.
+    """
     from darkseg_ros.model.backends.openvino import OpenVinoEngine
     from darkseg_ros.model.segmenter import Segmenter
 
     bundle = replace(
         load_bundle(default_bundle()),
         network_hw=network_hw,
+        exposure=exposure,
         cpu_graph=_bundle_file(graph),
         cpu_weights=_bundle_file(graph.with_suffix(".bin")),
     )

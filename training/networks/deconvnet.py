@@ -31,11 +31,14 @@ def unpool(values: Tensor, pooled_from: Tensor) -> Tensor:
         (B, C, 2h, 2w).
     """
     phases = [pooled_from[..., top::2, left::2] for top, left in product((0, 1), (0, 1))]
-    largest = torch.maximum(torch.maximum(phases[0], phases[1]), torch.maximum(phases[2], phases[3]))
-    free = torch.ones_like(largest)
+    free = torch.ones_like(values)
     placed = []
     for phase in phases:
-        here = (phase >= largest).to(values.dtype) * free
+        here = free
+        # compared with each other, not with their maximum: int8 would round that one by a scale of its own
+        for other in phases:
+            if other is not phase:
+                here = here * (phase >= other).to(values.dtype)
         free = free - here
         placed.append(values * here)
     batch, channels, height, width = values.shape
