@@ -12,6 +12,8 @@ from typing import Any
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 
+from darkseg_ros.frames.image_stream import ImageStream
+from darkseg_ros.nodes.image_subscription import ReceivedImage
 from darkseg_ros.nodes.segmentation_node import SegmentationNode
 from darkseg_ros.stream.monitor import StreamFigures
 
@@ -24,6 +26,7 @@ class DrivenNode:
     def __init__(self) -> None:
         self.node = SegmentationNode()
         (self._stream,) = self.node._streams
+        self._images = ImageStream()
         self._dealt_with = threading.Event()
         for name in ("_publish", "drop"):
             self._notify_after(name)
@@ -48,12 +51,12 @@ class DrivenNode:
     def give(self, message: Any) -> None:
         """Hand in a message and wait until the node is done with it."""
         self._dealt_with.clear()
-        self._stream._on_image(message)
+        self.give_and_go_on(message)
         assert self._dealt_with.wait(WITHIN_S), "neither published nor dropped"
 
     def give_and_go_on(self, message: Any) -> None:
         """Hand in a message as the executor does."""
-        self._stream._on_image(message)
+        self._stream._on_image(ReceivedImage(message, self._images))
 
     @property
     def figures(self) -> StreamFigures:
