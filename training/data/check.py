@@ -65,7 +65,7 @@ def check_pairs(pairs: list[LabelledImage]) -> DataReport:
             continue
         sizes[label_map.shape[0], label_map.shape[1]] += 1
         counts += np.bincount(label_map.ravel(), minlength=256)
-        if pair.label_format == TRAIN_IDS:
+        if pair.label_format.train_id_of == TRAIN_IDS.train_id_of:
             values += value_counts(pair.label)
     labelled = counts[:IGNORE_INDEX].sum()
     shares = counts[: len(CITYSCAPES)] / max(labelled, 1)
