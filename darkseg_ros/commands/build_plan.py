@@ -65,7 +65,7 @@ def _build(bundle: ModelBundle, *, precision: str, batch: int, capabilities: tup
     gpu_name = key.gpu or ", ".join(key.capabilities)
     progress(f"{bundle.name} for {gpu_name}: {key.library} {key.library_version}, {precision}, batch 1…{batch}")
     if precision == "int8" and key.library == "tensorrt_rtx":
-        progress("TensorRT for RTX moves more bytes in int8 than in fp16 (docs/gpu.md): fp16 is the better choice here")
+        progress("TensorRT for RTX moves more bytes in int8 than in fp16 (1.7: 145 MB against 85): prefer fp16")
     plan = stored_plan(bundle, key, cache, progress=progress)
     progress(f"{'built' if plan.built_now else 'already built:'} {cache.plan_path(key)}, {len(plan.content)} bytes")
     if gpu is None:
