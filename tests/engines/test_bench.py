@@ -142,7 +142,7 @@ def test_the_shipped_graph_brought_to_its_own_size_is_unchanged(cache: Path) -> 
     bundle = load_bundle(default_bundle())
     bgr = camera_frame(bundle.network_hw)
     folder = prepare(GraphSet("shipped", "", bundle.network_hw), cache)
-    class_map = open_finished_openvino(folder / INT8_GRAPH, bundle.network_hw).call(bgr)
+    class_map = open_finished_openvino(folder / INT8_GRAPH, bundle.network_hw, exposure=bundle.exposure).call(bgr)
     segmenter = Segmenter.open(default_bundle(), backend="openvino")
     assert np.array_equal(class_map, segmenter(bgr).class_map)
     segmenter.close()
