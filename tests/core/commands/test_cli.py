@@ -473,9 +473,9 @@ def test_bag_play_hands_on_what_was_asked_for(
 
     def play_bag(path: Path, **options: object) -> SimpleNamespace:
         asked.update(options, path=path)
-        return SimpleNamespace(messages=3, seconds=1.5, skipped_topics=("/tf",))
+        return SimpleNamespace(messages=3, seconds=1.5, skipped_topics=("/tf",), unanswered=0)
 
-    player = SimpleNamespace(play_bag=play_bag)
+    player = SimpleNamespace(play_bag=play_bag, Lockstep=SimpleNamespace)
     monkeypatch.setitem(sys.modules, "darkseg_ros.nodes.bag_player", player)
     assert main(["bag", "play", str(tmp_path), "--rate", "2", "--clock", "--wait-for", "front/overlay_node"]) == 0
     assert asked == {
@@ -486,6 +486,7 @@ def test_bag_play_hands_on_what_was_asked_for(
         "publish_clock": True,
         "wait_for_subscribers": 120.0,
         "wait_for_nodes": ["/front/overlay_node"],
+        "lockstep": None,
     }
     captured = capsys.readouterr()
     assert captured.out == "3 messages in 1.5 s\n"
