@@ -18,7 +18,7 @@ import openvino
 import pytest
 
 from darkseg_ros.commands import build_plan as build_plan_command
-from darkseg_ros.errors import DarksegError, EngineError
+from darkseg_ros.errors import BundleError, DarksegError, EngineError
 from darkseg_ros.model.backends import open as backends
 from darkseg_ros.model.backends import open_engine
 from darkseg_ros.model.backends.cpu_settings import SettingsKey, keep_threads, kept_threads
