@@ -55,7 +55,7 @@ def spawned(target: Callable[..., None], args: tuple[Any, ...], *, name: str) ->
         name: of the process.
     """
     process = get_context("spawn").Process(target=target, args=args, name=name, daemon=True)
-    with _safe_path():
+    with environment_variables(_SAFE_PATH):
         process.start()
     try:
         yield process
@@ -69,9 +69,10 @@ def spawned(target: Callable[..., None], args: tuple[Any, ...], *, name: str) ->
 
 
 @contextmanager
-def _safe_path() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in _SAFE_PATH}
-    os.environ.update(_SAFE_PATH)
+def environment_variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Within the block, these variables are set for this process and those that it starts."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:

@@ -6,13 +6,13 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from darkseg_ros.child_processes import start_python
+from darkseg_ros.child_processes import environment_variables, start_python
 from darkseg_ros.errors import DarksegError, InputError
 
 CLASS_MAP_TOPIC = "/segmentation_node/class_map"
@@ -137,20 +137,11 @@ class NodeProcess:
         return time.monotonic() - self.started_s
 
 
-@contextmanager
-def own_domain() -> Iterator[None]:
+def own_domain() -> AbstractContextManager[None]:
     """Within the block, other ROS 2 systems of this machine and network neither see nor disturb ours."""
-    ours = {"ROS_DOMAIN_ID": str(1 + os.getpid() % 100), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    return environment_variables(
+        {"ROS_DOMAIN_ID": str(1 + os.getpid() % 100), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    )
 
 
 def record_class_maps(directory: Path | None, *, verb: str) -> AbstractContextManager[Recorder]:
