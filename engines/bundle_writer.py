@@ -17,12 +17,14 @@ import numpy as np
 from darkseg_ros.classes import CITYSCAPES, ClassTable
 from darkseg_ros.errors import InputError
 from darkseg_ros.model.bundle import (
+    EXACT_MATCH,
     MANIFEST,
     OWN_CLASSES_SCHEMA_VERSION,
     SCHEMA_VERSION,
     SEGMENTATION,
     TRANSLATION,
     Golden,
+    GoldenMatch,
 )
 from darkseg_ros.model.exposure import Exposure
 from darkseg_ros.whole_files import sha256_of
@@ -39,11 +41,11 @@ class BundleContent:
         fused_onnx: see `darkseg_ros.model.bundle.ModelBundle`.
         cpu_graph: OpenVINO .xml with its .bin beside it.
         golden: frame and answer of the fused graph.
-        fused_agreement_min: see `ModelBundle`.
-        cpu_agreement_min: see `ModelBundle`.
+        fused_match: see `ModelBundle`.
+        cpu_match: see `ModelBundle`; `ANY_MATCH` in a draft whose graph is still to be measured.
         model_card: Markdown.
         int8_onnx: see `ModelBundle`.
-        int8_agreement_min: see `ModelBundle`.
+        int8_match: see `ModelBundle`.
         classes: what the values of its class maps mean.
         exposure: see `ModelBundle`.
     """
@@ -54,11 +56,11 @@ class BundleContent:
     fused_onnx: Path
     cpu_graph: Path
     golden: Golden
-    fused_agreement_min: float
-    cpu_agreement_min: float
+    fused_match: GoldenMatch
+    cpu_match: GoldenMatch
     model_card: str
     int8_onnx: Path | None = None
-    int8_agreement_min: float = 1.0
+    int8_match: GoldenMatch = EXACT_MATCH
     classes: ClassTable = CITYSCAPES
     exposure: Exposure | None = None
 
@@ -181,7 +183,7 @@ def _classes(classes: ClassTable) -> dict[str, object]:
 
 
 def _manifest(content: BundleContent, folder: Path) -> dict[str, object]:
-    agreement_min = {"fused": content.fused_agreement_min, "cpu": content.cpu_agreement_min}
+    least = {"fused": content.fused_match, "cpu": content.cpu_match}
     files = {
         "fused_onnx": _entry(folder / "model.onnx"),
         "cpu_graph": _entry(folder / "cpu_int8.xml"),
@@ -189,7 +191,7 @@ def _manifest(content: BundleContent, folder: Path) -> dict[str, object]:
         "golden": _entry(folder / "golden.npz"),
     }
     if content.int8_onnx is not None:
-        agreement_min["int8"] = content.int8_agreement_min
+        least["int8"] = content.int8_match
         files["int8_onnx"] = _entry(folder / "int8.onnx")
     head = _head(content.name, SEGMENTATION, content.network_hw)
     network_input: dict[str, object] = head["input"]
@@ -204,6 +206,7 @@ def _manifest(content: BundleContent, folder: Path) -> dict[str, object]:
         },
         **_classes(content.classes),
         "temperature": content.temperature,
-        "golden_agreement_min": agreement_min,
+        "golden_agreement_min": {graph: match.agreement for graph, match in least.items()},
+        "golden_confidence_difference_max": {graph: match.confidence_difference for graph, match in least.items()},
         "files": files,
     }

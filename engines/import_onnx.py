@@ -34,16 +34,16 @@ from darkseg_ros.classes import CITYSCAPES, ClassTable, SegmentationClass
 from darkseg_ros.errors import InputError, one_line
 from darkseg_ros.frames.source import read_image
 from darkseg_ros.model.backends import open_engine
-from darkseg_ros.model.bundle import LOGITS_STRIDE, load_bundle
+from darkseg_ros.model.bundle import ANY_MATCH, LOGITS_STRIDE, load_bundle
 from darkseg_ros.model.segmenter import preprocess
 from engines.bundle_writer import BundleContent, write_bundle
 from engines.export import (
-    FUSED_AGREEMENT_MIN,
-    agreement_min_of,
-    agreement_on_golden,
+    FUSED_MATCH,
     export_onnx,
     golden_answer,
     golden_frames,
+    least_match_of,
+    match_on_golden,
 )
 from engines.parity import LIMITS
 from engines.quantisation import quantise
@@ -202,8 +202,8 @@ def import_graph(
             fused_onnx=fused_onnx,
             cpu_graph=float_graph,
             golden=golden_answer(fused_onnx, golden_frames(input_hw)),
-            fused_agreement_min=FUSED_AGREEMENT_MIN,
-            cpu_agreement_min=0.0,
+            fused_match=FUSED_MATCH,
+            cpu_match=ANY_MATCH,
             model_card="",
             classes=classes,
         )
@@ -216,8 +216,10 @@ def import_graph(
         in_float = _agreement(content, work, "openvino", frames, expected)
         int8_content = replace(content, cpu_graph=quantise(logits_onnx, frames, work / "cpu_int8.xml"))
         in_int8 = _agreement(int8_content, work, "openvino", frames, expected)
+        int8_match = match_on_golden(load_bundle(work / "draft" / name), "openvino")
         limit = LIMITS["int8"].agreement_min
-        cpu, cpu_agreement = ("int8", in_int8) if in_int8 >= limit else ("float", in_float)
+        int8_fits = in_int8 >= limit and int8_match.confidence_difference <= 255 * LIMITS["int8"].confidence_error_max
+        cpu, cpu_agreement = ("int8", in_int8) if int8_fits else ("float", in_float)
         if cpu_agreement < limit:
             raise InputError(
                 f"the CPU graph, whose logits have a quarter of the size, gives {cpu_agreement:.1%} of the pixels the "
@@ -228,10 +230,12 @@ def import_graph(
             f"graph {in_float:.2%} in float and {in_int8:.2%} in int8; the bundle's CPU graph is {cpu}."
         )
         print(report)
-        final = int8_content if cpu == "int8" else content
-        golden = agreement_on_golden(load_bundle(write_bundle(work / "draft", final)), "openvino")
+        final, match = int8_content, int8_match
+        if cpu == "float":
+            final = content
+            match = match_on_golden(load_bundle(write_bundle(work / "draft", final)), "openvino")
         card = _card(name, path, convention, foreign, classes, report)
-        return write_bundle(out, replace(final, cpu_agreement_min=agreement_min_of(golden), model_card=card))
+        return write_bundle(out, replace(final, cpu_match=least_match_of(match), model_card=card))
 
 
 def read_classes(text: str) -> ClassTable:

@@ -28,7 +28,7 @@ from darkseg_ros.model.backends.onnxruntime import OnnxRuntimeEngine
 from darkseg_ros.model.backends.openvino import openvino_core
 from darkseg_ros.model.backends.tensorrt.engine import Gpu, open_plan, plan_key, stored_plan
 from darkseg_ros.model.backends.tensorrt.plan_cache import PlanCache
-from darkseg_ros.model.bundle import ModelBundle, load_bundle
+from darkseg_ros.model.bundle import ANY_MATCH, ModelBundle, load_bundle
 from darkseg_ros.model.segmenter import Segmentation, Segmenter
 from engines.fused_graph import FusedGraph, LogitsGraph
 from training.adaptation.teacher import load_teacher
@@ -240,7 +240,7 @@ def compare(
         if not pairs:
             raise InputError(f"the set {name} has no image; name at least one")
     # how well a graph fits is what is measured; a golden answer that refuses it would hide by how much
-    bundle = dataclasses.replace(load_bundle(bundle_directory), fused_agreement_min=0.0, cpu_agreement_min=0.0)
+    bundle = dataclasses.replace(load_bundle(bundle_directory), fused_match=ANY_MATCH, cpu_match=ANY_MATCH)
     reference = FUSED_ORT if checkpoint is None else TORCH
     asked = dict.fromkeys([reference, *backends])  # each once, in their order
     skipped: list[SkippedBackend] = []

@@ -194,10 +194,10 @@ def _check_golden(network: nn.Module, bundle: ModelBundle) -> None:
     graph = FusedGraph(LogitsGraph(network).eval(), temperature=bundle.temperature).eval()
     class_map, _ = graph(torch.from_numpy(golden.frames))
     agreement = float((class_map.numpy() == golden.class_map).mean())
-    if agreement < bundle.fused_agreement_min:
+    if agreement < bundle.fused_match.agreement:
         raise InputError(
             f"the restored network agrees with {bundle.directory} on {agreement:.1%} of the golden frame, expected at "
-            f"least {bundle.fused_agreement_min:.1%}; name the config of the run that it was exported from"
+            f"least {bundle.fused_match.agreement:.1%}; name the config of the run that it was exported from"
         )
 
 

@@ -11,7 +11,7 @@ import yaml
 from onnx import TensorProto, helper, numpy_helper
 
 from darkseg_ros.classes import CITYSCAPES, ClassTable
-from darkseg_ros.model.bundle import Golden
+from darkseg_ros.model.bundle import Golden, GoldenMatch
 from darkseg_ros.model.exposure import Exposure
 from engines.bundle_writer import BundleContent, TranslatorContent, write_bundle, write_translator_bundle
 
@@ -81,11 +81,11 @@ def write_tiny_bundle(
             fused_onnx=fused_onnx,
             cpu_graph=directory / "cpu.xml",
             golden=golden_answer(fused_onnx, frames),
-            fused_agreement_min=0.999,
-            cpu_agreement_min=0.99,
+            fused_match=GoldenMatch(0.999, 1.0),
+            cpu_match=GoldenMatch(0.99, 4.0),
             model_card="# tiny\n\nMade by the tests.\n",
             int8_onnx=int8_onnx,
-            int8_agreement_min=0.95,
+            int8_match=GoldenMatch(0.95, 16.0),
             classes=classes,
             exposure=exposure,
         ),

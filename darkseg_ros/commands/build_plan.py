@@ -73,14 +73,14 @@ def _build(bundle: ModelBundle, *, precision: str, batch: int, capabilities: tup
     else:
         engine = open_plan(bundle, plan, gpu, cache, progress=progress)
         try:
-            agreement = check_golden(engine, bundle, engine.golden_agreement_min)
+            found = check_golden(engine, bundle, engine.golden_match)
         except BundleError:
             with suppress(EngineError):  # a cache that cannot be written must not hide what is wrong
                 cache.discard(key)
             raise
         finally:
             engine.close()
-        progress(f"tested: agrees with the golden answer on {agreement:.2%} of the pixels")
+        progress(f"tested: agrees with the golden answer on {found.agreement:.2%} of the pixels")
     cache.prefer(key)
 
 

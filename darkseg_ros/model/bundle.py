@@ -46,6 +46,7 @@ _SIDE_PX_MAX = 8192
 _NETWORK_PIXELS_MAX = 2**23  # 4096×2048
 _NAME_CHARACTERS_MAX = 100
 _NPY_HEADER_BYTES_MAX = 2**12
+_OLD_CONFIDENCE_DIFFERENCE_MAX = 16.0  # of bundles from before 2026-11-28, which do not record their own
 _GOLDEN_OVERHEAD_BYTES = 2**16  # of the archive, and of compression where it makes noise longer
 
 
@@ -56,6 +57,27 @@ class BundleFile:
     path: Path
     sha256: str
     size_bytes: int
+
+
+@dataclass(frozen=True)
+class GoldenMatch:
+    """How well an answer matches the golden one: a measurement, or the least that is allowed.
+
+    Attributes:
+        agreement: share of the pixels with the recorded class, 0…1.
+        confidence_difference: mean absolute difference from the recorded confidence, in steps of 1/255, 0…255.
+    """
+
+    agreement: float
+    confidence_difference: float
+
+    def reaches(self, least: GoldenMatch) -> bool:
+        """Whether it is at least as good in both."""
+        return self.agreement >= least.agreement and self.confidence_difference <= least.confidence_difference
+
+
+EXACT_MATCH = GoldenMatch(agreement=1.0, confidence_difference=0.0)
+ANY_MATCH = GoldenMatch(agreement=0.0, confidence_difference=255.0)
 
 
 @dataclass(frozen=True)
@@ -74,9 +96,9 @@ class ModelBundle:
         int8_onnx: the fused graph with symmetric int8 (QuantizeLinear, DequantizeLinear) for TensorRT; None where the
             bundle holds none.
         golden: .npz with a frame and the answer to it.
-        fused_agreement_min: share of golden pixels on which the fused graph must give the recorded class.
-        cpu_agreement_min: the same for the CPU graph.
-        int8_agreement_min: the same for the symmetric int8 graph; 1 where the bundle holds none.
+        fused_match: how well the fused graph must match the golden answer.
+        cpu_match: the same for the CPU graph.
+        int8_match: the same for the symmetric int8 graph; `EXACT_MATCH` where the bundle holds none.
         exposure: what dark frames are brightened to before the graphs see them; None leaves all frames as they are.
     """
 
@@ -90,9 +112,9 @@ class ModelBundle:
     cpu_weights: BundleFile
     int8_onnx: BundleFile | None
     golden: BundleFile
-    fused_agreement_min: float
-    cpu_agreement_min: float
-    int8_agreement_min: float
+    fused_match: GoldenMatch
+    cpu_match: GoldenMatch
+    int8_match: GoldenMatch
     exposure: Exposure | None = None
 
 
@@ -136,7 +158,6 @@ def load_bundle(directory: str | Path) -> ModelBundle:
     directory = Path(directory)
     manifest = _read_manifest(directory, SEGMENTATION)
     files = _field(manifest, directory, "files", dict)
-    agreement = _field(manifest, directory, "golden_agreement_min", dict)
     has_int8_onnx = "int8_onnx" in files  # not in bundles from before there was such a graph
     return ModelBundle(
         directory=directory,
@@ -149,9 +170,9 @@ def load_bundle(directory: str | Path) -> ModelBundle:
         cpu_weights=_checked_file(files, directory, "cpu_weights"),
         int8_onnx=_checked_graph(files, directory, "int8_onnx", check_onnx) if has_int8_onnx else None,
         golden=_checked_file(files, directory, "golden"),
-        fused_agreement_min=_number(agreement, directory, "fused", low=0, high=1),
-        cpu_agreement_min=_number(agreement, directory, "cpu", low=0, high=1),
-        int8_agreement_min=_number(agreement, directory, "int8", low=0, high=1) if has_int8_onnx else 1.0,
+        fused_match=_golden_match(manifest, directory, "fused"),
+        cpu_match=_golden_match(manifest, directory, "cpu"),
+        int8_match=_golden_match(manifest, directory, "int8") if has_int8_onnx else EXACT_MATCH,
         exposure=_exposure(manifest, directory),
     )
 
@@ -324,6 +345,15 @@ def _exposure(manifest: dict[str, Any], directory: Path) -> Exposure | None:
         target_mean=_number(exposure, directory, "target_mean", low=1, high=254),
         gamma_min=_number(exposure, directory, "gamma_min", low=float(GAMMA_STEPS[0]), high=1),
     )
+
+
+def _golden_match(manifest: dict[str, Any], directory: Path, graph: str) -> GoldenMatch:
+    agreements = _field(manifest, directory, "golden_agreement_min", dict)
+    agreement = _number(agreements, directory, graph, low=0, high=1)
+    if "golden_confidence_difference_max" not in manifest:
+        return GoldenMatch(agreement, _OLD_CONFIDENCE_DIFFERENCE_MAX)
+    differences = _field(manifest, directory, "golden_confidence_difference_max", dict)
+    return GoldenMatch(agreement, _number(differences, directory, graph, low=0, high=255))
 
 
 def _name(manifest: dict[str, Any], directory: Path) -> str:

@@ -13,11 +13,20 @@ import torch
 from darkseg_ros.errors import InputError
 from darkseg_ros.frames.labelled import LabelledImage
 from darkseg_ros.model.backends import open_engine
-from darkseg_ros.model.bundle import load_bundle
+from darkseg_ros.model.bundle import ANY_MATCH, GoldenMatch, load_bundle
 from darkseg_ros.model.segmenter import Segmenter
 from darkseg_ros.synthetic_drive import SyntheticDrive
 from engines import export as export_module
-from engines.export import config_of, export, export_onnx, in_onnx_runtime, judged_set, without_data_root
+from engines.export import (
+    config_of,
+    export,
+    export_onnx,
+    in_onnx_runtime,
+    judged_set,
+    least_match_of,
+    match_on_golden,
+    without_data_root,
+)
 from engines.parity import ParityReport
 from training.networks.layers import upsample_bilinear
 from training.networks.slim_fpn import SlimFpn
@@ -219,7 +228,15 @@ def test_the_int8_graph_for_tensorrt_is_small_and_answers_as_the_float_graph(bun
         Segmenter(each, open_engine(each, backend="onnxruntime"))(bgr) for each in (bundle, in_onnx_runtime(bundle))
     )
     assert (int8.class_map == full.class_map).mean() > 0.8
-    assert 0 < bundle.int8_agreement_min <= 0.97
+    assert 0 < bundle.int8_match.agreement <= 0.97
+
+
+def test_the_machine_that_exported_a_bundle_takes_it_however_far_int8_is_off(bundle_folder: Path) -> None:
+    bundle = load_bundle(bundle_folder)
+    measured = match_on_golden(bundle, "openvino")
+    assert bundle.cpu_match == least_match_of(measured)
+    for far in (measured, GoldenMatch(0.01, 200.0), GoldenMatch(0.0, 255.0)):
+        assert far.reaches(least_match_of(far))
 
 
 def test_the_manifest_records_what_the_engines_need(bundle_folder: Path) -> None:
@@ -287,8 +304,8 @@ def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path: Path, bundle_folde
         fused_onnx=bundle_folder / "model.onnx",
         cpu_graph=bundle_folder / "cpu_int8.xml",
         golden=load_golden(load_bundle(bundle_folder)),
-        fused_agreement_min=0.9,
-        cpu_agreement_min=0.9,
+        fused_match=ANY_MATCH,
+        cpu_match=ANY_MATCH,
         model_card="",
     )
     with pytest.raises(InputError, match="is no model bundle"):

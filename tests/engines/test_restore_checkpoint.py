@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from darkseg_ros.frames.source import image_files, read_image
-from darkseg_ros.model.bundle import load_bundle
+from darkseg_ros.model.bundle import GoldenMatch, load_bundle
 from darkseg_ros.model.exposure import Exposure
 from engines.bundle_writer import BundleContent, write_bundle
-from engines.export import export_onnx, golden_frames
+from engines.export import FUSED_MATCH, export_onnx, golden_frames
 from engines.fused_graph import FusedGraph, LogitsGraph
 from engines.restore_checkpoint import main
 from tests.bundles import golden_answer
@@ -62,8 +62,8 @@ def write_bundle_of(network: nn.Module, work: Path, exposure: Exposure | None = 
             fused_onnx=work / "fused.onnx",
             cpu_graph=work / "cpu.xml",
             golden=golden_answer(work / "fused.onnx", frames),
-            fused_agreement_min=0.995,
-            cpu_agreement_min=0.9,
+            fused_match=FUSED_MATCH,
+            cpu_match=GoldenMatch(0.9, 16.0),
             model_card="# folded\n\nMade by the tests.\n",
             exposure=exposure,
         ),

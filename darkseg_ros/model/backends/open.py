@@ -16,13 +16,10 @@ from darkseg_ros.model.backends.protocol import Engine
 from darkseg_ros.model.backends.tensorrt.engine import Gpu, open_tensorrt
 from darkseg_ros.model.backends.tensorrt.library import LIBRARIES
 from darkseg_ros.model.backends.tensorrt.plan_cache import PlanCache
-from darkseg_ros.model.bundle import ModelBundle, load_golden
+from darkseg_ros.model.bundle import EXACT_MATCH, GoldenMatch, ModelBundle, load_golden
 
 BACKENDS = ("auto", "tensorrt", "openvino", "onnxruntime")
 """Values of the `backend` parameter. `FakeEngine.name` opens too, but is for tests and not told to users."""
-
-_CONFIDENCE_DIFFERENCE_MAX = 16
-"""Mean over the golden frame, of 255: the shipped int8 graph has 5, a confidence of nothing 150 and more."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -58,46 +55,53 @@ def open_engine(bundle: ModelBundle, *, backend: str = "auto", threads: int = 0)
                 _LOG.warning("auto takes the CPU, since TensorRT cannot run the bundle: %s", error)
         backend = _best_on_cpu()
     if backend == "openvino":
-        return _checked(OpenVinoEngine(bundle, threads=threads), bundle, bundle.cpu_agreement_min)
+        return _checked(OpenVinoEngine(bundle, threads=threads), bundle, bundle.cpu_match)
     if backend == "onnxruntime":
-        return _checked(OnnxRuntimeEngine(bundle, threads=threads), bundle, bundle.fused_agreement_min)
+        return _checked(OnnxRuntimeEngine(bundle, threads=threads), bundle, bundle.fused_match)
     if backend == FakeEngine.name:
         return FakeEngine(bundle.classes)
     raise EngineError(f"there is no backend {backend!r}; choose one of {', '.join(BACKENDS)}")
 
 
-def check_golden(engine: Engine, bundle: ModelBundle, agreement_min: float) -> float:
-    """The share of the golden frame's pixels on which an engine gives the recorded class.
+def check_golden(engine: Engine, bundle: ModelBundle, least: GoldenMatch) -> GoldenMatch:
+    """How well an engine's answer to the golden frame matches the recorded one.
 
     Every size of batch that the engine computes at once is tried, each as it will run on frames.
 
     Returns:
-        The lowest share, over all sizes and frames.
+        The worst agreement and the worst confidence, over all sizes and frames.
 
     Raises:
-        BundleError: if it is below `agreement_min`, or the confidence is another one.
+        BundleError: if one of them does not reach `least`.
     """
     golden = load_golden(bundle)
-    lowest = 1.0
+    worst = EXACT_MATCH
     for count in range(1, engine.batch_max + 1):
         answer = engine(np.repeat(golden.frames, count, axis=0))
-        agreement = float((answer.class_map == golden.class_map).mean((1, 2)).min())
-        difference = np.abs(answer.confidence.astype(np.int16) - golden.confidence).mean((1, 2)).max()
-        if agreement < agreement_min or difference > _CONFIDENCE_DIFFERENCE_MAX:
+        found = GoldenMatch(
+            agreement=float((answer.class_map == golden.class_map).mean((1, 2)).min()),
+            confidence_difference=float(
+                np.abs(answer.confidence.astype(np.int16) - golden.confidence).mean((1, 2)).max()
+            ),
+        )
+        if not found.reaches(least):
             raise BundleError(
                 f"{bundle.directory}: {engine.name}, asked for {count} frames, agrees with the golden answer on "
-                f"{agreement:.1%} of the pixels, expected at least {agreement_min:.1%}, and its confidence is "
-                f"{difference:.0f} of 255 off, expected at most {_CONFIDENCE_DIFFERENCE_MAX}; the graph or the library "
-                "is not the one that was exported: copy the bundle again, choose another backend, or export the model "
-                "again"
+                f"{found.agreement:.1%} of the pixels, expected at least {least.agreement:.1%}, and its confidence is "
+                f"{found.confidence_difference:.1f} of 255 off, expected at most {least.confidence_difference:.1f}; "
+                "the graph or the library is not the one that was exported: copy the bundle again, choose another "
+                "backend, or export the model again"
             )
-        lowest = min(lowest, agreement)
-    return lowest
+        worst = GoldenMatch(
+            agreement=min(worst.agreement, found.agreement),
+            confidence_difference=max(worst.confidence_difference, found.confidence_difference),
+        )
+    return worst
 
 
-def _checked(engine: Engine, bundle: ModelBundle, agreement_min: float) -> Engine:
+def _checked(engine: Engine, bundle: ModelBundle, least: GoldenMatch) -> Engine:
     try:
-        check_golden(engine, bundle, agreement_min)
+        check_golden(engine, bundle, least)
     except BaseException:
         engine.close()
         raise
@@ -120,7 +124,7 @@ def _open_tensorrt(bundle: ModelBundle, gpu: Gpu) -> Engine:
     cache = PlanCache()
     engine = open_tensorrt(bundle, gpu, cache, progress=_LOG.info)
     try:
-        return _checked(engine, bundle, engine.golden_agreement_min)
+        return _checked(engine, bundle, engine.golden_match)
     except BundleError:
         with suppress(EngineError):  # a cache that cannot be written must not hide what is wrong
             cache.discard(engine.plan_key)  # it would fail at every start

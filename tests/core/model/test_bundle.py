@@ -19,7 +19,7 @@ import pytest
 from darkseg_ros.classes import CITYSCAPES, ClassTable, SegmentationClass
 from darkseg_ros.errors import BundleError
 from darkseg_ros.model.backends import open_engine
-from darkseg_ros.model.bundle import load_bundle, load_classes, load_golden, load_translator_bundle
+from darkseg_ros.model.bundle import GoldenMatch, load_bundle, load_classes, load_golden, load_translator_bundle
 from engines.bundle_writer import sha256_of
 from tests.bundles import write_tiny_bundle
 
@@ -47,6 +47,15 @@ def test_a_whole_bundle_loads_with_its_facts(bundle_folder: Path) -> None:
     assert bundle.network_hw == (64, 128)
     assert bundle.temperature == 1.0
     assert bundle.fused_onnx.path == bundle_folder / "model.onnx"
+
+
+def test_how_well_each_graph_must_match_the_golden_answer_is_the_bundles_own(bundle_folder: Path) -> None:
+    bundle = load_bundle(bundle_folder)
+    assert bundle.fused_match == GoldenMatch(0.999, 1.0)
+    assert bundle.cpu_match == GoldenMatch(0.99, 4.0)
+    assert bundle.int8_match == GoldenMatch(0.95, 16.0)
+    change_manifest(bundle_folder, lambda m: m.pop("golden_confidence_difference_max"))  # as before 2026-11-28
+    assert load_bundle(bundle_folder).cpu_match == GoldenMatch(0.99, 16.0)
 
 
 def test_a_bundle_from_before_there_was_a_symmetric_int8_graph_loads(bundle_folder: Path) -> None:
@@ -136,6 +145,9 @@ def test_a_truncated_file_is_noticed(bundle_folder: Path, name: str) -> None:
         (lambda m: m["golden_agreement_min"].update(cpu=-1), "cpu is -1"),
         (lambda m: m["golden_agreement_min"].update(int8=2), "int8 is 2, expected 0…1"),
         (lambda m: m["golden_agreement_min"].pop("int8"), "int8 is None"),
+        (lambda m: m["golden_confidence_difference_max"].update(cpu=256), "cpu is 256, expected 0…255"),
+        (lambda m: m["golden_confidence_difference_max"].pop("cpu"), "cpu is None"),
+        (lambda m: m.update(golden_confidence_difference_max=16), "golden_confidence_difference_max is 16"),
         (lambda m: m.update(name=None), "name is None"),
         (lambda m: m.update(name="tiny\n[ERROR] forged line"), "printable characters"),
         (lambda m: m.update(name="x" * 101), "up to 100"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ import torch
 from darkseg_ros.classes import CITYSCAPES
 from darkseg_ros.evaluation.metrics import confusion_matrix, mean_iou_of_present
 from darkseg_ros.frames.labelled import pair_files
-from darkseg_ros.model.bundle import load_bundle
+from darkseg_ros.model.bundle import ANY_MATCH, load_bundle
 from darkseg_ros.model.segmenter import Segmenter
 from engines.bundle_writer import BundleContent, write_bundle
-from engines.export import MIOU_LOSS_MAX, export_onnx, golden_answer
+from engines.export import FUSED_MATCH, MIOU_LOSS_MAX, export_onnx, golden_answer, least_match_of, match_on_golden
 from engines.fused_graph import FusedGraph, LogitsGraph
 from engines.quantisation import quantise, quantise_within
 from training.data.network_input import network_input
@@ -120,11 +120,12 @@ def _write(work: Path, name: str, cpu_graph: Path) -> Path:
         fused_onnx=fused_onnx,
         cpu_graph=cpu_graph,
         golden=golden_answer(fused_onnx, frames_and_labels()[0][:1]),
-        fused_agreement_min=FUSED_AGREEMENT_MIN,
-        cpu_agreement_min=0.0,
+        fused_match=FUSED_MATCH,
+        cpu_match=ANY_MATCH,
         model_card="",
     )
-    return write_bundle(work / cpu_graph.stem, content)
+    measured = match_on_golden(load_bundle(write_bundle(work / cpu_graph.stem, content)), "openvino")
+    return write_bundle(work / cpu_graph.stem, replace(content, cpu_match=least_match_of(measured)))
 
 
 def _with_float_layers(folder: Path) -> Path:

@@ -190,7 +190,7 @@ class TensorRtEngine:
 
     Attributes:
         plan_key: what the plan was built for.
-        golden_agreement_min: share of golden pixels on which such a plan must give the recorded class.
+        golden_match: how well such a plan must match the golden answer.
 
     Raises:
         EngineError: if the plan does not load, or has other inputs and outputs than the bundle's graph.
@@ -210,9 +210,7 @@ class TensorRtEngine:
         self._kernels = kernels
         self._activations: int | None = None
         self.plan_key = plan.key
-        self.golden_agreement_min = (
-            bundle.int8_agreement_min if plan.key.precision == "int8" else bundle.fused_agreement_min
-        )
+        self.golden_match = bundle.int8_match if plan.key.precision == "int8" else bundle.fused_match
         self.batch_max = plan.key.batch
         self._class_count = len(bundle.classes)
         height, width = bundle.network_hw
