@@ -34,7 +34,7 @@ setup(
     # `training` and `engines` run from the checkout: their names are too general to install.
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
     package_data={f"{PACKAGE}.pictures": ["templates/*"]},
-    # Loaded by ctypes: plain C without Python's headers. Without a compiler the package installs and finishes slowly.
+    # Loaded by ctypes: plain C without Python's headers. Without a compiler the package installs and is slower.
     ext_modules=[
         Extension(
             f"{FINISH.replace('/', '.')}._kernel",
@@ -42,7 +42,13 @@ setup(
             depends=[f"{FINISH}/kernel_body.h"],
             extra_compile_args=["-O3", "-ffp-contract=off", "-Wno-psabi"],
             optional=True,
-        )
+        ),
+        Extension(
+            f"{PACKAGE}.model._exposure_table",
+            sources=[f"{PACKAGE}/model/exposure_table.c"],
+            extra_compile_args=["-O3"],
+            optional=True,
+        ),
     ],
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),

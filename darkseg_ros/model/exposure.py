@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from darkseg_ros.model.exposure_table import apply_table
+
 GAMMA_STEPS = np.linspace(0.2, 1.0, 81)
 """The exponents that a frame may be brightened by, ascending; 1 changes nothing."""
 
@@ -39,7 +41,7 @@ def normalise_exposure(frame: np.ndarray, exposure: Exposure) -> None:
     if cv2.mean(grey)[0] >= exposure.target_mean:
         return
     histogram = cv2.calcHist([grey], [0], None, [256], [0, 256]).ravel()
-    cv2.LUT(frame, _TABLES[find_gamma(histogram / grey.size, exposure)], dst=frame)
+    apply_table(frame, _TABLES[find_gamma(histogram / grey.size, exposure)])
 
 
 def find_gamma(grey_shares: np.ndarray, exposure: Exposure) -> int:

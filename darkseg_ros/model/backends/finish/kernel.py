@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import ctypes
 from functools import lru_cache
-from importlib.util import find_spec
 
 import numpy as np
 
 from darkseg_ros.errors import EngineError
 from darkseg_ros.model.backends.finish.numpy_finish import axis_blend, finish_logits_numpy
 from darkseg_ros.model.bundle import LOGITS_STRIDE
+from darkseg_ros.model.compiled_library import load_library
 
 INSTRUCTION_SETS = ("baseline", "AVX2", "AVX-512")
 """What kernel.c is compiled for on x86-64, by its numbers; elsewhere it has the first alone."""
 
 LIBRARY = f"{__package__}._kernel"
-"""What setup.py compiles: a plain C library, named like a Python module because setuptools compiles nothing else."""
+"""What setup.py compiles."""
 
-_CURE = "install gcc 12, clang 15 or newer and install the package again"
 _LOG2_E = 1.4426950408889634
 
 
@@ -71,13 +70,7 @@ def kernel_library() -> ctypes.CDLL:
     Raises:
         EngineError: if there is none, or it does not load.
     """
-    spec = find_spec(LIBRARY)
-    if spec is None or spec.origin is None:
-        raise EngineError(f"the kernel was not compiled when the package was installed; {_CURE}")
-    try:
-        return ctypes.CDLL(spec.origin)
-    except OSError as error:
-        raise EngineError(f"the kernel does not load ({error}); {_CURE}") from error
+    return load_library(LIBRARY)
 
 
 def load_kernel() -> FinishKernel:

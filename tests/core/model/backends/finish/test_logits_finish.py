@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darkseg_ros.errors import EngineError
+from darkseg_ros.model import compiled_library
 from darkseg_ros.model.backends.finish import kernel as kernel_module
 from darkseg_ros.model.backends.finish import logits_finish
 from darkseg_ros.model.backends.finish.kernel import INSTRUCTION_SETS, FinishKernel, check, kernel_library
@@ -367,7 +368,7 @@ def test_a_kernel_with_other_answers_is_refused(changed: str) -> None:
 def test_a_library_that_does_not_load_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "kernel.so"
     broken.write_bytes(b"no library")
-    monkeypatch.setattr(kernel_module, "find_spec", lambda name: SimpleNamespace(origin=str(broken)))
+    monkeypatch.setattr(compiled_library, "find_spec", lambda name: SimpleNamespace(origin=str(broken)))
     with pytest.raises(EngineError, match=r"does not load.*install"):
         kernel_library.__wrapped__()
 
