@@ -46,6 +46,7 @@ class BundleContent:
         model_card: Markdown.
         int8_onnx: see `ModelBundle`.
         int8_match: see `ModelBundle`.
+        fp16_match: see `ModelBundle`; None where it was not measured.
         classes: what the values of its class maps mean.
         exposure: see `ModelBundle`.
     """
@@ -61,6 +62,7 @@ class BundleContent:
     model_card: str
     int8_onnx: Path | None = None
     int8_match: GoldenMatch = EXACT_MATCH
+    fp16_match: GoldenMatch | None = None
     classes: ClassTable = CITYSCAPES
     exposure: Exposure | None = None
 
@@ -190,6 +192,8 @@ def _manifest(content: BundleContent, folder: Path) -> dict[str, object]:
         "cpu_weights": _entry(folder / "cpu_int8.bin"),
         "golden": _entry(folder / "golden.npz"),
     }
+    if content.fp16_match is not None:
+        least["fp16"] = content.fp16_match
     if content.int8_onnx is not None:
         least["int8"] = content.int8_match
         files["int8_onnx"] = _entry(folder / "int8.onnx")

@@ -47,6 +47,7 @@ from darkseg_ros.night.cheap_night import CheapNight, darken
 from darkseg_ros.synthetic_drive import SyntheticDrive
 from engines.bundle_writer import BundleContent, write_bundle
 from engines.fused_graph import FusedGraph, LogitsGraph
+from engines.half_precision import measured_fp16_match
 from engines.model_card import Int8Graph, ModelFacts, data_rows, write_model_card
 from engines.parity import CPU_BACKENDS, compare
 from engines.quantisation import (
@@ -218,14 +219,16 @@ def export(
         export_onnx(FusedGraph(logits_graph, temperature=temperature), frames, fused_onnx, ["class_map", "confidence"])
         export_onnx(logits_graph, frames, logits_onnx, ["logits"])
         calibration_set = calibration_frames(day_train, night_images, network_hw, exposure)
+        golden = golden_answer(fused_onnx, frames)
         content = BundleContent(
             name=name,
             network_hw=network_hw,
             temperature=temperature,
             fused_onnx=fused_onnx,
             cpu_graph=quantise(logits_onnx, calibration_set, work / "cpu_int8.xml"),
-            golden=golden_answer(fused_onnx, frames),
+            golden=golden,
             fused_match=FUSED_MATCH,
+            fp16_match=measured_fp16_match(fused_onnx, golden),
             cpu_match=ANY_MATCH,
             model_card="",
             exposure=exposure,

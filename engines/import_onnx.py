@@ -45,6 +45,7 @@ from engines.export import (
     least_match_of,
     match_on_golden,
 )
+from engines.half_precision import measured_fp16_match
 from engines.parity import LIMITS
 from engines.quantisation import quantise
 from training.data.imagenet import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
@@ -195,14 +196,16 @@ def import_graph(
             openvino.save_model(openvino.convert_model(str(logits_onnx)), str(float_graph), compress_to_fp16=False)
         except Exception as error:  # OpenVINO's exceptions share no base class
             raise InputError(f"OpenVINO cannot read {path}: {one_line(error)}") from error
+        golden = golden_answer(fused_onnx, golden_frames(input_hw))
         content = BundleContent(
             name=name,
             network_hw=input_hw,
             temperature=1.0,
             fused_onnx=fused_onnx,
             cpu_graph=float_graph,
-            golden=golden_answer(fused_onnx, golden_frames(input_hw)),
+            golden=golden,
             fused_match=FUSED_MATCH,
+            fp16_match=measured_fp16_match(fused_onnx, golden),
             cpu_match=ANY_MATCH,
             model_card="",
             classes=classes,

@@ -99,6 +99,7 @@ class ModelBundle:
         fused_match: how well the fused graph must match the golden answer.
         cpu_match: the same for the CPU graph.
         int8_match: the same for the symmetric int8 graph; `EXACT_MATCH` where the bundle holds none.
+        fp16_match: the same for the fused graph in fp16; as `fused_match` where it was not measured.
         exposure: what dark frames are brightened to before the graphs see them; None leaves all frames as they are.
     """
 
@@ -115,6 +116,7 @@ class ModelBundle:
     fused_match: GoldenMatch
     cpu_match: GoldenMatch
     int8_match: GoldenMatch
+    fp16_match: GoldenMatch
     exposure: Exposure | None = None
 
 
@@ -158,7 +160,9 @@ def load_bundle(directory: str | Path) -> ModelBundle:
     directory = Path(directory)
     manifest = _read_manifest(directory, SEGMENTATION)
     files = _field(manifest, directory, "files", dict)
-    has_int8_onnx = "int8_onnx" in files  # not in bundles from before there was such a graph
+    # neither is in bundles from before there were such graphs and figures
+    has_int8_onnx = "int8_onnx" in files
+    fp16 = "fp16" if "fp16" in _field(manifest, directory, "golden_agreement_min", dict) else "fused"
     return ModelBundle(
         directory=directory,
         name=_name(manifest, directory),
@@ -173,6 +177,7 @@ def load_bundle(directory: str | Path) -> ModelBundle:
         fused_match=_golden_match(manifest, directory, "fused"),
         cpu_match=_golden_match(manifest, directory, "cpu"),
         int8_match=_golden_match(manifest, directory, "int8") if has_int8_onnx else EXACT_MATCH,
+        fp16_match=_golden_match(manifest, directory, fp16),
         exposure=_exposure(manifest, directory),
     )
 

@@ -1,5 +1,6 @@
 """Loads the C libraries that setup.py compiles: plain C, named like Python modules because setuptools compiles
-nothing else."""
+nothing else.
+"""
 
 from __future__ import annotations
 

@@ -64,6 +64,16 @@ def test_a_bundle_from_before_there_was_a_symmetric_int8_graph_loads(bundle_fold
     assert load_bundle(bundle_folder).int8_onnx is None
 
 
+def test_a_plan_in_fp16_is_judged_as_in_fp32_where_the_bundle_does_not_say_otherwise(bundle_folder: Path) -> None:
+    bundle = load_bundle(bundle_folder)
+    assert bundle.fp16_match == bundle.fused_match
+    change_manifest(
+        bundle_folder,
+        lambda m: (m["golden_agreement_min"].update(fp16=0.97), m["golden_confidence_difference_max"].update(fp16=4)),
+    )
+    assert load_bundle(bundle_folder).fp16_match == GoldenMatch(agreement=0.97, confidence_difference=4)
+
+
 CAMVID_STYLE = ClassTable((SegmentationClass("sky", "sky", (1, 2, 3)), SegmentationClass("road", "flat", (4, 5, 6))))
 
 
@@ -148,6 +158,7 @@ def test_a_truncated_file_is_noticed(bundle_folder: Path, name: str) -> None:
         (lambda m: m["golden_confidence_difference_max"].update(cpu=256), "cpu is 256, expected 0…255"),
         (lambda m: m["golden_confidence_difference_max"].pop("cpu"), "cpu is None"),
         (lambda m: m.update(golden_confidence_difference_max=16), "golden_confidence_difference_max is 16"),
+        (lambda m: m["golden_agreement_min"].update(fp16=1.5), "fp16 is 1.5, expected 0…1"),
         (lambda m: m.update(name=None), "name is None"),
         (lambda m: m.update(name="tiny\n[ERROR] forged line"), "printable characters"),
         (lambda m: m.update(name="x" * 101), "up to 100"),

@@ -210,7 +210,11 @@ class TensorRtEngine:
         self._kernels = kernels
         self._activations: int | None = None
         self.plan_key = plan.key
-        self.golden_match = bundle.int8_match if plan.key.precision == "int8" else bundle.fused_match
+        self.golden_match = {
+            "int8": bundle.int8_match,
+            "fp16": bundle.fp16_match,
+            "fp32": bundle.fused_match,
+        }[plan.key.precision]
         self.batch_max = plan.key.batch
         self._class_count = len(bundle.classes)
         height, width = bundle.network_hw

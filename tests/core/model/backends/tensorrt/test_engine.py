@@ -25,7 +25,7 @@ from darkseg_ros.model.backends.tensorrt.engine import Gpu, TensorRtEngine, plan
 from darkseg_ros.model.backends.tensorrt.plan_builder import PlanOrder
 from darkseg_ros.model.backends.tensorrt.plan_cache import PlanCache, StoredPlan
 from darkseg_ros.model.backends.tensorrt.plan_graph import graph_for_plan
-from darkseg_ros.model.bundle import ModelBundle, load_bundle
+from darkseg_ros.model.bundle import GoldenMatch, ModelBundle, load_bundle
 from tests.bundles import write_tiny_bundle
 from tests.core.model.backends.tensorrt.fake_gpu import FakeDriver, FakeTensorRt, FakeTensorRtRtx
 
@@ -75,6 +75,18 @@ def test_a_plan_that_answers_what_no_softmax_can_gives_no_class_map(tiny: ModelB
     engine = TensorRtEngine(tiny, replace(plan, content=model.SerializeToString()), gpu)
     with pytest.raises(EngineError, match="a confidence of 0 is below 255 / 19"):
         engine(np.zeros((1, 64, 128, 3), np.uint8))
+    engine.close()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_a_plan_is_judged_by_what_its_precision_gave_at_export(tiny: ModelBundle, precision: str) -> None:
+    driver = FakeDriver()
+    gpu = Gpu(FakeTensorRt(driver), CudaDevice(driver))
+    plan = plan_of(tiny, gpu)
+    plan = replace(plan, key=replace(plan.key, precision=precision))
+    half = GoldenMatch(agreement=0.97, confidence_difference=4)
+    engine = TensorRtEngine(replace(tiny, fp16_match=half), plan, gpu)
+    assert engine.golden_match == {"fp32": tiny.fused_match, "fp16": half, "int8": tiny.int8_match}[precision]
     engine.close()
 
 
