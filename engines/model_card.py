@@ -13,6 +13,7 @@ from darkseg_ros.evaluation.metrics import Metrics
 from training.data.catalogue import data_set, origin_of
 from training.data.class_table import classes_of
 from training.data.pairs import MADE_BY, Source, source_of
+from training.data.shards import written_from
 from training.networks.config import NETWORKS
 from training.networks.dense_stem import ENCODER_NAME as DENSE_STEM_ENCODER
 from training.runs.config import in_todays_form
@@ -190,7 +191,8 @@ def data_rows(lineage: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -
 
 def _row(source: Source, kind: str, images: int | None, used_for: str) -> DataRow:
     folder = Path(source.folder)
-    row = origin_of(folder) if source.data_set == "plain" else data_set(source.data_set)
+    name = written_from(source.folder) if source.data_set == "shards" else source.data_set
+    row = origin_of(folder) if name == "plain" else data_set(name)
     title = f"folder {folder.name}" if row is None else row.title
     where = f"{title} ({'/'.join(folder.parts[-2:] if folder.name in _SPLITS else folder.parts[-1:])})"
     terms = row.terms if row is not None else data_set("plain").terms

@@ -30,6 +30,7 @@ from training.adaptation.pseudo_labels import adjust_to_shares, confidence_weigh
 from training.adaptation.second_opinion import consider, read_boxes
 from training.adaptation.settings import AdaptationConfig, NightConfig
 from training.adaptation.teacher import copy_as_teacher, update_teacher
+from training.data.cache import open_cache
 from training.data.class_balance import class_shares, class_weights
 from training.data.draws import RareClassDraw
 from training.data.listing import file_digest, files_digest, pairs_digest
@@ -80,6 +81,7 @@ def adapt(config: DictConfig) -> None:
         "network.start_checkpoint": file_digest(config.network.start_checkpoint),
     }
     shares = class_shares(pairs)
+    store = open_cache(config.data.cache, pairs, night_images)
     labelled_samples = ObjectWarpedSamples(
         LabelledSamples(
             pairs,
@@ -91,6 +93,7 @@ def adapt(config: DictConfig) -> None:
             cheap_night=config.cheap_night,
             seed=config.seed,
             exposure=exposure,
+            store=store,
         ),
         share=config.object_warp_share,
         seed=config.seed,
@@ -104,6 +107,7 @@ def adapt(config: DictConfig) -> None:
         score_min=night_config.box_score_min,
         answers=Path(config.data.answers) if config.data.answers else None,
         seed=config.seed,
+        store=store,
     )
 
     # Network, teacher, optimiser.

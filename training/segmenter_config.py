@@ -10,6 +10,7 @@ from omegaconf import MISSING, DictConfig
 from darkseg_ros.errors import InputError
 from darkseg_ros.night.cheap_night import CheapNight
 from training.data.augmentation import Augmentation
+from training.data.cache import CacheConfig
 from training.networks.config import NetworkConfig
 from training.runs.config import RunSettings
 
@@ -25,6 +26,9 @@ class DataConfig:
         pseudo_labels: folder of label maps that `training.pseudo_label` wrote for them; null without self-training.
         validation: labelled images by the name of their set, as entries of `source`; null leaves a set out. Metrics,
             gates and model cards go by these names.
+        cache: where decoded training images are kept.
+        shard_groups: sources that lie in shards are split into as many groups of whole shards; each batch takes equally
+            many images of each. With a multiple of devices · num_nodes, no shard is read by two processes.
         classes: what is learned, a list of ``{name, category, rgb}`` in the order of the train ids; null for the 19 of
             Cityscapes. With others, data sets of the catalogue need a ``mapping``.
     """
@@ -33,6 +37,8 @@ class DataConfig:
     night: str = MISSING
     pseudo_labels: str | None = None
     validation: dict[str, Any] = field(default_factory=dict)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    shard_groups: int = 1
     classes: list[Any] | None = None
 
 

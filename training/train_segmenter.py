@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from training.data.cache import open_cache
 from training.data.class_table import classes_of
 from training.data.listing import file_digest, files_digest, pairs_digest
 from training.data.pairs import find_images, find_labelled_pool, find_pseudo_labelled_images, find_validation_sets
 from training.data.random_streams import Stream, generator
+from training.data.shards import groups_by_shard
 from training.runs.config import read_command_line
 from training.runs.results import one_line_errors
 from training.segmenter_config import SegmenterConfig, refuse_unusable
@@ -72,7 +74,7 @@ def train(config: DictConfig) -> None:
     from training.adaptation.class_mix import mix_classes
     from training.adaptation.teacher import copy_as_teacher, load_teacher, update_teacher
     from training.data.class_balance import class_shares, class_weights
-    from training.data.draws import RareClassDraw, draw_evenly
+    from training.data.draws import draw_evenly, draw_labelled
     from training.data.samples import LabelledSamples
     from training.losses import distillation_loss, mean_over_processes, pooled, segmentation_loss
     from training.networks.build import build_network, set_to_training
@@ -88,16 +90,23 @@ def train(config: DictConfig) -> None:
 
     # Data: draws depend on (seed, position) only.
     shares = class_shares(pairs, classes)
+    store = open_cache(config.data.cache, [*pairs, *night_pairs], night_images if config.cheap_night.share else [])
     labelled_samples = LabelledSamples(
         pairs,
         night_images,
-        draw=RareClassDraw(
-            shares, seed=config.seed, share=config.rare_class_share, temperature=config.rare_class_temperature
+        draw=draw_labelled(
+            shares,
+            groups_by_shard(pairs, config.data.shard_groups),
+            seed=config.seed,
+            share=config.rare_class_share,
+            temperature=config.rare_class_temperature,
+            batch_size=config.batch_size,
         ),
         augmentation=config.augmentation,
         cheap_night=config.cheap_night,
         seed=config.seed,
         exposure=exposure_of(config.network),
+        store=store,
     )
     # pseudo-labelled night images, drawn evenly and not darkened any further
     night_samples = LabelledSamples(
@@ -109,6 +118,7 @@ def train(config: DictConfig) -> None:
         seed=config.seed,
         view=Stream.NIGHT_VIEW,
         exposure=exposure_of(config.network),
+        store=store,
     )
 
     # Network, teacher, optimiser; the tutor is the network that `distillation` names.

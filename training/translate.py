@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from tqdm import tqdm
 
 from darkseg_ros.errors import InputError
 from darkseg_ros.frames.labelled import LabelledImage, read_labelled
-from darkseg_ros.frames.source import image_files, read_image
+from darkseg_ros.frames.source import ImageFile, image_files, read_image
 from darkseg_ros.whole_files import sha256_of
 from training.data.pairs import find_labelled_images
 from training.runs.config import RunSettings
@@ -40,8 +41,8 @@ _SHEET_CELL_PX = 256
 class _Task:
     """One image to translate; `label` is None without labels."""
 
-    image: Path
-    label: Path | None
+    image: ImageFile
+    label: ImageFile | None
     image_out: Path
     label_out: Path | None
 
@@ -165,7 +166,7 @@ def _record(out: Path, checkpoint: Path, source: Path, settings: TranslationSett
     write_result(record, json.dumps(asked, indent=2) + "\n")
 
 
-def write_contact_sheet(path: Path, pairs: list[tuple[Path, Path]]) -> None:
+def write_contact_sheet(path: Path, pairs: Sequence[tuple[ImageFile, Path]]) -> None:
     """Write a picture of up to 8 images, evenly picked, with their translations below.
 
     Args:

@@ -151,10 +151,11 @@ def _evaluate_folder(
         result = evaluate_files(segmenter, pairs, uiou_min_confidence=arguments.invalid_below, bad_frames=bad_frames)
     finally:
         segmenter.close()
+    files = [*(pair.image for pair in pairs), *(pair.label for pair in pairs)]
     evaluated = EvaluatedInput(
         name=arguments.images.resolve().name,
         comparison=f"Class maps of the images of {arguments.images} against the label maps of {arguments.labels}.",
-        sha256=sha256_of_files([*(pair.image for pair in pairs), *(pair.label for pair in pairs)]),
+        sha256=sha256_of_files([file for file in files if isinstance(file, Path)]),  # all of these lie on disk
         bundle=segmenter.bundle.name,
         backend=segmenter.engine.name,
     )

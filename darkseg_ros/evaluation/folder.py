@@ -58,4 +58,4 @@ def evaluate_files(
     try:
         return EvaluationResult(evaluation.metrics(), evaluation.confusion, worst.worst_first(), classes)
     except ValueError as error:
-        raise InputError(f"{pairs[0].label.parent}: {error}") from error
+        raise InputError(f"{pairs[0].label} and all others: {error}") from error

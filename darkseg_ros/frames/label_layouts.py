@@ -89,8 +89,8 @@ def doubt_about(pairs: list[LabelledImage], classes: ClassTable = CITYSCAPES) ->
     if not look_like_label_ids(counts):
         return ""
     return (
-        f"the label maps of {pairs[0].label.parent} look like raw Cityscapes label ids, not train ids (much 7, which "
-        "is road there): if they are, say --label-format label-ids"
+        f"{pairs[0].label} and the label maps beside it look like raw Cityscapes label ids, not train ids (much 7, "
+        "which is road there): if they are, say --label-format label-ids"
     )
 
 

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from darkseg_ros.classes import CITYSCAPES, IGNORE_INDEX, ClassTable
 from darkseg_ros.errors import InputError
-from darkseg_ros.frames.source import image_files, read_image
+from darkseg_ros.frames.source import ImageFile, image_files, read_image
 
 _UNKNOWN = 254  # in look-up tables: a value that the format does not have
 
@@ -96,8 +96,8 @@ LABEL_IDS = LabelFormat(
 class LabelledImage:
     """An image file, its label map, and what the label map's values mean."""
 
-    image: Path
-    label: Path
+    image: ImageFile
+    label: ImageFile
     label_format: LabelFormat = TRAIN_IDS
 
 
@@ -169,7 +169,7 @@ def pair_by_key(
     return [LabelledImage(image, label_by_key[key], label_format) for key, image in image_by_key.items()]
 
 
-def read_label_map(path: Path, label_format: LabelFormat = TRAIN_IDS) -> np.ndarray:
+def read_label_map(path: ImageFile, label_format: LabelFormat = TRAIN_IDS) -> np.ndarray:
     """Read a label map.
 
     Args:
@@ -201,7 +201,7 @@ def read_label_map(path: Path, label_format: LabelFormat = TRAIN_IDS) -> np.ndar
     return label_map
 
 
-def value_counts(path: Path) -> np.ndarray:
+def value_counts(path: ImageFile) -> np.ndarray:
     """How often each value of a one-channel label file occurs, (256,) int64; zeros for a colour picture.
 
     Raises:
@@ -213,7 +213,7 @@ def value_counts(path: Path) -> np.ndarray:
     return np.bincount(stored.ravel(), minlength=256)
 
 
-def is_colour_picture(path: Path) -> bool:
+def is_colour_picture(path: ImageFile) -> bool:
     """Whether a label file holds colours, not one value a pixel.
 
     Raises:
@@ -236,7 +236,7 @@ def look_like_label_ids(counts: np.ndarray) -> bool:
     return bool(labelled and counts[road_id] > 0.1 * labelled)
 
 
-def _read_stored(path: Path) -> np.ndarray:
+def _read_stored(path: ImageFile) -> np.ndarray:
     """The values of a file as they are: (H, W) of one channel or of palette indices, (H, W, 3) RGB of colours."""
     try:
         with Image.open(io.BytesIO(path.read_bytes())) as picture:
@@ -247,7 +247,7 @@ def _read_stored(path: Path) -> np.ndarray:
         raise InputError(f"{path} cannot be read as a label map ({error}); restore the file") from error
 
 
-def _from_colours(rgb: np.ndarray, path: Path, label_format: LabelFormat) -> np.ndarray:
+def _from_colours(rgb: np.ndarray, path: ImageFile, label_format: LabelFormat) -> np.ndarray:
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
         raise InputError(f"{path} is no colour picture of 8 bits; expected {label_format.values}")
     red, green, blue = (rgb[:, :, channel].astype(np.int32) for channel in range(3))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import cv2
 import numpy as np
@@ -180,7 +180,22 @@ def _open(path: Path, topic: str | None, bad_frames: BadFrames, *, recursive: bo
         raise InputError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
 
 
-def read_image(path: Path) -> np.ndarray:
+class ImageFile(Protocol):
+    """What is asked of the file of an image or a label map: a path on disk has it, or a place in an archive."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def stem(self) -> str: ...
+
+    @property
+    def suffix(self) -> str: ...
+
+    def read_bytes(self) -> bytes: ...
+
+
+def read_image(path: ImageFile) -> np.ndarray:
     """Decode an image file, turned upright as its EXIF orientation says.
 
     Returns:

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from darkseg_ros.classes import IGNORE_INDEX
-from darkseg_ros.frames.source import read_image
 from darkseg_ros.model.exposure import Exposure, normalise_exposure
 from training.adaptation.second_opinion import Box, opinion_map
 from training.data.augmentation import Augmentation, jitter_colour
+from training.data.cache import ImageStore, Undecoded
 from training.data.network_input import network_input
 from training.data.random_streams import Stream, generator
 
@@ -55,6 +55,7 @@ class NightSamples(Dataset[dict[str, Tensor]]):
         score_min: of boxes that are believed.
         answers: .npy of `training.answer_images` for these images, in their order.
         seed: of the run.
+        store: that images are read from.
     """
 
     def __init__(
@@ -68,9 +69,11 @@ class NightSamples(Dataset[dict[str, Tensor]]):
         score_min: float,
         answers: Path | None,
         seed: int,
+        store: ImageStore | None = None,
     ) -> None:
         self._images, self._augmentation, self._strong, self._exposure = images, augmentation, strong, exposure
         self._boxes, self._score_min, self._seed = boxes, score_min, seed
+        self._store = store or Undecoded()
         self._answers = None if answers is None else np.load(answers, mmap_mode="r")
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
@@ -79,7 +82,7 @@ class NightSamples(Dataset[dict[str, Tensor]]):
         index = int(order[offset])
         rng = generator(self._seed, Stream.NIGHT_VIEW, position)
         path = self._images[index]
-        bgr = read_image(path)
+        bgr = self._store.image(path)
         view = draw_view(self._augmentation, rng)
         calm = view.cut(bgr, stride=1)
         if self._exposure is not None:

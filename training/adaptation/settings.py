@@ -10,6 +10,7 @@ from omegaconf import MISSING
 from darkseg_ros.night.cheap_night import CheapNight
 from training.adaptation.night_samples import StrongAugmentation
 from training.data.augmentation import Augmentation
+from training.data.cache import CacheConfig
 from training.networks.config import NetworkConfig
 from training.runs.config import RunSettings
 from training.segmenter_config import LossConfig, OptimiserConfig
@@ -25,6 +26,7 @@ class AdaptationData:
         boxes: of `training.detect_objects` for them, the second opinion; null does without.
         answers: of `training.answer_images` for them, those of larger teachers; null leaves the average alone.
         validation: labelled images by the name of their set, as entries of `source`.
+        cache: where decoded training images are kept.
     """
 
     source: list[Any] = MISSING
@@ -32,6 +34,7 @@ class AdaptationData:
     boxes: str | None = None
     answers: str | None = None
     validation: dict[str, Any] = field(default_factory=dict)
+    cache: CacheConfig = field(default_factory=CacheConfig)
 
 
 @dataclass

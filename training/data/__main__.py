@@ -1,8 +1,10 @@
-"""Look at data before a training.
+"""Look at data before a training, or copy it into shards.
 
     python -m training.data check ROOT [--data-set NAME] [--split NAME] [--sheet FILE.png]
+    python -m training.data shard ROOT --out FOLDER [--data-set NAME] [--split NAME] [--shard-mb N]
 
-Without --data-set the layout is told by the folders. The status is 1 where a file is broken or unpaired.
+Without --data-set the layout is told by the folders. The status of check is 1 where a file is broken or unpaired. shard
+writes one split as WebDataset tar files and the index that training reads them by; a broken file ends it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from pathlib import Path
 from darkseg_ros.errors import InputError
 from training.data.catalogue import CATALOGUE, data_set, layouts_of, origin_of
 from training.data.check import check_pairs, contact_sheet
-from training.data.pairs import Source, find_source
+from training.data.pairs import Source, find_source, source_of
+from training.data.shards import write_shards
 from training.runs.results import one_line_errors, write_picture
 
 
@@ -23,13 +26,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser = ArgumentParser(prog="python -m training.data", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     check = verbs.add_parser("check", help="counts, sizes, classes, broken and unpaired files of a data set")
-    check.add_argument("root", type=Path, metavar="ROOT", help="its folder")
-    check.add_argument("--data-set", choices=CATALOGUE, help="its name; default: told by the folders")
-    check.add_argument("--split", default="", help="of the data set; default: each")
     check.add_argument("--sheet", type=Path, metavar="FILE.png", help="write some images above their label maps")
+    shard = verbs.add_parser("shard", help="copy a labelled data set into tar files that training streams from")
+    shard.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new folder for them and their index")
+    shard.add_argument("--shard-mb", type=int, default=512, metavar="N", help="size of a shard (%(default)s)")
+    for verb, default in ((check, "each"), (shard, "its first")):
+        verb.add_argument("root", type=Path, metavar="ROOT", help="folder of the data set")
+        verb.add_argument("--data-set", choices=CATALOGUE, help="its name; default: told by the folders")
+        verb.add_argument("--split", default="", help=f"of the data set; default: {default}")
     parsed = parser.parse_args(arguments)
     with one_line_errors("data"):
-        return _check(parsed.root, parsed.data_set or layout_of(parsed.root), parsed.split, parsed.sheet)
+        name = parsed.data_set or layout_of(parsed.root)
+        if parsed.verb == "check":
+            return _check(parsed.root, name, parsed.split, parsed.sheet)
+        return _shard(parsed.root, name, parsed.split, parsed.out, megabytes=parsed.shard_mb)
 
 
 def layout_of(root: Path) -> str:
@@ -76,6 +86,16 @@ def _check(root: Path, name: str, split: str, sheet: Path | None) -> int:
     if sheet and picture is not None:
         write_picture(sheet, picture)
     return status
+
+
+def _shard(root: Path, name: str, split: str, out: Path, *, megabytes: int) -> int:
+    if megabytes < 1:
+        raise InputError(f"--shard-mb is {megabytes}; expected 1 or more")
+    pairs = find_source(source_of({"folder": root, "data_set": name, "split": split}))
+    count = write_shards(pairs, out, data_set=name, shard_bytes=megabytes * 10**6)
+    print(f"wrote {len(pairs)} images into {count} shards in {out}; train from them with data.source=")
+    print(f"  [{{folder: {out}, data_set: shards}}]")
+    return 0
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from training.data import (
     nightcity,
     nighttime_driving,
     plain,
+    shards,
     zju,
 )
 
@@ -60,6 +61,14 @@ _ACDC_SPLITS = tuple(f"{what}/{split}" for split in ("train", "val") for what in
 
 CATALOGUE: dict[str, DataSet] = {
     "plain": DataSet("own folders", "image", ("all",), "those of its owner", "", plain.read, plain.read_unlabelled),
+    "shards": DataSet(
+        "shards of another data set",
+        shards.INDEX,
+        ("all",),
+        "those of the data set",
+        "",
+        lambda root, _split: shards.read_shards(str(root)),
+    ),
     "cityscapes": DataSet(
         "Cityscapes",
         "gtFine/*/*/*_gtFine_labelIds.png",

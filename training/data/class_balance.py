@@ -7,6 +7,7 @@ import numpy as np
 from darkseg_ros.classes import CITYSCAPES, ClassTable
 from darkseg_ros.errors import InputError
 from darkseg_ros.frames.labelled import LabelledImage, read_label_map
+from training.data.shards import ShardLabel
 
 
 def class_shares(images: list[LabelledImage], classes: ClassTable = CITYSCAPES) -> np.ndarray:
@@ -15,11 +16,18 @@ def class_shares(images: list[LabelledImage], classes: ClassTable = CITYSCAPES) 
     Raises:
         InputError: naming the file, if a label map cannot be used, or if none has a labelled pixel.
     """
-    counts = [np.bincount(read_label_map(image.label, image.label_format).ravel(), minlength=256) for image in images]
+    counts = [_pixels_by_train_id(image) for image in images]
     shares = np.stack([count[: len(classes)] / count.sum() for count in counts])
     if not shares.any():
-        raise InputError(f"{images[0].label.parent} labels no pixel; expected train ids 0…{len(classes) - 1} in it")
+        raise InputError(f"the source with {images[0].label} labels no pixel; expected train ids 0…{len(classes) - 1}")
     return shares
+
+
+def _pixels_by_train_id(image: LabelledImage) -> np.ndarray:
+    """(256,) int64; shards know theirs, so that not all of them are read before a run begins."""
+    if isinstance(image.label, ShardLabel) and (counts := image.label.counts(image.label_format)) is not None:
+        return counts
+    return np.bincount(read_label_map(image.label, image.label_format).ravel(), minlength=256)
 
 
 def class_weights(shares: np.ndarray, *, exponent: float) -> np.ndarray:

@@ -7,18 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from darkseg_ros.errors import InputError
-from darkseg_ros.frames.labelled import LabelledImage
+from darkseg_ros.frames.labelled import LabelFormat, LabelledImage
+from darkseg_ros.frames.source import ImageFile
 from darkseg_ros.whole_files import sha256_of
+from training.data.shards import ShardFile
 
 
-def files_digest(files: Sequence[Path]) -> str:
-    """A digest of the names and sizes of files, in their order; their folders do not matter.
+def files_digest(files: Sequence[ImageFile]) -> str:
+    """A digest of the names and sizes of files, in their order; their folders, or shards, do not matter.
 
     Raises:
         InputError: if a file is missing.
     """
     try:
-        lines = [f"{path.name}\t{path.stat().st_size}" for path in files]
+        lines = [f"{file.name}\t{_size(file)}" for file in files]
     except OSError as error:
         raise InputError(f"{error.filename} cannot be read: {error.strerror}") from error
     return _digest(lines)
@@ -27,9 +29,14 @@ def files_digest(files: Sequence[Path]) -> str:
 def pairs_digest(pairs: Sequence[LabelledImage]) -> str:
     """As `files_digest` for images and label maps, and for what the label maps' values mean."""
     forms = {id(pair.label_format): pair.label_format for pair in pairs}.values()
-    meanings = [f"{sorted(form.train_id_of.items())}{sorted(form.train_id_of_rgb.items())}" for form in forms]
+    meanings = [meaning_of(form) for form in forms]
     files = [path for pair in pairs for path in (pair.image, pair.label)]
     return _digest([files_digest(files), *meanings])
+
+
+def meaning_of(label_format: LabelFormat) -> str:
+    """What the values of label maps mean, in one line."""
+    return f"{sorted(label_format.train_id_of.items())}{sorted(label_format.train_id_of_rgb.items())}"
 
 
 def file_digest(path: str | None) -> str:
@@ -38,6 +45,13 @@ def file_digest(path: str | None) -> str:
     What reads the file says what it is for, and how to get it.
     """
     return sha256_of(Path(path)) if path and Path(path).is_file() else ""
+
+
+def _size(file: ImageFile) -> int:
+    if isinstance(file, ShardFile):
+        return file.size
+    assert isinstance(file, Path)
+    return file.stat().st_size
 
 
 def _digest(lines: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from darkseg_ros.errors import InputError
 from darkseg_ros.frames.labelled import LabelFormat, LabelledImage, pair_files, train_id_format
 from darkseg_ros.frames.source import image_files
 from training.data.catalogue import data_set, layouts_of
+from training.data.shards import read_shards
 
 MADE_BY = "made_by.json"
 """Beside the label maps of `training.pseudo_label`: what made them."""
@@ -43,7 +44,7 @@ class Source:
     """Labelled images of one data set: an entry of ``data.source`` or ``data.validation``.
 
     Attributes:
-        folder: its root.
+        folder: its root; of shards a URL too.
         data_set: a name of `training.data.catalogue.CATALOGUE`; plain has image/ and label/ with train ids.
         split: of the data set; empty for its first.
         ignore: names of classes that have no ground truth here, such as those that hold others besides.
@@ -114,7 +115,10 @@ def find_source(
     assert row.read is not None
     root = Path(source.folder)
     try:
-        pairs = row.read(root, source.split or row.splits[0])
+        if source.data_set == "shards":
+            pairs = read_shards(source.folder)  # a Path would spoil a URL
+        else:
+            pairs = row.read(root, source.split or row.splits[0])
     except InputError as error:
         others = [name for name in layouts_of(root) if name != source.data_set] if root.is_dir() else []
         looks = f"; the folder looks like data_set {' or '.join(others)}" if others else ""
@@ -162,8 +166,8 @@ def find_pseudo_labelled_images(images: Path, labels: Path, classes: ClassTable 
         InputError: if there is none.
     """
     form = train_id_format(classes)
-    pairs = [LabelledImage(image, labels / f"{image.stem}.png", form) for image in find_images(images)]
-    pairs = [pair for pair in pairs if pair.label.is_file()]
+    files = [(image, labels / f"{image.stem}.png") for image in find_images(images)]
+    pairs = [LabelledImage(image, label, form) for image, label in files if label.is_file()]
     if not pairs:
         raise InputError(f"{labels} has no label map for any image of {images}; run training.pseudo_label first")
     return pairs

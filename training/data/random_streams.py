@@ -39,6 +39,8 @@ class Stream(IntEnum):
     """Whether the objects of the labelled image at a position are magnified."""
     MASKED_BLOCKS = 15
     """Which blocks of the night image at a position are blacked out, by step."""
+    GROUP_SEED = 16
+    """Seeds of the draws of each group of shards."""
 
 
 def generator(seed: int, stream: Stream, *position: int) -> np.random.Generator:

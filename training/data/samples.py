@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from darkseg_ros.frames.labelled import LabelledImage, read_labelled
-from darkseg_ros.frames.source import read_image
+from darkseg_ros.frames.labelled import LabelledImage
 from darkseg_ros.model.exposure import Exposure, normalise_exposure
 from darkseg_ros.night.cheap_night import CheapNight, darken
 from training.data.augmentation import Augmentation, augment_labelled
-from training.data.draws import RareClassDraw
+from training.data.cache import ImageStore, Undecoded
 from training.data.network_input import network_input
 from training.data.random_streams import Stream, generator
 
@@ -34,6 +34,7 @@ class LabelledSamples(Dataset[dict[str, Tensor]]):
         seed: of the run.
         view: stream of all that is random at a position; two pools of a run take two.
         exposure: that dark images are brightened to, of the network.
+        store: that images are read from.
     """
 
     def __init__(
@@ -41,22 +42,23 @@ class LabelledSamples(Dataset[dict[str, Tensor]]):
         pairs: list[LabelledImage],
         night_images: list[Path],
         *,
-        draw: RareClassDraw,
+        draw: Callable[[int], int],
         augmentation: Augmentation,
         cheap_night: CheapNight,
         seed: int,
         view: Stream = Stream.LABELLED_VIEW,
         exposure: Exposure | None = None,
+        store: ImageStore | None = None,
     ) -> None:
         self._pairs, self._night_images, self._draw = pairs, night_images, draw
         self._augmentation, self._cheap_night, self._seed, self._view = augmentation, cheap_night, seed, view
-        self._exposure = exposure
+        self._exposure, self._store = exposure, store or Undecoded()
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
         rng = generator(self._seed, self._view, position)
-        bgr, label_map = read_labelled(self._pairs[self._draw(position)])
+        bgr, label_map = self._store.labelled(self._pairs[self._draw(position)])
         if rng.random() < self._cheap_night.share:
-            night_bgr = read_image(self._night_images[rng.integers(len(self._night_images))])
+            night_bgr = self._store.image(self._night_images[rng.integers(len(self._night_images))])
             bgr = darken(bgr, night_bgr, self._cheap_night, rng)
         if self._exposure is not None:
             bgr = np.ascontiguousarray(bgr)

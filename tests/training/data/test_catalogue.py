@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 from darkseg_ros.errors import InputError
 from darkseg_ros.frames.labelled import read_labelled
 from training.data.catalogue import CATALOGUE, data_set, layouts_of, origin_of
-from training.data.pairs import find_source, source_of
+from training.data.pairs import Source, find_source, source_of
+from training.data.shards import write_shards
 
 GREY = np.full((2, 2, 3), 90, np.uint8)
 
@@ -111,6 +113,12 @@ def plain(root: Path) -> None:
     label(root / "label/a.png", [[0, 10], [18, 255]])
 
 
+def shards(root: Path) -> None:
+    with TemporaryDirectory() as folder:
+        cityscapes(Path(folder))
+        write_shards(find_source(Source(folder, "cityscapes")), root, data_set="cityscapes", shard_bytes=10**6)
+
+
 ROAD_SKY_BICYCLE = [[0, 10], [18, 255]]
 LABELLED: list[tuple[Callable[[Path], None], str, list[list[int]]]] = [
     (cityscapes, "cityscapes", ROAD_SKY_BICYCLE),
@@ -127,6 +135,7 @@ LABELLED: list[tuple[Callable[[Path], None], str, list[list[int]]]] = [
     (msrs, "msrs", [[13, 11], [18, 255]]),
     (comma10k, "comma10k", [[0, 0], [255, 255]]),
     (plain, "plain", ROAD_SKY_BICYCLE),
+    (shards, "shards", ROAD_SKY_BICYCLE),
 ]
 
 
@@ -221,4 +230,4 @@ def test_every_row_says_its_terms_and_where_it_comes_from() -> None:
     for name, row in CATALOGUE.items():
         assert row.terms, name
         assert row.splits, name
-        assert row.url.startswith("http") or name == "plain"
+        assert row.url.startswith("http") or name in ("plain", "shards")
