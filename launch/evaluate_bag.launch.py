@@ -45,7 +45,7 @@ def _actions(context: LaunchContext) -> list[Node | ExecuteProcess | RegisterEve
     transport = {"transport": given["transport"]}
     segmentation = given.node(
         "segmentation_node",
-        parameters={**given.parameters("bundle", "backend"), **transport},
+        parameters={**given.parameters("bundle", "backend", "device"), **transport},
         remappings=given.image_remappings(),
     )
     thresholds = {name: _parts(given[name]) for name in ("at_least", "at_most") if given[name]}
@@ -122,7 +122,7 @@ def generate_launch_description() -> LaunchDescription:
             ),
             *shared_arguments(
                 *("namespace", "params_file", "use_sim_time", "image", "label", "transport"),
-                *("bundle", "backend", "log_level"),
+                *("bundle", "backend", "device", "log_level"),
                 image="/camera/image_raw",
                 label="/camera/label_map",
                 transport="raw",

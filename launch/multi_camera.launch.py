@@ -57,7 +57,7 @@ def _one_engine(given: Given, images: dict[str, str]) -> list[GroupAction | Node
         ]
     segmentation = given.node(
         "segmentation_node",
-        parameters={**given.parameters("bundle", "backend", "transport"), "cameras": list(images)},
+        parameters={**given.parameters("bundle", "backend", "device", "transport"), "cameras": list(images)},
         remappings=remappings,
         namespace="",
         **given.respawning(),

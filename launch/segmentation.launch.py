@@ -16,7 +16,7 @@ def _nodes(context: LaunchContext) -> list[Node]:
     given = Given(context)
     segmentation = given.node(
         "segmentation_node",
-        parameters=given.parameters("bundle", "backend", "transport"),
+        parameters=given.parameters("bundle", "backend", "device", "transport"),
         remappings=given.image_remappings(),
         **given.respawning(),
     )

@@ -51,34 +51,36 @@ class Contestant:
         return f"{self.name} ({self.kind})"
 
 
-def own_engine(bundle: Path, backend: str) -> Contestant:
+def own_engine(bundle: Path, backend: str, device: str = "auto") -> Contestant:
     """The engine alone: a frame of the network's size in, class map and confidence out, with the fused finish.
 
     Raises:
         BundleError: if the bundle is not one.
     """
-    return Contestant(_own_name(bundle, backend), "engine", partial(_open_engine, bundle, backend))
+    return Contestant(_own_name(bundle, backend, device), "engine", partial(_open_engine, bundle, backend, device))
 
 
-def own_segmenter(bundle: Path, backend: str) -> Contestant:
+def own_segmenter(bundle: Path, backend: str, device: str = "auto") -> Contestant:
     """The whole way of a frame in the node, without ROS: resize, engine, class map at the camera's geometry.
 
     Raises:
         BundleError: if the bundle is not one.
     """
-    return Contestant(_own_name(bundle, backend), "segmenter", partial(_open_segmenter, bundle, backend))
+    return Contestant(
+        _own_name(bundle, backend, device), "segmenter", partial(_open_segmenter, bundle, backend, device)
+    )
 
 
-def _own_name(bundle: Path, backend: str) -> str:
-    return f"{load_bundle(bundle).name} {backend}"
+def _own_name(bundle: Path, backend: str, device: str) -> str:
+    return " ".join([load_bundle(bundle).name, backend, *([] if device == "auto" else [device])])
 
 
-def _open_engine(bundle_directory: Path, backend: str) -> Run:
+def _open_engine(bundle_directory: Path, backend: str, device: str) -> Run:
     from darkseg_ros.model.backends import open_engine
     from darkseg_ros.model.segmenter import preprocess
 
     bundle = load_bundle(bundle_directory)
-    engine = open_engine(bundle, backend=backend)
+    engine = open_engine(bundle, backend=backend, device=device)
     return Run(
         call=lambda frames: engine(frames).class_map[0],
         description=engine.name,
@@ -86,8 +88,8 @@ def _open_engine(bundle_directory: Path, backend: str) -> Run:
     )
 
 
-def _open_segmenter(bundle_directory: Path, backend: str) -> Run:
+def _open_segmenter(bundle_directory: Path, backend: str, device: str) -> Run:
     from darkseg_ros.model.segmenter import Segmenter
 
-    segmenter = Segmenter.open(bundle_directory, backend=backend)
+    segmenter = Segmenter.open(bundle_directory, backend=backend, device=device)
     return Run(call=lambda bgr: segmenter(bgr).class_map, description=segmenter.engine.name)

@@ -52,6 +52,7 @@ def measure_ros(
     backend: str,
     frames: np.ndarray,
     *,
+    device: str = "auto",
     rates_hz: Sequence[float] = (10.0, 30.0, 60.0),
     seconds: float,
     search_seconds: float,
@@ -68,6 +69,7 @@ def measure_ros(
         backend: one of BACKENDS.
         frames: (N, H, W, 3) uint8 BGR camera frames, sent in turn; no two successive ones should be the same, as a
             frozen camera's are.
+        device: one of DEVICES.
         rates_hz: > 0.
         seconds: of publishing at each; ten frames at least.
         search_seconds: of publishing in the search, all its runs together.
@@ -93,7 +95,7 @@ def measure_ros(
         node = node_stays.enter_context(
             NodeProcess(
                 "segmentation_node",
-                parameters={"bundle": str(bundle), "backend": backend},
+                parameters={"bundle": str(bundle), "backend": backend, "device": device},
                 remappings={"image": _TOPIC},
                 log=work / "segmentation_node.log",
             )

@@ -61,7 +61,7 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the node ends with this process
     check_output(arguments.out)
     bundle = arguments.bundle or default_bundle()
-    contestants = (own_engine(bundle, arguments.backend), own_segmenter(bundle, arguments.backend))
+    contestants = tuple(own(bundle, arguments.backend, arguments.device) for own in (own_engine, own_segmenter))
     earlier = None if arguments.compare is None else read_report(arguments.compare)
     if arguments.input is None:
         frames, input_name = generated_frames(), GENERATED_NAME
@@ -75,7 +75,7 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
         frames,
         machine=machine,
         input_name=input_name,
-        ros=None if arguments.no_ros else _ros_benchmark(bundle, arguments.backend, frames),
+        ros=None if arguments.no_ros else _ros_benchmark(bundle, arguments.backend, arguments.device, frames),
         rounds=arguments.rounds,
         turn_s=_TURN_S,
         reference=None,
@@ -91,7 +91,7 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     return _REGRESSION if has_regression else 0
 
 
-def _ros_benchmark(bundle: Path, backend: str, frames: np.ndarray) -> Callable[[], RosFigures] | None:
+def _ros_benchmark(bundle: Path, backend: str, device: str, frames: np.ndarray) -> Callable[[], RosFigures] | None:
     if find_spec("rclpy") is None:
         _say(
             "without ROS: rclpy is not installed; source a ROS 2 installation, or use the environment that "
@@ -101,7 +101,14 @@ def _ros_benchmark(bundle: Path, backend: str, frames: np.ndarray) -> Callable[[
     from darkseg_ros.benchmark.ros_run import measure_ros
 
     return partial(
-        measure_ros, bundle, backend, frames, seconds=_ROS_RUN_S, search_seconds=_ROS_SEARCH_S, progress=_say
+        measure_ros,
+        bundle,
+        backend,
+        frames,
+        device=device,
+        seconds=_ROS_RUN_S,
+        search_seconds=_ROS_SEARCH_S,
+        progress=_say,
     )
 
 

@@ -148,6 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             topic=arguments.topic,
             bundle=arguments.bundle or default_bundle(),
             backend=arguments.backend,
+            device=arguments.device,
             seconds=arguments.seconds,
         )
     except (DarksegError, OSError) as error:
@@ -160,7 +161,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_demo(
-    *, out: Path, given: Path | None, topic: str | None, bundle: Path, backend: str, seconds: float
+    *,
+    out: Path,
+    given: Path | None,
+    topic: str | None,
+    bundle: Path,
+    backend: str,
+    device: str = "auto",
+    seconds: float,
 ) -> DemoFigures:
     """Play a drive through the node and write what came of it to `out`.
 
@@ -172,6 +180,7 @@ def run_demo(
         topic: the bag's image topic, where it has several.
         bundle: folder of the model bundle.
         backend: as `model.backends.open_engine` takes it.
+        device: likewise.
         seconds: length of the generated drive.
 
     Raises:
@@ -189,7 +198,7 @@ def run_demo(
         drive = _prepare_drive(given, topic=topic, seconds=seconds, work=work)
         if drive.generated and classes != CITYSCAPES:
             drive = replace(drive, has_labels=False)  # its label maps are of other classes
-        playback = _play_through_node(drive, bundle=bundle, backend=backend, work=work)
+        playback = _play_through_node(drive, bundle=bundle, backend=backend, device=device, work=work)
         result = work / "result"
         figures = _write_result(drive, playback, result, classes=classes)
         out.mkdir(exist_ok=True)
@@ -253,12 +262,12 @@ def _open_drive(name: str, bag: Path, *, topic: str | None, generated: bool = Fa
 # --- playing it
 
 
-def _play_through_node(drive: Drive, *, bundle: Path, backend: str, work: Path) -> Playback:
+def _play_through_node(drive: Drive, *, bundle: Path, backend: str, device: str, work: Path) -> Playback:
     published_path = work / "published_ns"
     with ExitStack() as stack:
         stack.enter_context(own_domain())
         recorder = stack.enter_context(record_class_maps(work / "class_maps", verb="demo"))
-        node = stack.enter_context(_segmentation_node(drive, bundle=bundle, backend=backend, work=work))
+        node = stack.enter_context(_segmentation_node(drive, bundle=bundle, backend=backend, device=device, work=work))
         _say("waiting for segmentation_node to become active")
         node.wait_until_active(lambda: recorder.diagnostics.get("state"))
         _say(f"playing {len(drive.frames)} frames through {recorder.diagnostics['engine']}")
@@ -281,13 +290,14 @@ def _play_through_node(drive: Drive, *, bundle: Path, backend: str, work: Path) 
     return Playback(tuple(published), tuple(recorder.records), reports[-1], inference_ms)
 
 
-def _segmentation_node(drive: Drive, *, bundle: Path, backend: str, work: Path) -> NodeProcess:
+def _segmentation_node(drive: Drive, *, bundle: Path, backend: str, device: str, work: Path) -> NodeProcess:
     return NodeProcess(
         "segmentation_node",
         parameters={
             "transport": "compressed" if drive.compressed else "raw",
             "bundle": str(bundle),
             "backend": backend,
+            "device": device,
         },
         remappings={"image/compressed" if drive.compressed else "image": drive.topic},
         log=work / "segmentation_node.log",

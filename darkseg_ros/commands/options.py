@@ -7,13 +7,13 @@ from pathlib import Path
 
 from darkseg_ros.frames.source import FrameSelection
 from darkseg_ros.installed_files import default_bundle
-from darkseg_ros.model.backends import BACKENDS
+from darkseg_ros.model.backends import BACKENDS, DEVICES
 from darkseg_ros.model.backends.fake import FakeEngine
 from darkseg_ros.model.segmenter import Segmenter
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """``--bundle`` and ``--backend``."""
+    """``--bundle``, ``--backend`` and ``--device``."""
     parser.add_argument("--bundle", type=Path, help="model bundle; default: the one that came with the package")
     parser.add_argument(
         "--backend",
@@ -21,6 +21,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         metavar=f"{{{','.join(BACKENDS)}}}",
         help="inference library; default: %(default)s",
+    )
+    parser.add_argument(
+        "--device",
+        choices=DEVICES,
+        default="auto",
+        help="cuda: the first visible GPU; auto takes it if the backend can use it, else the CPU; default: %(default)s",
     )
 
 
@@ -31,7 +37,7 @@ def bundle_of(arguments: argparse.Namespace) -> Path:
 
 def open_segmenter(arguments: argparse.Namespace) -> Segmenter:
     """The model that the options of `add_model_options` name; the caller closes it."""
-    return Segmenter.open(bundle_of(arguments), backend=arguments.backend)
+    return Segmenter.open(bundle_of(arguments), backend=arguments.backend, device=arguments.device)
 
 
 def add_strict_option(parser: argparse.ArgumentParser) -> None:

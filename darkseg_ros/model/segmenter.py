@@ -60,12 +60,14 @@ class Segmenter:
         bundle_directory: str | Path,
         *,
         backend: str = "auto",
+        device: str = "auto",
         threads: int = 0,
         min_confidence: float = 0.0,
     ) -> Segmenter:
         """Load a bundle, open its engine and check the golden answer; raises BundleError or EngineError."""
         bundle = load_bundle(bundle_directory)
-        return cls(bundle, open_engine(bundle, backend=backend, threads=threads), min_confidence=min_confidence)
+        engine = open_engine(bundle, backend=backend, device=device, threads=threads)
+        return cls(bundle, engine, min_confidence=min_confidence)
 
     def __call__(self, bgr: np.ndarray) -> Segmentation:
         """Segment one frame; see `segment_batch`."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from darkseg_ros.errors import BundleError, EngineError
 from darkseg_ros.frames.bgr_check import check_bgr
-from darkseg_ros.model.backends import onnxruntime, openvino
+from darkseg_ros.model.backends import onnxruntime_graph, openvino
 from darkseg_ros.model.bundle import TranslatorBundle, load_translator_bundle, load_translator_golden
 from darkseg_ros.model.segmenter import preprocess
 
@@ -58,8 +58,8 @@ class Translator:
             graph = openvino.OpenVinoGraph(bundle.onnx.path, output="night", threads=threads)
             translator = cls(bundle, graph, library=graph.library)
         elif backend == "onnxruntime":
-            onnxruntime.try_graph(bundle.onnx, outputs=("night",), network_hw=bundle.network_hw)
-            session = onnxruntime.OnnxRuntimeGraph(bundle.onnx.path, outputs=("night",), threads=threads)
+            onnxruntime_graph.try_graph(bundle.onnx, outputs=("night",), network_hw=bundle.network_hw)
+            session = onnxruntime_graph.OnnxRuntimeGraph(bundle.onnx.path, outputs=("night",), threads=threads)
             translator = cls(bundle, lambda frames: session(frames)[0], library=session.library)
         else:
             raise EngineError(f"there is no backend {backend!r}; choose one of {', '.join(TRANSLATOR_BACKENDS)}")

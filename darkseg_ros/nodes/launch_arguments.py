@@ -59,6 +59,11 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
         "description": "folder of a model bundle, for day2night of a translator's; empty: as the file says",
     },
     "backend": {"default_value": FROM_PARAMS_FILE, "description": "inference library; empty: as the file says"},
+    "device": {
+        "default_value": FROM_PARAMS_FILE,
+        "choices": (FROM_PARAMS_FILE, "auto", "cpu", "cuda"),
+        "description": "auto, cpu or cuda; empty: as the file says",
+    },
     "overlay": {"default_value": "true", "choices": SWITCH, "description": "start overlay_node as well"},
     "respawn": {
         "default_value": "true",

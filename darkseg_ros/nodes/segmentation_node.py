@@ -270,6 +270,7 @@ class SegmentationNode(LifecycleNode):
         segmenter = Segmenter.open(
             Path(self._in_force.bundle or default_bundle()),
             backend=self._in_force.backend,
+            device=self._in_force.device,
             threads=self._in_force.threads,
             min_confidence=self._in_force.min_confidence,
         )

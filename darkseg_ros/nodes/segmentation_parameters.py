@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from darkseg_ros.errors import InputError
-from darkseg_ros.model.backends import BACKENDS
+from darkseg_ros.model.backends import BACKENDS, DEVICES
 from darkseg_ros.nodes.image_subscription import transport_choice
 from darkseg_ros.nodes.parameters import choice, integer, number, switch, text, texts
 from darkseg_ros.stream.camera_guard import FLAG, SILENCE, UNLABEL
@@ -24,6 +24,11 @@ class SegmentationParameters:
         "auto",
         values=", ".join(name for name in BACKENDS if name != "fake"),
         means="Inference library; auto says which one it took.",
+    )
+    device: str = choice(
+        "auto",
+        choices=DEVICES,
+        means="cuda: the first visible GPU; cpu; auto takes the GPU if the backend can use it, else the CPU.",
     )
     threads: int = integer(
         0,

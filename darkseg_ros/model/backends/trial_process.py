@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from darkseg_ros.errors import DarksegError
-from darkseg_ros.model.backends.onnxruntime import OnnxRuntimeGraph
+from darkseg_ros.model.backends.onnxruntime_graph import OnnxRuntimeGraph
 from darkseg_ros.model.backends.openvino import OpenVinoGraph
 from darkseg_ros.model.backends.trial import REFUSED, Trial
 

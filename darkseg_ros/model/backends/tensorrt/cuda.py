@@ -22,7 +22,7 @@ _CAPTURE_THREAD_LOCAL = 1  # other threads may call CUDA meanwhile
 _NAME_BYTES = 256
 _NOT_READY = 600  # work is queued: no failure
 
-_LOST = frozenset({226, 700, 702, *range(714, 720), 721, 810, 911})
+LOST = frozenset({226, 700, 702, *range(714, 720), 721, 810, 911})
 """Errors after which every call in this process fails: the driver says of each that the process must be ended.
 
 Source: CUDA Driver API, CUresult ("This leaves the process in an inconsistent state and any further CUDA work will
@@ -45,7 +45,7 @@ def load_driver() -> Any:
         return ctypes.CDLL(_LIBRARY)
     except OSError as error:
         raise EngineError(
-            f"TensorRT needs an NVIDIA GPU, this machine has no NVIDIA driver ({_LIBRARY} does not load): "
+            f"CUDA needs an NVIDIA GPU, this machine has no NVIDIA driver ({_LIBRARY} does not load): "
             "install the driver, in a container start it with its GPU, or choose backend openvino or onnxruntime"
         ) from error
 
@@ -66,13 +66,13 @@ class CudaDevice:
         self._driver = driver
         _, failure = self._failure("cuInit", ctypes.c_uint(0))
         if failure:  # where CUDA_VISIBLE_DEVICES or the container hides every GPU, it ends here
-            raise EngineError(f"TensorRT needs an NVIDIA GPU, the driver offers none ({failure}): {_NO_GPU_CURE}")
+            raise EngineError(f"CUDA needs an NVIDIA GPU, the driver offers none ({failure}): {_NO_GPU_CURE}")
         version, count, device = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
         self._call("cuDriverGetVersion", ctypes.byref(version))
         self.driver_cuda = f"{version.value // 1000}.{version.value % 1000 // 10}"
         self._call("cuDeviceGetCount", ctypes.byref(count))
         if not count.value:
-            raise EngineError(f"TensorRT needs an NVIDIA GPU, the driver shows none: {_NO_GPU_CURE}")
+            raise EngineError(f"CUDA needs an NVIDIA GPU, the driver shows none: {_NO_GPU_CURE}")
         self._call("cuDeviceGet", ctypes.byref(device), ctypes.c_int(0))
         self._device = device
         name = ctypes.create_string_buffer(_NAME_BYTES)
@@ -194,7 +194,7 @@ class CudaDevice:
 
     def _call(self, function: str, *arguments: Any, fine: tuple[int, ...] = (0,)) -> None:
         status, failure = self._failure(function, *arguments)
-        if status in _LOST:
+        if status in LOST:
             raise DeviceLostError(
                 f"CUDA's {failure}: this process cannot use the GPU any more, start a new one; check dmesg"
             )

@@ -278,7 +278,7 @@ def test_auto_says_what_keeps_it_from_a_gpu_with_an_old_driver(
     monkeypatch.setattr(backends, "find_spec", lambda name: True)
     with caplog.at_level("INFO"):
         open_engine(tiny).close()
-    assert "auto does not take TensorRT: TensorRT needs an NVIDIA GPU, the driver offers none (cuInit" in caplog.text
+    assert "auto does not take TensorRT: CUDA needs an NVIDIA GPU, the driver offers none (cuInit" in caplog.text
 
 
 def test_a_cache_that_cannot_be_written_costs_openvino_a_measurement_not_the_start(
