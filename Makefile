@@ -50,7 +50,8 @@ test: $(DEVELOP)  ## build the colcon workspace and run every test
 	@cd ros2_ws && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" colcon build --symlink-install
 	@status=0; \
 	(cd ros2_ws && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONUNBUFFERED=1 \
-		colcon test --return-code-on-test-failure --event-handlers console_direct+) || status=$$?; \
+		colcon test --return-code-on-test-failure --event-handlers console_direct+ \
+		--pytest-args --numprocesses 2 --dist loadgroup --no-loadscope-reorder) || status=$$?; \
 	{ grep -E '^=+ .* in [0-9.]+s.* =+$$' ros2_ws/log/latest_test/darkseg_ros/stdout.log || true; } \
 		| tail -n 1 | tee $(CLOSING_LINE); \
 	if [ $$status -eq 0 ] && ! grep -q -E '\b[1-9][0-9]* passed\b' $(CLOSING_LINE); then \

@@ -8,10 +8,25 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # of torch and NumPy, read when they are imported: each worker has one core
+
 import cv2
 import pytest
 
 from darkseg_ros.synthetic_drive import SyntheticDrive
+
+TESTS = Path(__file__).parent
+ONE_AFTER_THE_OTHER = (
+    "ros",
+    "core/benchmark/test_interleaved.py",
+    "core/commands/test_interruption.py",
+    "core/stream/test_batching.py",
+    "core/stream/test_inference_thread.py",
+    "core/test_child_processes.py",
+)
+"""Folders and files whose tests start nodes or measure time; no two of them run at once."""
+LONGEST_FIRST = ("training", "engines", "core")
 
 # ROS messages then check what is assigned to them; read when a message module is first imported.
 os.environ.setdefault("ROS_PYTHON_CHECK_FIELDS", "1")
@@ -21,6 +36,23 @@ os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 # Where a shell without job control started the tests in the background, SIGINT is ignored here, and would be by the
 # processes that they interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several workers share the tests, a file's tests stay together, since they share what is slow to make."""
+    if not hasattr(config, "workerinput"):
+        return
+
+    def place(item: pytest.Item) -> tuple[int, str]:
+        path = item.path.relative_to(TESTS)
+        if any(path.is_relative_to(name) for name in ONE_AFTER_THE_OTHER):
+            return -1, "one_after_the_other"
+        return LONGEST_FIRST.index(path.parts[0]), str(path)
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(place(item)[1]))
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session", autouse=True)
