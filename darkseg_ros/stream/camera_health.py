@@ -1,6 +1,8 @@
 """Whether the camera sees: dark, over-exposed, blocked and frozen, judged on each frame, told with hysteresis.
 
 A night frame is not a dark one: it has lamps, and what they light. Only a frame in which nothing stands out is dark.
+A black part of a night frame is no covered one: something shows in it, if only by two grey levels. Only a side of the
+frame in which nothing shows at all, up to its middle, is covered.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ _CELLS_HW = (32, 64)
 _PIXELS_PER_CELL = 4  # along each axis: the mean of 16 pixels has a quarter of a pixel's noise
 _TILE_CELLS = 8
 _SKY_TILE_ROWS = 1
+_STRIPS = 16  # what a covered side is measured in
 _FROZEN_ROWS = 64
 _BRIGHTEST_SHARE = 0.01
 
@@ -49,6 +52,11 @@ class HealthThresholds:
         daylit_level: by day the brighter quarter of the tiles is above this; then unlit ones must show texture too.
         blocked_share_enter: share of tiles without texture, below the quarter of the frame where the sky is.
         blocked_share_leave: the fault ends below this.
+        detail_level: a tile whose cells deviate less than this from a plane (root mean square) shows nothing, however
+            dark it is. Noise behind a cover reaches 1.0 with a deviation of 3 levels a pixel.
+        covered_share_enter: how far from its left or right edge a frame must show nothing to be blocked: a cover of
+            half the lens leaves 7 of 16 strips without detail, the black verge of an unlit motorway 6.
+        covered_share_leave: the fault ends below this.
         frozen_repeats: so often must the same bytes come again. Noise changes some byte of each real frame; 10 is a
             third of a second at 30 Hz, and more than any driver repeats to keep its rate.
         enter_frames: so many frames in a row must be dark, over-exposed or blocked: one flash is no fault.
@@ -68,6 +76,9 @@ class HealthThresholds:
     daylit_level: float = 60.0
     blocked_share_enter: float = 0.4
     blocked_share_leave: float = 0.3
+    detail_level: float = 1.6
+    covered_share_enter: float = 0.4
+    covered_share_leave: float = 0.35
     frozen_repeats: int = 10
     enter_frames: int = 5
     leave_frames: int = 5
@@ -78,7 +89,7 @@ class HealthThresholds:
                 f"dark_contrast_leave is {self.dark_contrast_leave}, expected at least dark_contrast_enter, "
                 f"{self.dark_contrast_enter}"
             )
-        for fault in ("over_exposed", "blocked"):
+        for fault in ("over_exposed", "blocked", "covered"):
             enter, leave = (getattr(self, f"{fault}_share_{edge}") for edge in ("enter", "leave"))
             if leave > enter:
                 raise ValueError(f"{fault}_share_leave is {leave}, expected at most {fault}_share_enter, {enter}")
@@ -98,6 +109,7 @@ class CameraCondition:
         over_exposed_share: share of the frame without a picture because of too much light, 0…1.
         blocked_share: share of the tiles below the sky without texture, 0…1.
         repeats: how many frames in a row had the bytes of the one before.
+        covered_share: how far from its left or right edge the frame shows nothing, 0…1; 0 where all of it does.
     """
 
     faults: frozenset[CameraFault]
@@ -106,6 +118,7 @@ class CameraCondition:
     over_exposed_share: float
     blocked_share: float
     repeats: int
+    covered_share: float
 
     @property
     def healthy(self) -> bool:
@@ -118,7 +131,8 @@ class CameraCondition:
         told = {
             CameraFault.DARK: f"nothing stands out by more than {self.contrast:.0f} levels",
             CameraFault.OVER_EXPOSED: f"{self.over_exposed_share:.0%} of the frame is saturated",
-            CameraFault.BLOCKED: f"{self.blocked_share:.0%} of the tiles without texture",
+            CameraFault.BLOCKED: f"{self.blocked_share:.0%} of the tiles without texture, "
+            f"{self.covered_share:.0%} from one side without any detail",
             CameraFault.FROZEN: f"the same frame {self.repeats} times again",
         }
         return "; ".join(f"{fault.value}: {told[fault]}" for fault in CameraFault if fault in self.faults) or "healthy"
@@ -163,6 +177,7 @@ class CameraHealth:
         contrast = float(ascending[int(ascending.size * (1 - _BRIGHTEST_SHARE))]) - median
         over_exposed_share = float(np.count_nonzero(cells >= limits.over_exposed_level) / cells.size)
         blocked_share = _share_without_texture(cells, limits)
+        covered_share = _share_from_one_side_without_detail(cells, limits)
         repeats = self._count_repeats(bgr)
 
         unlit = median < limits.lit_level
@@ -176,8 +191,8 @@ class CameraHealth:
                 leaving=over_exposed_share < limits.over_exposed_share_leave,
             ),
             CameraFault.BLOCKED: self._blocked.update(
-                entering=blocked_share > limits.blocked_share_enter,
-                leaving=blocked_share < limits.blocked_share_leave,
+                entering=blocked_share > limits.blocked_share_enter or covered_share > limits.covered_share_enter,
+                leaving=blocked_share < limits.blocked_share_leave and covered_share < limits.covered_share_leave,
             ),
             CameraFault.FROZEN: self._frozen.update(
                 entering=repeats >= limits.frozen_repeats,
@@ -191,6 +206,7 @@ class CameraHealth:
             over_exposed_share=over_exposed_share,
             blocked_share=blocked_share,
             repeats=repeats,
+            covered_share=covered_share,
         )
 
     def _count_repeats(self, bgr: np.ndarray) -> int:
@@ -239,15 +255,28 @@ def _grey_cells(bgr: np.ndarray) -> np.ndarray:
     return cv2.resize(grey.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
 
 
-def _plane_basis() -> np.ndarray:
-    """(64, 3) orthonormal: constant, horizontal and vertical slope over a tile."""
-    along = np.arange(_TILE_CELLS) - (_TILE_CELLS - 1) / 2
-    vertical, horizontal = np.meshgrid(along, along, indexing="ij")
-    basis = np.stack([np.ones(_TILE_CELLS**2), horizontal.ravel(), vertical.ravel()], axis=1)
+def _plane_basis(height: int, width: int) -> np.ndarray:
+    """(height · width, 3) orthonormal: constant, horizontal and vertical slope over a tile."""
+    vertical, horizontal = np.meshgrid(
+        *(np.arange(length) - (length - 1) / 2 for length in (height, width)), indexing="ij"
+    )
+    basis = np.stack([np.ones(height * width), horizontal.ravel(), vertical.ravel()], axis=1)
     return (basis / np.linalg.norm(basis, axis=0)).astype(np.float32)
 
 
-_PLANES = _plane_basis()
+_TILE_HW = (_TILE_CELLS, _TILE_CELLS)
+_STRIP_TILE_HW = (_TILE_CELLS, _CELLS_HW[1] // _STRIPS)
+_PLANES = {tile_hw: _plane_basis(*tile_hw) for tile_hw in (_TILE_HW, _STRIP_TILE_HW)}
+
+
+def _levels_and_variances(cells: np.ndarray, tile_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Of each tile its mean, and how much it varies beside a plane: brightness that changes evenly is no texture."""
+    height, width = tile_hw
+    rows, columns = cells.shape[0] // height, cells.shape[1] // width
+    tiles = cells.reshape(rows, height, columns, width).swapaxes(1, 2).reshape(rows, columns, -1)
+    evenly = tiles @ _PLANES[tile_hw]
+    variances = (np.einsum("rck,rck->rc", tiles, tiles) - np.einsum("rck,rck->rc", evenly, evenly)) / (height * width)
+    return tiles.mean(axis=2), variances
 
 
 def _share_without_texture(cells: np.ndarray, limits: HealthThresholds) -> float:
@@ -256,14 +285,24 @@ def _share_without_texture(cells: np.ndarray, limits: HealthThresholds) -> float
     A tile is left out of the count where even a clean lens would show none: in the dark of a night scene, and where the
     frame is saturated. Brightness that only changes evenly over a tile is no texture: dirt close to the lens does that.
     """
-    height, width = (size // _TILE_CELLS for size in cells.shape)
-    tiles = cells.reshape(height, _TILE_CELLS, width, _TILE_CELLS).swapaxes(1, 2).reshape(height, width, -1)
-    level = tiles.mean(axis=2)
+    level, variance = _levels_and_variances(cells, _TILE_HW)
     # the darkest tile of the brighter quarter; np.quantile would take as long as all the rest of the judgement
     daylit = np.sort(level, axis=None)[-(level.size // 4)] > limits.daylit_level
-    tiles, level = tiles[_SKY_TILE_ROWS:], level[_SKY_TILE_ROWS:]
-    evenly = tiles @ _PLANES
-    variance = (np.einsum("rck,rck->rc", tiles, tiles) - np.einsum("rck,rck->rc", evenly, evenly)) / _TILE_CELLS**2
+    level, variance = level[_SKY_TILE_ROWS:], variance[_SKY_TILE_ROWS:]
     flat = variance < limits.texture_level**2
     ought_to_show = ((level > limits.lit_level) | daylit) & (level < limits.over_exposed_level)
     return float(np.count_nonzero(flat & ought_to_show) / flat.size)
+
+
+def _share_from_one_side_without_detail(cells: np.ndarray, limits: HealthThresholds) -> float:
+    """How far from its left or right edge the frame shows nothing, below the sky.
+
+    Upper and lower edge are left out: by night a clear sky shows nothing, nor does the vehicle's own bonnet. Neither
+    counts what is saturated, nor a frame that shows nothing anywhere: that is another fault.
+    """
+    level, variance = _levels_and_variances(cells[_SKY_TILE_ROWS * _TILE_CELLS :], _STRIP_TILE_HW)
+    blind = ((variance < limits.detail_level**2) & (level < limits.over_exposed_level)).all(axis=0)
+    if blind.all():
+        return 0.0
+    seeing = np.flatnonzero(~blind)
+    return float(max(seeing[0], blind.size - 1 - seeing[-1]) / blind.size)

@@ -1,6 +1,6 @@
 """docs/reliability.md from what the fault tests measured: ``python -m tests.ros.reliability_table``.
 
-Run the tests first: `make test`, and `make soak` for the last three rows.
+Run the tests first: `make test`, and `make soak` with DARKSEG_DATA for the last rows.
 """
 
 from __future__ import annotations
@@ -66,6 +66,15 @@ FAULTS: dict[str, tuple[str, str]] = {
     "fuzz": (
         "10,000 fuzzed messages",
         "each is served or counted with its reason",
+    ),
+    "camera_night": (
+        "a healthy camera by night",
+        "no fault is told",
+    ),
+    "half_covered_lens": (
+        "left or right half of the lens covered by night",
+        "the camera is `blocked`; what follows is `on_unhealthy_camera`'s. A black lower half is not told from the own "
+        "bonnet, an upper one not from the sky",
     ),
     "overload": (
         "30 Hz into an engine of 5 Hz",

@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as arrays
 
 from darkseg_ros.stream.camera_health import CameraCondition, CameraFault, CameraHealth, HealthThresholds
 from darkseg_ros.synthetic_drive import SyntheticDrive
+from tests.core.stream.lens_covers import Side, half_covered, with_noise
 
 DARK, OVER_EXPOSED, BLOCKED, FROZEN = CameraFault
 SIZE_HW = (128, 256)
@@ -32,21 +33,8 @@ def night_frames() -> list[np.ndarray]:
     return [drive.frame(index).bgr for index in range(12)]
 
 
-def with_noise(bgr: np.ndarray, *, seed: int, sigma: float = 4.0) -> np.ndarray:
-    noise = np.random.default_rng(seed).normal(0, sigma, bgr.shape)
-    return np.clip(bgr + noise, 0, 255).astype(np.uint8)
-
-
 def flat_frame(level: int, *, seed: int, sigma: float = 4.0) -> np.ndarray:
     return with_noise(np.full((*SIZE_HW, 3), float(level)), seed=seed, sigma=sigma)
-
-
-def half_covered(bgr: np.ndarray, *, level: int, seed: int) -> np.ndarray:
-    """The left half behind dirt close to the lens: it is out of focus, lit from behind, and has sensor noise."""
-    covered = bgr.astype(np.float32)
-    width = bgr.shape[1] // 2
-    covered[:, :width] = 0.2 * cv2.GaussianBlur(covered, (0, 0), bgr.shape[1] / 10)[:, :width] + 0.8 * level
-    return with_noise(covered, seed=seed, sigma=3.0)
 
 
 def last_condition(frames: list[np.ndarray]) -> CameraCondition:
@@ -111,6 +99,34 @@ def test_one_saturated_quarter_is_no_fault(day_frames: list[np.ndarray]) -> None
 def test_dirt_over_half_of_the_lens_by_day_is_blocked(day_frames: list[np.ndarray], level: int) -> None:
     covered = [half_covered(frame, level=level, seed=seed) for seed, frame in enumerate(day_frames)]
     assert last_condition(covered).faults == {BLOCKED}
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("level", [0, 10, 40])
+def test_a_cover_over_half_of_the_lens_by_night_is_blocked_however_dark_it_is(
+    night_frames: list[np.ndarray], side: Side, level: int
+) -> None:
+    covered = [half_covered(frame, side=side, level=level, seed=seed) for seed, frame in enumerate(night_frames)]
+    condition = last_condition(covered)
+    assert condition.faults == {BLOCKED}
+    assert condition.covered_share in (7 / 16, 8 / 16)
+
+
+def test_a_black_lower_half_may_be_the_vehicles_own(night_frames: list[np.ndarray]) -> None:
+    covered = [half_covered(frame, side="lower", seed=seed) for seed, frame in enumerate(night_frames)]
+    assert last_condition(covered).healthy
+
+
+def test_a_cover_over_a_quarter_of_the_lens_is_none_over_half(night_frames: list[np.ndarray]) -> None:
+    covered = [half_covered(frame, share=0.25, seed=seed) for seed, frame in enumerate(night_frames)]
+    assert last_condition(covered).covered_share == pytest.approx(0.25, abs=1 / 16)
+    assert last_condition(covered).healthy
+
+
+def test_a_cover_that_is_wiped_off_ends_the_fault(night_frames: list[np.ndarray]) -> None:
+    covered = [half_covered(frame, seed=seed) for seed, frame in enumerate(night_frames)]
+    faults = faults_over(iter([*covered, *night_frames]))
+    assert (faults[11], faults[-1]) == (frozenset({BLOCKED}), frozenset())
 
 
 def test_lit_dirt_over_half_of_the_lens_by_night_is_blocked(night_frames: list[np.ndarray]) -> None:
@@ -254,6 +270,7 @@ def test_a_lasting_state_is_always_told_in_the_end(before: list[bool], sign: boo
         ({"dark_contrast_enter": 30.0}, "dark_contrast_leave"),
         ({"over_exposed_share_leave": 0.6}, "over_exposed_share_leave"),
         ({"blocked_share_leave": 0.9}, "blocked_share_leave"),
+        ({"covered_share_leave": 0.5}, "covered_share_leave"),
         ({"enter_frames": 0}, "enter_frames is 0, expected 1 or more"),
     ],
 )
@@ -278,6 +295,7 @@ def test_any_frame_gets_figures_within_their_ranges(bgr: np.ndarray) -> None:
     assert 0 <= condition.contrast <= 255
     assert 0 <= condition.over_exposed_share <= 1
     assert 0 <= condition.blocked_share <= 1
+    assert 0 <= condition.covered_share < 1
     assert not {DARK, OVER_EXPOSED} <= condition.faults
     assert condition.healthy == (condition.summary == "healthy")
     np.testing.assert_array_equal(bgr, before)
