@@ -277,7 +277,11 @@ def from_flat(saved: Mapping[str, Any]) -> dict[str, Any]:
     """
     if "name" in saved or "options" in saved:
         return dict(saved)
-    name = str(saved.get("architecture", "slim_fpn"))  # the first runs knew one alone
-    own = {option.name for option in fields(NETWORKS[name].options)} if name in NETWORKS else set(_FLAT_OPTIONS)
-    rest = {key: value for key, value in saved.items() if key != "architecture" and key not in _FLAT_OPTIONS}
-    return {**rest, "name": name, "options": {key: saved[key] for key in _FLAT_OPTIONS if key in saved and key in own}}
+    given = {key: saved[key] for key in _FLAT_OPTIONS if key in saved}
+    renewed = {key: value for key, value in saved.items() if key != "architecture" and key not in given}
+    # the first runs knew one network alone and named none; settings of the command line may name none either
+    if (name := saved.get("architecture")) is not None:
+        own = {option.name for option in fields(NETWORKS[name].options)} if name in NETWORKS else set(_FLAT_OPTIONS)
+        given = {key: value for key, value in given.items() if key in own}
+        renewed["name"] = str(name)
+    return {**renewed, "options": given} if given else renewed

@@ -110,6 +110,16 @@ def test_flat_settings_keep_what_had_an_effect() -> None:
     assert from_flat(today) == today
 
 
+def test_a_setting_of_the_command_line_leaves_the_network_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    data = {"source": ["s"], "night": "n"}
+    path.write_text(yaml.safe_dump({"output": "o", "data": data, "network": {"name": "unet", "options": {}}}))
+    assert load_config(SegmenterConfig, path, ["network.input_px=128"]).network.name == "unet"
+    path.write_text(yaml.safe_dump({"output": "o", "data": data, "network": FLAT}))
+    network = load_config(SegmenterConfig, path, ["network.pyramid_channels=32"]).network
+    assert (network.name, network.options.pyramid_channels) == ("panoptic_fpn", 32)
+
+
 def test_a_checkpoint_with_flat_settings_loads_and_resumes(tmp_path: Path) -> None:
     torch.manual_seed(0)
     asked = complete(from_flat(FLAT))
