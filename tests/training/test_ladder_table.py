@@ -90,7 +90,7 @@ def test_rows_that_were_not_run_say_so_and_no_figure_stands_in() -> None:
     page = page_of(Ladder(rows={}, made={}, distances={}))
     row_lines = [line for line in page.splitlines() if line.startswith(tuple(f"| {row.row} |" for row in THESIS_ROWS))]
     assert len(row_lines) == 25
-    assert all(line.split(" | ")[2:8] == ["not yet run", "", "", "", "", ""] for line in row_lines)
+    assert all(line.split(" | ")[2:10] == ["not yet run", *[""] * 7] for line in row_lines)
     assert "agrees |" not in page
     assert "No row was run yet." in page
 
@@ -99,11 +99,13 @@ def test_gains_are_counted_from_the_thesis_row_and_shown_for_both() -> None:
     rows = {"3.1": figures(20.0), "8.3": figures(26.5, spread=0.5), "4.1": figures(19.5)}
     page = page_of(Ladder(rows=rows, made={}, distances={}))
     assert line_of(page, "| 8.3 |").split(" | ")[4:6] == ["26.5 (26.0–27.0)", "+6.5"]
-    assert line_of(page, "| 8.3 |").split(" | ")[11] == "+6.8"
+    assert line_of(page, "| 8.3 |").split(" | ")[13] == "+6.8"
     assert line_of(page, "| 4.1 |").split(" | ")[5] == "-0.5"
-    assert line_of(page, "| 8 | all together are better than day and night alone").endswith("| +6.5 | +6.8 | agrees |")
-    assert line_of(page, "| 4 |").endswith("| -0.5 | +0.3 | cannot tell (intervals overlap) |")
-    assert line_of(page, "| 5 |").endswith("not yet run |")
+    assert line_of(page, "| 8 | all together are better than day and night alone").startswith(
+        "| 8 | all together are better than day and night alone | 8.3 > 3.1 | +6.8 | +6.5 | agrees |"
+    )
+    assert "| 4.1 > 3.1 | +0.3 | -0.5 | cannot tell (intervals overlap) |" in line_of(page, "| 4 | self-training")
+    assert "| 5.2 > 3.1 | +0.8 |  | not yet run |" in line_of(page, "| 5 |")
 
 
 def test_a_gain_without_its_base_is_left_out() -> None:
@@ -113,7 +115,9 @@ def test_a_gain_without_its_base_is_left_out() -> None:
 
 def test_day_against_night_is_read_off_one_row() -> None:
     page = page_of(Ladder(rows={"1.1": figures(20.0)}, made={}, distances={}))
-    assert line_of(page, "| 1 | trained by day").endswith("| +25.0 | – | agrees |")
+    assert line_of(page, "| 1 | trained by day").startswith(
+        "| 1 | trained by day, a network is poor at night | 1.1 by day > 1.1 | – | +25.0 | agrees |"
+    )
 
 
 def test_distances_stand_beside_the_thesis_and_a_rise_is_not_hidden() -> None:
@@ -135,7 +139,9 @@ def metrics_of(miou: float) -> dict[str, object]:
 def test_a_row_is_read_from_its_run_and_the_page_names_budget_and_seed(tmp_path: Path) -> None:
     run = tmp_path / "row_1_1"
     run.mkdir()
-    (run / "metrics.json").write_text(json.dumps({"day": metrics_of(0.5), "night": metrics_of(0.25)}))
+    (run / "metrics.json").write_text(
+        json.dumps({"day": metrics_of(0.5), "night": metrics_of(0.25), "dusk": metrics_of(0.3)})
+    )
     (run / "config.yaml").write_text(
         "{steps: 400, batch_size: 8, seed: 3, self_training: {batch_size: 2}, augmentation: {crop_px: 192}, "
         "network: {name: panoptic_fpn, encoder: mobilenet_v2, input_px: 320}}"
@@ -143,7 +149,14 @@ def test_a_row_is_read_from_its_run_and_the_page_names_budget_and_seed(tmp_path:
     write_row([str(run)])
     main(["--runs", str(tmp_path), "--out", str(tmp_path / "ladder.md")])
     page = (tmp_path / "ladder.md").read_text(encoding="utf-8")
-    assert line_of(page, "| 1.1 |").split(" | ")[2:8] == ["75.1", "40.0", "25.0 (23.0–28.0)", "", "60.0", "50.0"]
+    assert line_of(page, "| 1.1 |").split(" | ")[2:8] == [
+        "75.1",
+        "40.0",
+        "25.0 (23.0–28.0)",
+        "",
+        "60.0",
+        "50.0 (48.0–53.0)",
+    ]
     assert "- 1.1: panoptic_fpn on mobilenet_v2, 320² input; 400 steps of 10 images, 192² crops, seed 3; " in page
 
 
@@ -163,3 +176,36 @@ def test_unusable_input_is_named(tmp_path: Path) -> None:
     (tmp_path / "row_1_1" / "figures.json").write_text('{"miou": 3}')
     with pytest.raises(SystemExit, match=r"missing .*; run training\.ladder_row"):
         main(["--runs", str(tmp_path), "--out", str(tmp_path / "page.md")])
+
+
+def test_every_lesson_is_judged_on_each_test_set_that_both_rows_have() -> None:
+    dusk = {"dusk_miou": 40.0, "dusk_miou_low": 39.0, "dusk_miou_high": 41.0}
+    better = RowFigures(**{**asdict(figures(20.0)), **dusk})
+    worse = RowFigures(**{**asdict(figures(19.5)), **dusk, "dusk_miou": 30.0, "dusk_miou_high": 31.0})
+    page = page_of(Ladder(rows={"3.1": better, "2.1": worse, "3.3": figures(15.0)}, made={}, distances={}))
+    assert line_of(page, "| 3 | perceptual loss").endswith(
+        "| +0.5 | cannot tell (intervals overlap) | – | – | +10.0 | agrees |"
+    )
+    assert line_of(page, "| 3 | a test set translated").endswith("| +5.0 | agrees | – | – | – | – |")
+
+
+def test_a_row_beyond_the_thesis_stands_among_the_others_without_its_figures() -> None:
+    page = page_of(Ladder(rows={"4.3": figures(20.0), "3.1": figures(19.0)}, made={}, distances={}))
+    assert line_of(page, "| 4.3 |").split(" | ")[5] == "+1.0"
+    assert line_of(page, "| 4.3 |").endswith("| – | – | – | – | – |")
+    rows = [line.split(" | ")[0] for line in page.splitlines() if line.startswith(("| 4.", "| 5.1"))]
+    assert rows == ["| 4.1", "| 4.2", "| 4.3", "| 5.1"]
+
+
+def test_the_thesis_is_cited() -> None:
+    page = page_of(Ladder(rows={}, made={}, distances={}))
+    assert "Nguyen Thanh Danh and Phan Nguyen" in page
+    assert "Semantic image segmentation in the dark with domain adaptation method" in page
+
+
+def test_figures_are_written_where_they_are_committed(tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "figures" / "row_1_1"
+    run.mkdir()
+    (run / "metrics.json").write_text(json.dumps({"night": metrics_of(0.25)}))
+    write_row([str(run), "--out", str(out)])
+    assert sorted(path.name for path in out.iterdir()) == ["figures.json", "made.json"]
