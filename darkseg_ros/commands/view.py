@@ -11,8 +11,8 @@ from darkseg_ros.errors import InputError
 from darkseg_ros.frames.source import FrameSource, open_frames
 from darkseg_ros.model.segmenter import Segmenter
 from darkseg_ros.pictures.live_page import LiveFrame, LiveHealth, LivePage
-from darkseg_ros.stream.camera_guard import FLAG, CameraGuard, camera_verdict
-from darkseg_ros.stream.camera_health import CameraCondition, camera_values
+from darkseg_ros.stream.camera_guard import FLAG, camera_verdict
+from darkseg_ros.stream.camera_health import CameraCondition, CameraHealth, camera_values
 from darkseg_ros.stream.monitor import HealthLevel, StreamMonitor
 
 _PORT = 8765
@@ -85,7 +85,7 @@ def show_file(source: FrameSource, segmenter: Segmenter, page: LivePage) -> None
         segmenter: runs on every frame.
         page: shows them.
     """
-    monitor, guard = StreamMonitor(now_s=time.monotonic()), CameraGuard()
+    monitor, health_of_camera = StreamMonitor(now_s=time.monotonic()), CameraHealth()
     camera: CameraCondition | None = None
 
     def health(summary: str) -> LiveHealth:
@@ -108,7 +108,7 @@ def show_file(source: FrameSource, segmenter: Segmenter, page: LivePage) -> None
         time.sleep(max(0.0, started_s + due_s - time.monotonic()))
         arrived_s = time.monotonic()
         monitor.count_arrival(now_s=arrived_s, silence_ms=0)
-        camera = guard.look(frame.bgr, drive=0, on_unhealthy_camera=FLAG).camera
+        camera = health_of_camera.check(frame.bgr)
         segmentation = segmenter(frame.bgr)
         confidence = float(segmentation.confidence.mean()) / 255
         page.show(LiveFrame(frame.bgr, segmentation.class_map, confidence, segmenter.bundle.classes))

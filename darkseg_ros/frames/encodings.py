@@ -174,17 +174,18 @@ def pixels_of(data: memoryview, name: str, *, height: int, width: int, step: int
     return np.ndarray(shape, dtype, buffer=data, strides=strides)
 
 
-def bgr_from_pixels(pixels: np.ndarray, name: str) -> np.ndarray:
+def bgr_from_pixels(pixels: np.ndarray, name: str, *, view: bool = False) -> np.ndarray:
     """Convert the pixels of an encoding.
 
     Args:
         pixels: as `pixels_of` gives them, made uint8 where they were wider.
         name: one of `ENCODINGS`.
+        view: whether pixels that are BGR already are given back as they are.
 
     Returns:
-        (H, W, 3) uint8 BGR, C-contiguous, writable and not shared with `pixels`.
+        (H, W, 3) uint8 BGR; else C-contiguous, writable and not shared with `pixels`.
     """
     to_bgr = ENCODINGS[name].to_bgr
     if to_bgr is None:
-        return pixels.copy(order="C")
+        return pixels if view else pixels.copy(order="C")
     return cv2.cvtColor(pixels, to_bgr) if isinstance(to_bgr, int) else to_bgr(pixels)

@@ -15,9 +15,14 @@ from darkseg_ros.frames.video_packets import VideoDecoder, is_video_packet
 
 
 class ImageStream:
-    """Decodes the messages of one topic; give it all of them, in order."""
+    """Decodes the messages of one topic; give it all of them, in order.
 
-    def __init__(self) -> None:
+    Args:
+        views: whether a picture may share its message's memory; such a one is not to be written.
+    """
+
+    def __init__(self, *, views: bool = False) -> None:
+        self._views = views
         self._value_range = ValueRange()
         self._video = VideoDecoder()
 
@@ -30,18 +35,18 @@ class ImageStream:
         """Decode the next message.
 
         Args:
-            message: a sensor_msgs/Image or CompressedImage, a foxglove_msgs/CompressedVideo or an
-                ffmpeg_image_transport_msgs/FFMPEGPacket.
+            message: a sensor_msgs/Image (or its SerialisedImage) or CompressedImage, a foxglove_msgs/CompressedVideo or
+                an ffmpeg_image_transport_msgs/FFMPEGPacket.
 
         Returns:
-            (H, W, 3) uint8 BGR, C-contiguous and writable.
+            (H, W, 3) uint8 BGR, C-contiguous and writable unless it is a view.
 
         Raises:
             ImageMessageError: as `bgr_from_message` and `VideoDecoder.bgr`; the next message may decode again.
         """
         if is_video_packet(message):
             return self._video.bgr(message)
-        return bgr_from_message(message, value_range=self._value_range)
+        return bgr_from_message(message, value_range=self._value_range, view=self._views)
 
     def later(self, message: Any) -> Callable[[], np.ndarray]:
         """Decode the next message when its picture is wanted, or never; a video packet at once, as others need it.

@@ -25,19 +25,20 @@ _Message = TypeVar("_Message")
 _CHANNELS_WRITTEN = {"mono8": 1, "bgr8": 3, "rgb8": 3}
 
 
-def bgr_from_image(message: Any, *, value_range: ValueRange | None = None) -> np.ndarray:
-    """Decode a sensor_msgs/Image into an array of its own.
+def bgr_from_image(message: Any, *, value_range: ValueRange | None = None, view: bool = False) -> np.ndarray:
+    """Decode a sensor_msgs/Image, into an array of its own unless a view will do.
 
     16-bit values become 8-bit ones as `ValueRange` says. 8UC3 means BGR and 8UC1 grey, as everywhere in
     OpenCV. YUV is BT.601 with limited range. Row padding is dropped.
 
     Args:
         message: has height, width, encoding, is_bigendian, step and data, the last as bytes,
-            ``array.array('B')``, a uint8 array or a memoryview. Neither changed nor shared with the result.
+            ``array.array('B')``, a uint8 array or a memoryview. Not changed.
         value_range: of the stream that the image belongs to; its own if not given.
+        view: whether the result may share the message's memory, as it then does where the data are BGR already.
 
     Returns:
-        (H, W, 3) uint8 BGR, C-contiguous and writable.
+        (H, W, 3) uint8 BGR, C-contiguous and writable; a view has the rows of the message and is not to be written.
 
     Raises:
         ImageMessageError: if a field is missing or of a wrong type, the encoding is not known here, the
@@ -47,24 +48,26 @@ def bgr_from_image(message: Any, *, value_range: ValueRange | None = None) -> np
     Source: sensor_msgs/msg/Image.msg and sensor_msgs/image_encodings.hpp of ROS 2 Jazzy.
     """
     name, pixels = _pixels(message)
-    return bgr_from_pixels((value_range or ValueRange()).to_8_bits(pixels), name)
+    return bgr_from_pixels((value_range or ValueRange()).to_8_bits(pixels), name, view=view)
 
 
-def bgr_from_message(message: Any, *, value_range: ValueRange | None = None) -> np.ndarray:
+def bgr_from_message(message: Any, *, value_range: ValueRange | None = None, view: bool = False) -> np.ndarray:
     """Decode a sensor_msgs/Image or CompressedImage, whichever it is.
 
     Args:
         message: as for `bgr_from_image` or `bgr_from_compressed_image`.
         value_range: of the stream that the image belongs to; its own if not given.
+        view: as for `bgr_from_image`.
 
     Returns:
-        (H, W, 3) uint8 BGR, C-contiguous and writable.
+        (H, W, 3) uint8 BGR; as `bgr_from_image`.
 
     Raises:
         ImageMessageError: as these two.
     """
-    decode = bgr_from_image if hasattr(message, "encoding") else bgr_from_compressed_image
-    return decode(message, value_range=value_range)
+    if hasattr(message, "encoding"):
+        return bgr_from_image(message, value_range=value_range, view=view)
+    return bgr_from_compressed_image(message, value_range=value_range)
 
 
 def label_map_from_image(message: Any) -> np.ndarray:

@@ -24,19 +24,40 @@ class Segmentation:
     """Answer to one camera frame, at the camera's geometry.
 
     Attributes:
-        class_map: (H, W) uint8 train ids; IGNORE_INDEX where the confidence is below the segmenter's minimum.
-        engine_confidence: (h, w) uint8, 255 · maximum softmax probability; of the network's size or the camera's.
+        engine_class_map: (h, w) uint8 train ids; of the network's size or the camera's.
+        engine_confidence: (h, w) uint8, 255 · maximum softmax probability.
+        camera_hw: (H, W).
         inference_ms: time in the engine, milliseconds; that of the whole batch where the frame was one of several.
+        min_confidence: 0…1; pixels below are IGNORE_INDEX in `class_map`.
     """
 
-    class_map: np.ndarray
+    engine_class_map: np.ndarray
     engine_confidence: np.ndarray
+    camera_hw: tuple[int, ...]
     inference_ms: float
+    min_confidence: float = 0.0
+
+    @cached_property
+    def class_map(self) -> np.ndarray:
+        """(H, W) uint8 train ids, IGNORE_INDEX where the confidence is below the minimum."""
+        class_map = np.empty(self.camera_hw, np.uint8)
+        self.write_class_map(class_map)
+        return class_map
+
+    def write_class_map(self, into: np.ndarray) -> None:
+        """Write `class_map` where it is wanted: (H, W) uint8, C-contiguous."""
+        _stretch_into(self.engine_class_map, into)
+        if self.min_confidence > 0:
+            into[self.confidence < self.min_confidence * 255] = IGNORE_INDEX
+
+    def write_confidence(self, into: np.ndarray) -> None:
+        """Write `confidence` where it is wanted: (H, W) uint8, C-contiguous."""
+        _stretch_into(self.engine_confidence, into)
 
     @cached_property
     def confidence(self) -> np.ndarray:
         """(H, W) uint8, 255 · maximum softmax probability; stretched when first asked for, since few ask."""
-        return _stretch_back(self.engine_confidence, self.class_map.shape)
+        return _stretch_back(self.engine_confidence, self.camera_hw)
 
 
 class Segmenter:
@@ -99,11 +120,8 @@ class Segmenter:
     def _segmentation(
         self, class_map: np.ndarray, confidence: np.ndarray, *, camera_hw: tuple[int, ...], inference_ms: float
     ) -> Segmentation:
-        class_map = _class_map_of(class_map, camera_hw, self.bundle.classes)
-        segmentation = Segmentation(class_map, confidence, inference_ms)
-        if self.min_confidence > 0:
-            segmentation.class_map[segmentation.confidence < self.min_confidence * 255] = IGNORE_INDEX
-        return segmentation
+        _check_train_ids(class_map, self.bundle.classes)
+        return Segmentation(class_map, confidence, camera_hw, inference_ms, self.min_confidence)
 
     def close(self) -> None:
         """Release the engine."""
@@ -130,15 +148,15 @@ def postprocess(output: EngineOutput, camera_hw: tuple[int, ...], classes: Class
     Raises:
         EngineError: if the class map holds a value that is no train id.
     """
-    return _class_map_of(output.class_map[0], camera_hw, classes), _stretch_back(output.confidence[0], camera_hw)
+    _check_train_ids(output.class_map[0], classes)
+    return _stretch_back(output.class_map[0], camera_hw), _stretch_back(output.confidence[0], camera_hw)
 
 
-def _class_map_of(class_map: np.ndarray, camera_hw: tuple[int, ...], classes: ClassTable) -> np.ndarray:
+def _check_train_ids(class_map: np.ndarray, classes: ClassTable) -> None:
     if class_map.max() >= len(classes):
         raise EngineError(
             f"the engine answered class {class_map.max()}, expected 0…{len(classes) - 1}; export the model again"
         )
-    return _stretch_back(class_map, camera_hw)
 
 
 def _stretch(bgrs: Sequence[np.ndarray], network_hw: tuple[int, int], exposure: Exposure | None) -> np.ndarray:
@@ -156,5 +174,11 @@ def _stretch(bgrs: Sequence[np.ndarray], network_hw: tuple[int, int], exposure: 
 
 
 def _stretch_back(values: np.ndarray, camera_hw: tuple[int, ...]) -> np.ndarray:
+    stretched = np.empty(camera_hw, np.uint8)
+    _stretch_into(values, stretched)
+    return stretched
+
+
+def _stretch_into(values: np.ndarray, into: np.ndarray) -> None:
     # nearest: anything else would invent classes; EXACT: plain INTER_NEAREST shifts by up to a pixel
-    return cv2.resize(values, (camera_hw[1], camera_hw[0]), interpolation=cv2.INTER_NEAREST_EXACT)
+    cv2.resize(values, (into.shape[1], into.shape[0]), dst=into, interpolation=cv2.INTER_NEAREST_EXACT)

@@ -1,10 +1,11 @@
 """One camera of segmentation_node: its topics, the order of its stamps, its condition and its figures.
 
-The executor's thread brings its images in, the engine's thread takes its class maps out.
+The engine's thread takes its images and gives its class maps; video packets are decoded in the executor's.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,22 +13,19 @@ from functools import partial
 
 import numpy as np
 from rclpy.event_handler import QoSSubscriptionMatchedInfo
-from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState
+from rclpy.lifecycle import LifecycleNode, LifecycleState
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import Image
-from std_msgs.msg import Header
 
 from darkseg_ros.classes import CITYSCAPES, ClassTable
 from darkseg_ros.errors import ImageMessageError, one_line
-from darkseg_ros.frames.messages import fill_image
-from darkseg_ros.frames.stamps import stamp_ns_of
 from darkseg_ros.model.segmenter import Segmentation
 from darkseg_ros.nodes.image_subscription import ReceivedImage, subscribe_to_images
+from darkseg_ros.nodes.image_wait_set import ImageWaitSet
 from darkseg_ros.nodes.label_info import LabelInfoPublisher
-from darkseg_ros.nodes.qos import advertise, result
+from darkseg_ros.nodes.map_publisher import MapPublisher
 from darkseg_ros.nodes.segmentation_parameters import SegmentationParameters
 from darkseg_ros.pictures.overlay import color_class_map
-from darkseg_ros.stream.camera_guard import CameraGuard, camera_verdict
+from darkseg_ros.stream.camera_guard import FLAG, CameraGuard, camera_verdict
 from darkseg_ros.stream.camera_health import CameraCondition, camera_values
 from darkseg_ros.stream.frame_gate import DropReason, StampOrder, StampVerdict, is_from_the_future, stamp_age_ms
 from darkseg_ros.stream.inference_thread import Delivery
@@ -43,14 +41,27 @@ class Arrival:
     Attributes:
         stream: of the camera.
         image: as received.
-        arrived_s: seconds of the steady clock.
         drive: how many times the camera's stamps had jumped back; frames of two drives are no neighbours.
     """
 
     stream: CameraStream
     image: ReceivedImage
-    arrived_s: float
     drive: int
+
+
+@dataclass(frozen=True)
+class ToSegment:
+    """A frame for the engine.
+
+    Attributes:
+        arrival: the image.
+        bgr: its picture, (H, W, 3) uint8; may be a view of the message.
+        camera_is_judged: whether the frame has been looked at for the camera's condition.
+    """
+
+    arrival: Arrival
+    bgr: np.ndarray
+    camera_is_judged: bool
 
 
 class CameraStream:
@@ -83,15 +94,8 @@ class CameraStream:
         # a logger of its own: each camera has its own throttle, and its name before the line
         self._logger = node.get_logger().get_child(name) if name else node.get_logger()
         answers = f"~/{name}" if name else "~"
-        create = node.create_lifecycle_publisher
-        self._class_map_publisher: LifecyclePublisher = advertise(
-            node, Image, f"{answers}/class_map", result(), create=create
-        )
-        self._confidence_publisher: LifecyclePublisher = advertise(
-            node, Image, f"{answers}/confidence", result(), create=create
-        )
-        self._color_mask_publisher: LifecyclePublisher = advertise(
-            node, Image, f"{answers}/color_mask", result(), create=create
+        self._class_maps, self._confidences, self._color_masks = (
+            MapPublisher(node, f"{answers}/{name}") for name in ("class_map", "confidence", "color_mask")
         )
         self._label_info = LabelInfoPublisher(node, f"{answers}/label_info")
         self._classes = CITYSCAPES
@@ -100,7 +104,9 @@ class CameraStream:
         self._camera: CameraCondition | None = None
         self._guard = CameraGuard()
         self._stamps = StampOrder()
+        self._stamps_lock = threading.Lock()  # the clock jumps in the executor's thread
         self._drive = 0
+        self._looked_s: Callable[[], float] = time.monotonic
 
     # --- lifecycle
 
@@ -118,28 +124,36 @@ class CameraStream:
         self._classes = classes
         self._label_info.publish(classes, bundle=bundle, min_confidence=self._live().min_confidence)
 
-    def subscribe(self) -> None:
-        """Take images from now on, with no memory of those before: it may be another drive."""
+    def subscribe(self, wait_set: ImageWaitSet) -> None:
+        """Take images from now on, with no memory of those before: it may be another drive.
+
+        Args:
+            wait_set: what the engine's thread waits by.
+        """
         self._camera, self._guard, self._stamps, self._drive = None, CameraGuard(), StampOrder(), 0
         self._monitor.activate(now_s=time.monotonic())
         self._subscription = subscribe_to_images(
-            self._node, self._on_image, topic=self.topic, matched=self._on_publishers_changed
+            self._node, self._on_image, topic=self.topic, matched=self._on_publishers_changed, wait_set=wait_set
         )
+        self._looked_s = partial(wait_set.looked_at, self._subscription)
 
-    def unsubscribe(self) -> None:
+    def unsubscribe(self, wait_set: ImageWaitSet | None) -> None:
         """Take no images any more."""
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
+            if wait_set is not None:
+                wait_set.remove(subscription)
             self._node.destroy_subscription(subscription)
 
     def silence(self, state: LifecycleState) -> None:
         """Publish nothing until the node's next activation."""
-        for publisher in (self._class_map_publisher, self._confidence_publisher, self._color_mask_publisher):
-            publisher.on_deactivate(state)
+        for publisher in (self._class_maps, self._confidences, self._color_masks):
+            publisher.silence(state)
 
     def clock_jumped_back(self, *, from_ns: int, to_ns: int) -> None:
         """A bag starts again: its clock and its frames come by different topics, in any order."""
-        self._stamps.clock_jumped_back(from_ns=from_ns, to_ns=to_ns)
+        with self._stamps_lock:
+            self._stamps.clock_jumped_back(from_ns=from_ns, to_ns=to_ns)
 
     # --- in the executor's thread
 
@@ -151,13 +165,15 @@ class CameraStream:
                 "but one (one that was killed counts for up to 20 s)"
             )
 
+    # --- where images are taken: in the engine's thread, those of videos in the executor's
+
     def _on_image(self, image: ReceivedImage) -> None:
-        arrived_s = time.monotonic()
-        self._monitor.count_arrival(now_s=arrived_s, silence_ms=self._live().stale_after_ms)
-        if fault := self._judge_stamp(stamp_ns_of(image.header)):
+        arrived_s = image.arrived_s
+        self._monitor.count_arrival(now_s=arrived_s, silence_ms=self._live().stale_after_ms, replaced=image.replaced)
+        if fault := self._judge_stamp(image.stamp_ns):
             self.drop(*fault)
             return
-        arrival = Arrival(self, image, arrived_s, self._drive)
+        arrival = Arrival(self, image, self._drive)
         unserved = self._offer(arrival)
         if unserved is not None:
             reason = DropReason.DEACTIVATED if unserved is arrival else DropReason.REPLACED
@@ -170,7 +186,8 @@ class CameraStream:
                 f"its stamp is {(stamp_ns - now_ns) / 1e9:.1f} s ahead of this node's clock, more than max_future_ms; "
                 "synchronise the clocks, or set use_sim_time for a bag that brings its own"
             )
-        verdict = self._stamps.judge(stamp_ns)
+        with self._stamps_lock:
+            verdict = self._stamps.judge(stamp_ns)
         if verdict is StampVerdict.DUPLICATE:
             return DropReason.DUPLICATE_STAMP, "it has the stamp of the frame before it"
         if verdict is StampVerdict.BACKWARD:
@@ -183,8 +200,8 @@ class CameraStream:
 
     # --- in the engine's thread
 
-    def prepare(self, arrival: Arrival) -> np.ndarray | Delivery:
-        """The frame to segment, (H, W, 3) uint8 BGR; or, where there is nothing to segment, the outcome."""
+    def prepare(self, arrival: Arrival) -> ToSegment | Delivery:
+        """The frame to segment; or, where there is nothing to segment, the outcome."""
         try:
             return self._look(arrival)
         except ImageMessageError as error:
@@ -192,62 +209,73 @@ class CameraStream:
         except Exception as error:  # whatever one frame does, the next one may be served
             return self._failed(error)
 
-    def _look(self, arrival: Arrival) -> np.ndarray | Delivery:
+    def _look(self, arrival: Arrival) -> ToSegment | Delivery:
         live = self._live()
         age_ms = self._stamp_age_ms(arrival)
         if live.max_age_ms and age_ms is not None and age_ms > live.max_age_ms:
             return partial(self.drop, DropReason.TOO_OLD, "it was stamped longer ago than max_age_ms")
         bgr = arrival.image.bgr()
-        sight = self._guard.look(bgr, drive=arrival.drive, on_unhealthy_camera=live.on_unhealthy_camera)
-        self._camera = sight.camera
-        self._monitor.note_camera(camera_verdict(sight.camera, on_unhealthy_camera=live.on_unhealthy_camera))
-        if sight.to_segment:
-            return bgr
-        if sight.instead is None:
-            return partial(self.drop, DropReason.UNHEALTHY_CAMERA, sight.camera.summary)
-        return partial(self._publish, arrival, sight.instead, segmented=False)
+        self._guard.begin(drive=arrival.drive)
+        policy = live.on_unhealthy_camera
+        if policy == FLAG:  # it is segmented whatever the camera is: its class map need not wait for the judgement
+            return ToSegment(arrival, bgr, camera_is_judged=False)
+        camera = self._judge_camera(bgr, policy)
+        if camera.healthy:
+            return ToSegment(arrival, bgr, camera_is_judged=True)
+        instead = self._guard.instead(bgr.shape[:2], on_unhealthy_camera=policy)
+        if instead is None:
+            return partial(self.drop, DropReason.UNHEALTHY_CAMERA, camera.summary)
+        return partial(self._publish, arrival, instead, segmented=False)
 
-    def answer(self, arrival: Arrival, segmentation: Segmentation | Exception) -> Delivery:
+    def _judge_camera(self, bgr: np.ndarray, policy: str) -> CameraCondition:
+        self._camera = camera = self._guard.look(bgr)
+        self._monitor.note_camera(camera_verdict(camera, on_unhealthy_camera=policy))
+        return camera
+
+    def answer(self, frame: ToSegment, segmentation: Segmentation | Exception) -> Delivery:
         """The outcome of a frame that was segmented, or that the engine failed on."""
-        if isinstance(segmentation, Exception):
-            return self._failed(segmentation)
-        return partial(self._steady_and_publish, arrival, segmentation)
+        return partial(self._answer, frame, segmentation)
+
+    def _answer(self, frame: ToSegment, segmentation: Segmentation | Exception) -> None:
+        # all in the delivery: no camera waits for another's smoothing, and an engine that was given up and comes back
+        # does not reach the guard, which may be the next activation's by then
+        try:
+            if isinstance(segmentation, Exception):
+                raise segmentation
+            steadied = self._guard.steady(segmentation, smoothing_frames=self._live().smoothing_frames)
+        except Exception as error:  # as above
+            self._failed(error)()
+        else:
+            self._publish(frame.arrival, steadied, segmented=True)
+        if not frame.camera_is_judged:
+            self._judge_camera(frame.bgr, FLAG)
 
     def _failed(self, error: Exception) -> Delivery:
         return partial(self.drop, DropReason.ENGINE_ERROR, f"{type(error).__name__}: {one_line(error)}")
 
-    def _steady_and_publish(self, arrival: Arrival, segmentation: Segmentation) -> None:
-        # a part of the delivery: no camera waits for another's smoothing, and an engine that was given up and comes
-        # back does not reach the guard, which may be the next activation's by then
-        try:
-            steadied = self._guard.steady(segmentation, smoothing_frames=self._live().smoothing_frames)
-        except Exception as error:  # as above
-            self._failed(error)()
-            return
-        self._publish(arrival, steadied, segmented=True)
-
     def _publish(self, arrival: Arrival, segmentation: Segmentation, *, segmented: bool) -> None:
-        header = arrival.image.header
-        if error := _send(self._class_map_publisher, segmentation.class_map, header):
+        image, camera_hw = arrival.image, segmentation.camera_hw
+        if error := self._class_maps.publish(segmentation.write_class_map, camera_hw, image):
             self.drop(DropReason.NOT_SENT, error)
             return
         self._monitor.count_published(
             now_s=time.monotonic(),
-            arrived_s=arrival.arrived_s,
+            arrived_s=image.arrived_s,
             inference_ms=segmentation.inference_ms if segmented else None,
             stamp_age_ms=self._stamp_age_ms(arrival),
         )
-        if self._confidence_publisher.get_subscription_count():
-            _send(self._confidence_publisher, segmentation.confidence, header)
-        if self._color_mask_publisher.get_subscription_count():
-            color_mask_bgr = color_class_map(segmentation.class_map, self._classes)
-            _send(self._color_mask_publisher, color_mask_bgr[..., ::-1], header, encoding="rgb8")
+        if self._confidences.is_wanted:
+            self._confidences.publish(segmentation.write_confidence, camera_hw, image)
+        if self._color_masks.is_wanted:
+
+            def write_rgb(into: np.ndarray) -> None:
+                into[:] = color_class_map(segmentation.class_map, self._classes)[..., ::-1]
+
+            self._color_masks.publish(write_rgb, (*camera_hw, 3), image)
 
     def _stamp_age_ms(self, arrival: Arrival) -> float | None:
         clock = self._node.get_clock()
-        return stamp_age_ms(
-            stamp_ns_of(arrival.image.header), clock.now().nanoseconds, simulated_clock=clock.ros_time_is_active
-        )
+        return stamp_age_ms(arrival.image.stamp_ns, clock.now().nanoseconds, simulated_clock=clock.ros_time_is_active)
 
     # --- in any
 
@@ -272,17 +300,9 @@ class CameraStream:
             max_age_ms=live.max_age_ms,
             engine_timeout_ms=live.engine_timeout_ms,
             engine_busy_ms=engine_busy_ms,
+            looked_s=self._looked_s(),
         )
 
     def values(self) -> dict[str, str]:
         """Key and value of the figures."""
         return {**camera_values(self._camera), **self._monitor.figures(now_s=time.monotonic()).values()}
-
-
-def _send(publisher: LifecyclePublisher, pixels: np.ndarray, header: Header, *, encoding: str = "mono8") -> str:
-    """Publish a map; what went wrong, or nothing."""
-    try:
-        publisher.publish(fill_image(Image(), pixels, encoding=encoding, header=header))
-    except Exception as error:  # the middleware refuses one message; the next frame may pass
-        return f"{type(error).__name__}: {one_line(error)}"
-    return ""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from rclpy.node import Node
 from rclpy.subscription import Subscription
 from std_msgs.msg import Header
 
-from darkseg_ros.errors import DarksegError
+from darkseg_ros.errors import DarksegError, ImageMessageError
 from darkseg_ros.frames.image_stream import ImageStream
-from darkseg_ros.frames.stamps import header_of
+from darkseg_ros.frames.stamps import header_of, stamp_ns_of
+from darkseg_ros.nodes.image_wait_set import ImageWaitSet, NotByExecutor
+from darkseg_ros.nodes.librcl import serialised_form_is_known
 from darkseg_ros.nodes.parameters import choice
 from darkseg_ros.nodes.qos import newest_frame, subscribe
 from darkseg_ros.nodes.silent_topic import warn_without_publisher
@@ -32,16 +37,18 @@ class _Transport:
         message: name of their type.
         suffix: of the topic, behind that of the raw images.
         is_video: whether a message needs those before it.
+        serialised_form_is_known: whether `darkseg_ros.frames.image_cdr` reads it.
     """
 
     package: str
     message: str
     suffix: str
     is_video: bool = False
+    serialised_form_is_known: bool = False
 
 
 TRANSPORTS = {
-    "raw": _Transport("sensor_msgs", "Image", ""),
+    "raw": _Transport("sensor_msgs", "Image", "", serialised_form_is_known=True),
     "compressed": _Transport("sensor_msgs", "CompressedImage", "/compressed"),
     "ffmpeg": _Transport("ffmpeg_image_transport_msgs", "FFMPEGPacket", "/ffmpeg", is_video=True),
     "foxglove": _Transport("foxglove_msgs", "CompressedVideo", "/foxglove", is_video=True),
@@ -52,19 +59,60 @@ TRANSPORTS = {
 class ReceivedImage:
     """An image as it came from the middleware; decoded when it is needed.
 
+    Args:
+        message: what was received, or why it cannot be read.
+        stream: decodes the images of this topic.
+        arrived_s: seconds of the steady clock; now unless given.
+        replaced: frames of its publisher before it that it replaced in the middleware, which keeps the newest.
+
     Attributes:
-        header: a std_msgs/Header.
-        message: what was received.
         bgr: gives the picture, (H, W, 3) uint8; raises ImageMessageError.
     """
 
-    def __init__(self, message: Any, stream: ImageStream) -> None:
-        header = header_of(message)
-        self.header: Header = (
-            header if isinstance(header, Header) else Header(stamp=header.stamp, frame_id=header.frame_id)
-        )
+    def __init__(
+        self,
+        message: Any | ImageMessageError,
+        stream: ImageStream,
+        *,
+        arrived_s: float | None = None,
+        replaced: int = 0,
+    ) -> None:
         self.message = message
-        self.bgr: Callable[[], np.ndarray] = stream.later(message)
+        self.arrived_s = time.monotonic() if arrived_s is None else arrived_s
+        self.replaced = replaced
+        self.bgr: Callable[[], np.ndarray]
+        if isinstance(message, ImageMessageError):
+            self._header: Any = Header()
+            self.bgr = partial(_raise, message)
+        else:
+            self._header = header_of(message)
+            self.bgr = stream.later(message)
+
+    @property
+    def stamp(self) -> Any:
+        """Its stamp, with the fields of a builtin_interfaces/Time."""
+        return self._header.stamp
+
+    @property
+    def stamp_ns(self) -> int:
+        """That in nanoseconds; 0 for a message without stamp."""
+        return stamp_ns_of(self._header)
+
+    @property
+    def frame_id(self) -> str:
+        """The camera's frame."""
+        return str(self._header.frame_id)
+
+    @property
+    def header(self) -> Header:
+        """Both, as a message has them."""
+        if isinstance(self._header, Header):
+            return self._header
+        return Header(stamp=Time(sec=self.stamp.sec, nanosec=self.stamp.nanosec), frame_id=self.frame_id)
+
+
+def _raise(error: ImageMessageError) -> NoReturn:
+    raise error
 
 
 def transport_choice() -> Any:
@@ -83,6 +131,7 @@ def subscribe_to_images(
     topic: str = "image",
     depth: int = 1,
     matched: Callable[[Any], None] | None = None,
+    wait_set: ImageWaitSet | None = None,
 ) -> Subscription:
     """Subscribe to a camera, best effort.
 
@@ -95,12 +144,16 @@ def subscribe_to_images(
         topic: of the raw images.
         depth: frames that may wait for the callback, unless they are video packets.
         matched: called when publishers come and go.
+        wait_set: takes the images where it waits instead of the executor, and calls `callback` there. Their pictures
+            may then be views of their messages: read-only, and gone with the ReceivedImage. Not video: its packets are
+            needed one by one, which a thread that is busy for seconds would let pass.
 
     Raises:
         DarksegError: if the package of the transport's messages is not installed.
     """
     transport = TRANSPORTS[node.get_parameter("transport").value]
-    stream = ImageStream()
+    waits = wait_set is not None and not transport.is_video
+    stream = ImageStream(views=waits)
     name = _remapped(node, topic, transport.suffix)
     subscription = subscribe(
         node,
@@ -109,7 +162,16 @@ def subscribe_to_images(
         lambda message: callback(ReceivedImage(message, stream)),
         newest_frame(_VIDEO_DEPTH if transport.is_video else depth),
         matched=matched,
+        callback_group=NotByExecutor() if waits else None,
+        raw=waits and transport.serialised_form_is_known and serialised_form_is_known(),
     )
+    if wait_set is not None and waits:
+        wait_set.add(
+            subscription,
+            lambda image: callback(
+                ReceivedImage(image.message, stream, arrived_s=image.arrived_s, replaced=image.replaced)
+            ),
+        )
     types = {each: f"{way.package}/msg/{way.message}" for each, way in TRANSPORTS.items()}
     warn_without_publisher(node, subscription, relative_name=f"{topic}{transport.suffix}", image_types=types)
     return subscription

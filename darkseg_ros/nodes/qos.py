@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from rclpy.callback_groups import CallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Infinite
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
@@ -61,6 +62,8 @@ def subscribe(
     qos: QoSProfile,
     *,
     matched: Callable[[Any], None] | None = None,
+    callback_group: CallbackGroup | None = None,
+    raw: bool = False,
 ) -> Subscription:
     """Subscribe; QoS can be overridden, and what does not fit is said.
 
@@ -71,6 +74,8 @@ def subscribe(
         callback: takes a message.
         qos: a profile of its own: it may be changed.
         matched: called when publishers come and go.
+        callback_group: of the subscription and its events; the node's own unless given.
+        raw: whether the callback takes serialised messages.
     """
     events = SubscriptionEventCallbacks(
         incompatible_qos=lambda _: _warn_soon(node, topic),
@@ -78,7 +83,14 @@ def subscribe(
         deadline=lambda _: _warn_of_deadline(node, node.resolve_topic_name(topic)),
     )
     return node.create_subscription(
-        message_type, topic, callback, qos, event_callbacks=events, qos_overriding_options=_overridable()
+        message_type,
+        topic,
+        callback,
+        qos,
+        callback_group=callback_group,
+        event_callbacks=events,
+        qos_overriding_options=_overridable(),
+        raw=raw,
     )
 
 

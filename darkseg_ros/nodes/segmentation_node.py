@@ -16,9 +16,9 @@ With the parameter `cameras`, one node and one engine serve several: each camera
 Parameters stand in `darkseg_ros.nodes.segmentation_parameters`. Run it with ``ros2 run darkseg_ros segmentation_node``
 or ``python -m darkseg_ros.nodes.segmentation_node``.
 
-Three threads: the executor's stores frames and answers services; `InferenceThread` owns the engine and publishes class
-maps; `LifecycleThread` runs the transitions, which may wait for the engine. What belongs to one camera stands in
-`darkseg_ros.nodes.camera_stream`.
+Three threads: the executor's answers services and watches; `InferenceThread` owns the engine, waits for images itself
+(`darkseg_ros.nodes.image_wait_set`) and publishes class maps; `LifecycleThread` runs the transitions, which may wait
+for the engine. What belongs to one camera stands in `darkseg_ros.nodes.camera_stream`.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ from darkseg_ros.classes import CITYSCAPES
 from darkseg_ros.errors import DarksegError, DeviceLostError, EngineError, one_line
 from darkseg_ros.installed_files import default_bundle
 from darkseg_ros.model.segmenter import Segmenter
-from darkseg_ros.nodes.camera_stream import Arrival, CameraStream
+from darkseg_ros.nodes.camera_stream import Arrival, CameraStream, ToSegment
 from darkseg_ros.nodes.command_line import node_main
 from darkseg_ros.nodes.diagnostics import DiagnosticsReporter, Subject
+from darkseg_ros.nodes.image_wait_set import ImageWaitSet
 from darkseg_ros.nodes.lifecycle_thread import LifecycleThread
 from darkseg_ros.nodes.middleware import release_memory
 from darkseg_ros.nodes.package_log import PackageLog
@@ -79,6 +80,7 @@ class SegmentationNode(LifecycleNode):
         check_camera_names(self._in_force.cameras)
 
         self._inference: InferenceThread[Arrival] | None = None
+        self._wait_set: ImageWaitSet | None = None
         self._opening_since_s: float | None = None
         self._opened_after_s = 0.0
         self._bundle_name = ""
@@ -199,8 +201,9 @@ class SegmentationNode(LifecycleNode):
     def _activate(self) -> None:
         if self._inference is None:
             self._open_engine()
+        assert self._wait_set is not None  # it comes with the engine
         for stream in self._streams:
-            self._lifecycle.in_executor(stream.subscribe)
+            self._lifecycle.in_executor(partial(stream.subscribe, self._wait_set))
         topics = ", ".join(self.resolve_topic_name(stream.topic) for stream in self._streams)
         self.get_logger().info(
             f"ready after {self._opened_after_s:.1f} s: segments {topics} with bundle {self._bundle_name} on "
@@ -215,8 +218,9 @@ class SegmentationNode(LifecycleNode):
         """
         for stream in self._streams:
             if stream.subscribed:
-                self._lifecycle.in_executor(stream.unsubscribe)
+                self._lifecycle.in_executor(partial(stream.unsubscribe, self._wait_set))
         inference, self._inference = self._inference, None
+        self._wait_set = None
         self._engine_name = ""
         if inference is not None:
             stopped = inference.stop(within_s=_FRAME_END_S)
@@ -238,8 +242,12 @@ class SegmentationNode(LifecycleNode):
         self._opening_since_s = started_s = time.monotonic()
         self._idle_health = Health(HealthLevel.WARN, "BUILDING: opening the engine")
         self._diagnostics.report()
+        self._wait_set = ImageWaitSet(self)
         inference = self._inference = InferenceThread(
-            open_segmenter=self._open_segmenter, serve=self._serve, batch_rule=self._batch_rule
+            open_segmenter=self._open_segmenter,
+            serve=self._serve,
+            batch_rule=self._batch_rule,
+            waiter=self._wait_set,
         )
         try:
             segmenter = inference.wait_until_open()
@@ -253,11 +261,13 @@ class SegmentationNode(LifecycleNode):
         self._announce()
         self._opened_after_s = time.monotonic() - started_s
 
-    # --- frames, in the executor's thread
+    # --- frames, where they are taken
 
     def _offer(self, arrival: Arrival) -> Arrival | None:
         inference = self._inference
-        return arrival if inference is None else inference.put(arrival.stream.name, arrival)
+        if inference is None:
+            return arrival
+        return inference.put(arrival.stream.name, arrival, now_s=arrival.image.arrived_s)
 
     def _on_clock_jumped_back(self, jump: TimeJump) -> None:
         to_ns = self.get_clock().now().nanoseconds
@@ -291,18 +301,18 @@ class SegmentationNode(LifecycleNode):
     def _serve(self, segmenter: Segmenter, batch: Sequence[Arrival]) -> Delivery:
         segmenter.min_confidence = self._in_force.min_confidence
         deliveries: list[Delivery] = []
-        to_segment: list[tuple[Arrival, np.ndarray]] = []
+        to_segment: list[ToSegment] = []
         for arrival in batch:
             prepared = arrival.stream.prepare(arrival)
-            if isinstance(prepared, np.ndarray):
-                to_segment.append((arrival, prepared))
+            if isinstance(prepared, ToSegment):
+                to_segment.append(prepared)
             else:
                 deliveries.append(prepared)
-        answers = segment_each(segmenter, [bgr for _, bgr in to_segment])
-        for (arrival, _), answer in zip(to_segment, answers, strict=True):
+        answers = segment_each(segmenter, [frame.bgr for frame in to_segment])
+        for frame, answer in zip(to_segment, answers, strict=True):
             if isinstance(answer, DeviceLostError):
                 self.device_lost = answer
-            deliveries.append(arrival.stream.answer(arrival, answer))
+            deliveries.append(frame.arrival.stream.answer(frame, answer))
         return partial(_deliver, deliveries)
 
     # --- parameters

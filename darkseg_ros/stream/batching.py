@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -41,6 +41,11 @@ class BatchFormer(Generic[_Frame]):
         self._waiting: dict[str, _Frame] = {}
         self._first_s = 0.0
         self._newest_s: dict[str, float] = {}
+
+    @property
+    def holds_frames(self) -> bool:
+        """Whether a frame waits."""
+        return bool(self._waiting)
 
     def put(self, camera: str, frame: _Frame, *, now_s: float) -> _Frame | None:
         """Add a frame; returns the older one of its camera that will not be served instead."""
@@ -76,48 +81,83 @@ class BatchFormer(Generic[_Frame]):
         return self.take(len(self._waiting))
 
 
+class Waiter(Protocol):
+    """How a thread sleeps until it is woken."""
+
+    def wait(self, within_s: float | None) -> None:
+        """Sleep until `wake`, or until the time is over; None: for as long as it takes. May end without a reason."""
+
+    def wake(self) -> None:
+        """End a wait, the present one or the next; called from any thread."""
+
+
+class EventWaiter:
+    """Sleeps on an event."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def wait(self, within_s: float | None) -> None:
+        self._event.wait(within_s)
+        self._event.clear()
+
+    def wake(self) -> None:
+        self._event.set()
+
+
 class LatestFrames(Generic[_Frame]):
-    """Hands batches from the thread that receives frames to the one that serves them; it never grows.
+    """Hands batches from who receives frames to the thread that serves them; it never grows.
 
     Args:
         rule: the one in force; asked for again whenever a batch may go.
+        waiter: what the serving thread waits by, which may put frames here while it does.
     """
 
-    def __init__(self, rule: Callable[[], BatchRule]) -> None:
+    def __init__(self, rule: Callable[[], BatchRule], waiter: Waiter | None = None) -> None:
         self._rule = rule
+        self._waiter = EventWaiter() if waiter is None else waiter
         self._former: BatchFormer[_Frame] = BatchFormer()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._closed = False
 
-    def put(self, camera: str, frame: _Frame) -> _Frame | None:
+    def put(self, camera: str, frame: _Frame, *, now_s: float | None = None) -> _Frame | None:
         """Offer a frame.
+
+        Args:
+            camera: that it is of.
+            frame: the camera's newest.
+            now_s: when it arrived; now unless given.
 
         Returns:
             The one that will not be served: an older one of this camera, or `frame` itself once closed.
         """
-        with self._changed:
+        with self._lock:
             if self._closed:
                 return frame
-            replaced = self._former.put(camera, frame, now_s=time.monotonic())
-            self._changed.notify()
-            return replaced
+            replaced = self._former.put(camera, frame, now_s=time.monotonic() if now_s is None else now_s)
+        self._waiter.wake()
+        return replaced
 
     def take(self, frames_max: int) -> list[_Frame]:
         """Wait for a batch of at most so many frames; an empty one means closed."""
-        with self._changed:
-            while not self._closed:
+        if self._former.holds_frames:
+            self._waiter.wait(0.0)  # what found no room in the batch before may have been replaced by now
+        while True:
+            with self._lock:
+                if self._closed:
+                    return []
                 due_in_s = self._former.due_in_s(self._rule(), frames_max=frames_max, now_s=time.monotonic())
                 if due_in_s == 0:
                     return self._former.take(frames_max)
-                self._changed.wait(due_in_s)
-            return []
+            self._waiter.wait(due_in_s)
 
     def close(self) -> list[_Frame]:
         """End every `take`, now and later; returns the frames that still waited."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
-            return self._former.take_all()
+            waiting = self._former.take_all()
+        self._waiter.wake()
+        return waiting
 
 
 def segment_each(segmenter: Segmenter, bgrs: Sequence[np.ndarray]) -> list[Segmentation | Exception]:

@@ -1,8 +1,6 @@
-"""From a camera frame to what is published for it: the camera is looked at first, the answer smoothed last."""
+"""What must be remembered of a camera's frames: its condition, and the answers to smooth with."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,21 +14,6 @@ FLAG, UNLABEL, SILENCE = "flag", "unlabel", "silence"
 """What becomes of the frames of an unhealthy camera: segmented as ever, all pixels IGNORE_INDEX, no answer."""
 
 
-@dataclass(frozen=True)
-class Sight:
-    """What one frame shows of its camera, and what becomes of the frame.
-
-    Attributes:
-        camera: the condition of the camera, this frame included.
-        to_segment: whether the frame goes to the engine.
-        instead: what is published where it does not; None where the policy is silence.
-    """
-
-    camera: CameraCondition
-    to_segment: bool
-    instead: Segmentation | None
-
-
 class CameraGuard:
     """Keeps what must be remembered of one stream: the camera's condition and the frames to smooth with.
 
@@ -42,25 +25,24 @@ class CameraGuard:
         self._smoother: TemporalSmoother | None = None
         self._drive = 0
 
-    def look(self, bgr: np.ndarray, *, drive: int, on_unhealthy_camera: str) -> Sight:
-        """Judge the camera by one frame.
-
-        Args:
-            bgr: (H, W, 3) uint8.
-            drive: number of the drive that the frame is of; nothing is smoothed across two.
-            on_unhealthy_camera: FLAG, UNLABEL or SILENCE.
-        """
+    def begin(self, *, drive: int) -> None:
+        """The next frame is of this drive; nothing is smoothed across two."""
         if drive != self._drive:
             self._drive, self._smoother = drive, None
-        camera = self._health.check(bgr)
-        if camera.healthy or on_unhealthy_camera == FLAG:
-            return Sight(camera, to_segment=True, instead=None)
+
+    def look(self, bgr: np.ndarray) -> CameraCondition:
+        """Judge the camera by one more frame, (H, W, 3) uint8."""
+        return self._health.check(bgr)
+
+    def instead(self, camera_hw: tuple[int, ...], *, on_unhealthy_camera: str) -> Segmentation | None:
+        """What is published for a frame of an unhealthy camera; None where the policy is silence.
+
+        Args:
+            camera_hw: the frame's size.
+            on_unhealthy_camera: UNLABEL or SILENCE.
+        """
         self._smoother = None
-        return Sight(
-            camera,
-            to_segment=False,
-            instead=None if on_unhealthy_camera == SILENCE else _unlabelled(bgr.shape[:2]),
-        )
+        return None if on_unhealthy_camera == SILENCE else _unlabelled(camera_hw)
 
     def steady(self, segmentation: Segmentation, *, smoothing_frames: int) -> Segmentation:
         """Smooth the answer to the frame looked at last.
@@ -95,7 +77,8 @@ def camera_verdict(camera: CameraCondition, *, on_unhealthy_camera: str) -> Heal
 
 def _unlabelled(camera_hw: tuple[int, ...]) -> Segmentation:
     return Segmentation(
-        class_map=np.full(camera_hw, IGNORE_INDEX, np.uint8),
+        engine_class_map=np.full(camera_hw, IGNORE_INDEX, np.uint8),
         engine_confidence=np.zeros(camera_hw, np.uint8),
+        camera_hw=camera_hw,
         inference_ms=0.0,
     )

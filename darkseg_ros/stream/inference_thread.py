@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from darkseg_ros.errors import EngineError
 from darkseg_ros.model.segmenter import Segmenter
-from darkseg_ros.stream.batching import BatchRule, LatestFrames
+from darkseg_ros.stream.batching import BatchRule, LatestFrames, Waiter
 
 _Frame = TypeVar("_Frame")
 
@@ -43,6 +43,7 @@ class InferenceThread(Generic[_Frame]):
         open_segmenter: what it raises is raised again by `wait_until_open`.
         serve: computes a batch and returns what hands the outcome on. It must not raise: errors are outcomes too.
         batch_rule: the one in force.
+        waiter: what the thread waits for frames by; it may put them while it waits.
     """
 
     def __init__(
@@ -51,10 +52,11 @@ class InferenceThread(Generic[_Frame]):
         open_segmenter: Callable[[], Segmenter],
         serve: Callable[[Segmenter, Sequence[_Frame]], Delivery],
         batch_rule: Callable[[], BatchRule],
+        waiter: Waiter | None = None,
     ) -> None:
         self._open_segmenter = open_segmenter
         self._serve = serve
-        self._frames: LatestFrames[_Frame] = LatestFrames(batch_rule)
+        self._frames: LatestFrames[_Frame] = LatestFrames(batch_rule, waiter)
         self._opening_over = threading.Event()
         self._opening_error: Exception | None = None
         self._segmenter: Segmenter | None = None
@@ -85,13 +87,18 @@ class InferenceThread(Generic[_Frame]):
             raise EngineError("the engine was stopped while it opened")
         return segmenter
 
-    def put(self, camera: str, frame: _Frame) -> _Frame | None:
+    def put(self, camera: str, frame: _Frame, *, now_s: float | None = None) -> _Frame | None:
         """Offer a frame.
+
+        Args:
+            camera: that it is of.
+            frame: the camera's newest.
+            now_s: seconds of the steady clock when it arrived; now unless given.
 
         Returns:
             The one that will not be served: an older one of this camera, or `frame` itself after `stop`.
         """
-        return self._frames.put(camera, frame)
+        return self._frames.put(camera, frame, now_s=now_s)
 
     def busy_ms(self) -> float:
         """How long the batch in work has taken so far; 0 without one."""

@@ -130,10 +130,18 @@ class StreamMonitor:
         with self._lock:
             self._restart(now_s)
 
-    def count_arrival(self, *, now_s: float, silence_ms: float) -> None:
-        """A frame came in; after a silence longer than `silence_ms` its answer gets the full time again."""
+    def count_arrival(self, *, now_s: float, silence_ms: float, replaced: int = 0) -> None:
+        """A frame came in.
+
+        Args:
+            now_s: when it did.
+            silence_ms: after a longer silence its answer gets the full time again.
+            replaced: frames that came before it and were replaced before they were taken.
+        """
         with self._lock:
-            self._frames_in += 1
+            self._frames_in += 1 + replaced
+            self._frames_dropped[DropReason.REPLACED] += replaced
+            self._arrivals_s.extend([now_s] * min(replaced, _RATE_SAMPLES))
             silent = not self._arrivals_s or now_s - self._arrivals_s[-1] > silence_ms / 1000
             if self._unanswered_since_s is None or silent:
                 self._unanswered_since_s = now_s
@@ -210,6 +218,7 @@ class StreamMonitor:
         max_age_ms: float,
         engine_timeout_ms: float,
         engine_busy_ms: float,
+        looked_s: float | None = None,
     ) -> Health:
         """Judge the running stream.
 
@@ -219,6 +228,8 @@ class StreamMonitor:
             max_age_ms: the limit in force, 0 for none.
             engine_timeout_ms: time for one frame that is a fault; 0 turns it off.
             engine_busy_ms: time that the frame in work has taken so far; 0 without one.
+            looked_s: steady clock when somebody saw last whether a frame had come, which a busy thread does not; now
+                unless given.
         """
         with self._lock:
             if engine_timeout_ms and engine_busy_ms > engine_timeout_ms:
@@ -228,7 +239,7 @@ class StreamMonitor:
             if self._engine_error:
                 return Health(HealthLevel.ERROR, f"the engine failed on the last frame: {self._engine_error}")
             last_s = self._arrivals_s[-1] if self._arrivals_s else self._active_since_s
-            if stale_after_ms and now_s - last_s > stale_after_ms / 1000:
+            if stale_after_ms and (now_s if looked_s is None else looked_s) - last_s > stale_after_ms / 1000:
                 since = "no image any more" if self._arrivals_s else "no image since activation"
                 return Health(HealthLevel.STALE, since)
             waiting_since_s = self._unanswered_since_s

@@ -71,7 +71,7 @@ class TemporalSmoother:
             np.stack([frame.class_map.ravel()[pixels] for frame in reversed(self._window)]),
             np.stack([frame.confidence.ravel()[pixels] for frame in reversed(self._window)]),
         )
-        return replace(segmentation, class_map=class_map, engine_confidence=confidence)
+        return replace(segmentation, engine_class_map=class_map, engine_confidence=confidence, min_confidence=0.0)
 
 
 def _vote(class_ids: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

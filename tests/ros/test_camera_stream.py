@@ -19,7 +19,7 @@ def test_an_answer_that_is_not_delivered_has_no_say_in_those_after_it(probe: Pro
 
     from darkseg_ros.frames.image_stream import ImageStream
     from darkseg_ros.model.segmenter import Segmentation
-    from darkseg_ros.nodes.camera_stream import Arrival, CameraStream
+    from darkseg_ros.nodes.camera_stream import Arrival, CameraStream, ToSegment
     from darkseg_ros.nodes.image_subscription import ReceivedImage
     from darkseg_ros.nodes.parameters import declare_parameters, parameter_values
     from darkseg_ros.nodes.segmentation_parameters import SegmentationParameters
@@ -37,8 +37,10 @@ def test_an_answer_that_is_not_delivered_has_no_say_in_those_after_it(probe: Pro
     eventually(lambda: node.count_subscribers("/camera/class_map") > 0)
 
     def answer(train_id: int, *, delivered: bool) -> None:
-        segmentation = Segmentation(np.full(HW, train_id, np.uint8), np.full(HW, 200, np.uint8), 1.0)
-        deliver = stream.answer(Arrival(stream, ReceivedImage(Image(), ImageStream()), 0.0, drive=0), segmentation)
+        segmentation = Segmentation(np.full(HW, train_id, np.uint8), np.full(HW, 200, np.uint8), HW, 1.0)
+        arrival = Arrival(stream, ReceivedImage(Image(), ImageStream()), drive=0)
+        frame = ToSegment(arrival, np.zeros((*HW, 3), np.uint8), camera_is_judged=False)
+        deliver = stream.answer(frame, segmentation)
         if delivered:
             deliver()
 

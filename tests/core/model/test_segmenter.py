@@ -112,6 +112,20 @@ def test_the_confidence_is_stretched_to_the_camera_once_and_not_shifted(bundle_f
     assert answer.confidence is answer.confidence
 
 
+@pytest.mark.parametrize("min_confidence", [0.0, 0.5])
+def test_maps_are_written_where_they_are_wanted(bundle_folder: Path, min_confidence: float) -> None:
+    segmenter = Segmenter.open(bundle_folder, backend="fake", min_confidence=min_confidence)
+    segmentation = segmenter(np.random.default_rng(0).integers(0, 256, (30, 50, 3)).astype(np.uint8))
+    memory = np.zeros(2 * 30 * 50 + 7, np.uint8)
+    class_map, confidence = memory[7 : 7 + 1500].reshape(30, 50), memory[7 + 1500 :].reshape(30, 50)
+    segmentation.write_class_map(class_map)
+    segmentation.write_confidence(confidence)
+    np.testing.assert_array_equal(class_map, segmentation.class_map)
+    np.testing.assert_array_equal(confidence, segmentation.confidence)
+    assert (class_map == 255).any() == (min_confidence > 0)
+    assert not memory[:7].any()
+
+
 def test_the_frame_is_left_as_it_was(bundle_folder: Path) -> None:
     bgr = np.random.default_rng(0).integers(0, 255, (50, 60, 3)).astype(np.uint8)
     before = bgr.copy()

@@ -193,6 +193,38 @@ def test_the_last_camera_ends_the_wait() -> None:
     assert taken == [[2, 3]]
 
 
+class Middleware:
+    """Waits as a subscription does: the frames that came meanwhile are put while it waits."""
+
+    def __init__(self) -> None:
+        self.came: list[tuple[str, int]] = []
+        self.frames: LatestFrames[int] = LatestFrames(lambda: BatchRule(window_s=0.0, silent_after_s=0.0), self)
+
+    def wait(self, within_s: float | None) -> None:
+        assert self.came or within_s == 0, "it would wait for ever"
+        while self.came:
+            self.frames.put(*self.came.pop(0))
+
+    def wake(self) -> None:
+        """It is the thread that waits which puts the frames."""
+
+
+def test_what_found_no_room_in_a_batch_is_replaced_by_what_came_while_that_was_in_work() -> None:
+    middleware = Middleware()
+    middleware.came = [("front", 1), ("rear", 2)]
+    assert middleware.frames.take(1) == [1]
+    middleware.came = [("rear", 3)]
+    assert middleware.frames.take(1) == [3]
+
+
+def test_a_frame_that_came_earlier_than_it_was_put_waits_less_for_the_others() -> None:
+    frames: LatestFrames[int] = LatestFrames(lambda: BatchRule(window_s=3600.0, silent_after_s=0.0))
+    frames.put("left", 1)
+    frames.take(3)
+    frames.put("front", 2, now_s=time.monotonic() - 3600)
+    assert frames.take(3) == [2]
+
+
 def test_closing_gives_back_what_waited_and_ends_every_take() -> None:
     frames: LatestFrames[int] = LatestFrames(lambda: BatchRule(window_s=3600.0, silent_after_s=0.0))
     frames.put("left", 1)
@@ -231,7 +263,7 @@ class PickySegmenter:
         self.batches.append(len(bgrs))
         if any(bgr[0, 0, 0] == self.poison for bgr in bgrs):
             raise EngineError(f"poison among {len(bgrs)}")
-        return [Segmentation(bgr[..., 0], bgr[..., 1], 1.0) for bgr in bgrs]
+        return [Segmentation(bgr[..., 0], bgr[..., 1], bgr.shape[:2], 1.0) for bgr in bgrs]
 
 
 def frames_of(*values: int) -> list[np.ndarray]:

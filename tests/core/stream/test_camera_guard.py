@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from darkseg_ros.model.segmenter import Segmentation
-from darkseg_ros.stream.camera_guard import FLAG, SILENCE, UNLABEL, CameraGuard, Sight, camera_verdict
-from darkseg_ros.stream.camera_health import HealthThresholds
+from darkseg_ros.stream.camera_guard import FLAG, SILENCE, UNLABEL, CameraGuard, camera_verdict
+from darkseg_ros.stream.camera_health import CameraCondition, HealthThresholds
 from darkseg_ros.stream.monitor import HealthLevel
 
 HW = (96, 128)
@@ -18,7 +18,8 @@ ENOUGH = max(HealthThresholds().enter_frames, HealthThresholds().leave_frames) +
 class Answer:
     """What came of a frame."""
 
-    sight: Sight
+    camera: CameraCondition
+    segmented: bool
     segmentation: Segmentation | None
 
 
@@ -44,28 +45,29 @@ class Drive:
         return self._give(self._rng.integers(0, 4, (*HW, 3)).astype(np.uint8))
 
     def _give(self, bgr: np.ndarray) -> Answer:
-        sight = self.guard.look(bgr, drive=self.drive, on_unhealthy_camera=self._policy)
-        if not sight.to_segment:
-            return Answer(sight, sight.instead)
+        self.guard.begin(drive=self.drive)
+        camera = self.guard.look(bgr)
+        if self._policy != FLAG and not camera.healthy:
+            return Answer(camera, False, self.guard.instead(bgr.shape[:2], on_unhealthy_camera=self._policy))
         class_map = np.full(bgr.shape[:2], bgr[0, 0, 0] % 19, np.uint8)
-        segmentation = Segmentation(class_map, np.full(bgr.shape[:2], 200, np.uint8), inference_ms=1.0)
-        return Answer(sight, self.guard.steady(segmentation, smoothing_frames=self._smoothing_frames))
+        segmentation = Segmentation(class_map, np.full(bgr.shape[:2], 200, np.uint8), bgr.shape[:2], inference_ms=1.0)
+        return Answer(camera, True, self.guard.steady(segmentation, smoothing_frames=self._smoothing_frames))
 
 
 @pytest.mark.parametrize("policy", [FLAG, UNLABEL, SILENCE])
 def test_a_healthy_camera_is_segmented_whatever_the_policy(policy: str) -> None:
     answer = Drive(policy).healthy(train_id=7)
-    assert answer.sight.camera.healthy
-    assert answer.sight.to_segment
+    assert answer.camera.healthy
+    assert answer.segmented
     assert (answer.segmentation.class_map == 7).all()
-    assert camera_verdict(answer.sight.camera, on_unhealthy_camera=policy) is None
+    assert camera_verdict(answer.camera, on_unhealthy_camera=policy) is None
 
 
 def test_flagged_frames_are_segmented_and_a_warning() -> None:
     drive = Drive(FLAG)
     *_, answer = (drive.capped() for _ in range(ENOUGH))
-    assert answer.sight.to_segment
-    verdict = camera_verdict(answer.sight.camera, on_unhealthy_camera=FLAG)
+    assert answer.segmented
+    verdict = camera_verdict(answer.camera, on_unhealthy_camera=FLAG)
     assert verdict.level is HealthLevel.WARN
     assert verdict.summary == "the camera is dark: class maps are not to be trusted"
 
@@ -73,17 +75,17 @@ def test_flagged_frames_are_segmented_and_a_warning() -> None:
 def test_unlabelled_frames_are_all_255_without_the_engine_and_an_error() -> None:
     drive = Drive(UNLABEL)
     *_, answer = (drive.capped() for _ in range(ENOUGH))
-    assert not answer.sight.to_segment
+    assert not answer.segmented
     np.testing.assert_array_equal(answer.segmentation.class_map, np.full(HW, 255, np.uint8))
     np.testing.assert_array_equal(answer.segmentation.confidence, np.zeros(HW, np.uint8))
-    assert camera_verdict(answer.sight.camera, on_unhealthy_camera=UNLABEL).level is HealthLevel.ERROR
+    assert camera_verdict(answer.camera, on_unhealthy_camera=UNLABEL).level is HealthLevel.ERROR
 
 
 def test_silenced_frames_have_no_answer_and_the_camera_that_sees_again_has() -> None:
     drive = Drive(SILENCE)
     *_, answer = (drive.capped() for _ in range(ENOUGH))
     assert answer.segmentation is None
-    assert camera_verdict(answer.sight.camera, on_unhealthy_camera=SILENCE).level is HealthLevel.ERROR
+    assert camera_verdict(answer.camera, on_unhealthy_camera=SILENCE).level is HealthLevel.ERROR
     *_, answer = (drive.healthy() for _ in range(ENOUGH))
     assert answer.segmentation is not None
 
@@ -111,5 +113,5 @@ def test_nothing_is_smoothed_across_a_time_without_sight() -> None:
     for _ in range(2 * ENOUGH):
         drive.capped()
     answers = [drive.healthy(train_id=5) for _ in range(2 * ENOUGH)]
-    first = next(answer for answer in answers if answer.sight.to_segment)
+    first = next(answer for answer in answers if answer.segmented)
     assert first.segmentation.class_map[9, 9] == 5

@@ -41,6 +41,7 @@ class Stream:
         stale_after_ms: float = 1000,
         engine_timeout_ms: float = 1000,
         engine_busy_ms: float = 0,
+        looked_s: float | None = None,
     ) -> Health:
         return self.monitor.assess(
             now_s=now_s,
@@ -48,6 +49,7 @@ class Stream:
             max_age_ms=max_age_ms,
             engine_timeout_ms=engine_timeout_ms,
             engine_busy_ms=engine_busy_ms,
+            looked_s=looked_s,
         )
 
 
@@ -113,6 +115,23 @@ def test_an_answer_without_the_engine_does_not_end_the_engines_error(stream: Str
     stream.monitor.count_published(now_s=0.2, arrived_s=0.2, inference_ms=None, stamp_age_ms=5.0)
     assert stream.health(0.3).level is HealthLevel.ERROR
     assert stream.monitor.figures(now_s=0.3).inference_ms is None
+
+
+def test_a_camera_is_not_silent_while_nobody_looks_whether_it_is(stream: Stream) -> None:
+    stream.serve(0.1)
+    assert stream.health(1.5, looked_s=0.1) == Health(HealthLevel.OK, "running")
+    assert stream.health(1.5, looked_s=1.2) == Health(HealthLevel.STALE, "no image any more")
+
+
+def test_frames_that_were_replaced_before_they_were_taken_came_in_and_were_dropped(stream: Stream) -> None:
+    stream.serve(0.1)
+    stream.monitor.count_arrival(now_s=1.1, silence_ms=1000, replaced=19)
+    figures = stream.monitor.figures(now_s=2.1)
+    assert (figures.frames_in, figures.frames_dropped[DropReason.REPLACED], figures.frames_in_progress) == (21, 19, 1)
+    assert figures.rate_in_hz == pytest.approx(21 / 2.1)
+    assert stream.health(1.2) == Health(HealthLevel.WARN, "running, the engine serves less than half of the frames")
+    stream.monitor.count_arrival(now_s=1.2, silence_ms=1000, replaced=10**9)  # the memory stays as it is
+    assert stream.monitor.figures(now_s=1.2).frames_in == 22 + 10**9
 
 
 def test_several_publishers_on_one_topic_are_a_warning(stream: Stream) -> None:

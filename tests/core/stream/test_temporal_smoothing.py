@@ -18,7 +18,8 @@ ROAD, CAR, SKY = 0, 13, 10
 
 def segmentation(class_map: np.ndarray | list[int], confidence: np.ndarray | list[int] | int = 200) -> Segmentation:
     classes = np.atleast_2d(np.asarray(class_map, np.uint8))
-    return Segmentation(classes, np.broadcast_to(np.asarray(confidence, np.uint8), classes.shape).copy(), 1.5)
+    confidences = np.broadcast_to(np.asarray(confidence, np.uint8), classes.shape).copy()
+    return Segmentation(classes, confidences, classes.shape, 1.5)
 
 
 def answers_of_one_pixel(frames: int, votes: list[tuple[int, int]]) -> list[tuple[int, int]]:
