@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Literal
 
 from darkseg_ros.classes import CITYSCAPES, ClassTable
-from darkseg_ros.commands.options import add_model_options, add_strict_option, bundle_of, open_segmenter, share
+from darkseg_ros.commands.evaluate_fleet import evaluate_fleet
+from darkseg_ros.commands.options import (
+    add_model_options,
+    add_ray_option,
+    add_strict_option,
+    bundle_of,
+    open_segmenter,
+    share,
+)
 from darkseg_ros.evaluation.bag import (
     BagTopics,
     evaluate_recorded,
@@ -20,10 +28,12 @@ from darkseg_ros.evaluation.bag import (
     sha256_of_files,
 )
 from darkseg_ros.evaluation.drive import EvaluatedInput, EvaluationResult
+from darkseg_ros.evaluation.fleet.comparison import FALL_MIN
 from darkseg_ros.evaluation.folder import evaluate_files
 from darkseg_ros.evaluation.metrics import UIOU_MIN_CONFIDENCE
 from darkseg_ros.evaluation.report import METRICS_FILE, REPORT_FILE, check_output, table_of, write_report
 from darkseg_ros.evaluation.thresholds import Threshold, check_classes, judge
+from darkseg_ros.fleet.drives import means_several
 from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bags import LABEL_TOPIC
 from darkseg_ros.frames.label_layouts import FORMAT_NAMES, doubt_about, find_pairs
@@ -40,8 +50,14 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "bag or folder. Without class maps in the bag, or with --bundle, a model makes them. Writes "
         f"{METRICS_FILE} and {REPORT_FILE}."
     )
-    parser.epilog = "Exit status: 0, 1 for bad input, 2 for a bad command line, 3 when a threshold was missed."
-    parser.add_argument("bag", nargs="?", type=Path, help="rosbag2 bag with label maps, and class maps or images")
+    parser.epilog = (
+        "Many drives, folders of bags, globs and URLs are scored one by one and added up: by drive, camera, hour, "
+        "darkness and tag, the worst first. Exit status: 0, 1 for bad input, 2 for a bad command line, 3 when a "
+        "threshold was missed or, with --compare, a drive fell."
+    )
+    parser.add_argument(
+        "drives", nargs="*", metavar="drive", help="rosbag2 bag with label maps, and class maps or images; or many"
+    )
     parser.add_argument("--images", type=Path, help="instead of a bag: folder of images")
     parser.add_argument("--labels", type=Path, help="its label maps: of the same stems, or of a data set's tree")
     parser.add_argument(
@@ -51,7 +67,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         help="values of --labels; default: by the names of Cityscapes, ACDC, Dark Zurich, Nighttime Driving and "
         "BDD100K, else colours of the class table, or train ids (palette indices too; 255 = none)",
     )
-    parser.add_argument("--out", type=Path, required=True, help=f"folder for {METRICS_FILE} and {REPORT_FILE}")
+    parser.add_argument("--out", required=True, help=f"folder for {METRICS_FILE} and {REPORT_FILE}; of many a URL too")
     parser.add_argument("--label-topic", help=f"default: {LABEL_TOPIC}")
     parser.add_argument("--class-map-topic", help="default: the bag's only topic …/class_map")
     parser.add_argument("--image-topic", help="default: the bag's only camera topic")
@@ -82,9 +98,36 @@ def declare(parser: argparse.ArgumentParser) -> None:
         metavar="CONFIDENCE",
         help=f"UIoU takes predictions of less confidence for invalid, 0…1; default: {UIOU_MIN_CONFIDENCE}",
     )
+    _add_fleet_options(parser)
     add_strict_option(parser)
     add_model_options(parser)
     parser.set_defaults(run=partial(_run, parser))
+
+
+def _add_fleet_options(parser: argparse.ArgumentParser) -> None:
+    fleet = parser.add_argument_group("many drives")
+    add_ray_option(fleet)
+    fleet.add_argument("--resume", action="store_true", help="judge only the drives that have no result in --out yet")
+    fleet.add_argument(
+        "--unlabelled",
+        action="store_true",
+        help="look for no label maps: rank by consistency from frame to frame, confidence and camera health",
+    )
+    fleet.add_argument("--tags", type=Path, metavar="CSV", help="columns drive and, for example, weather")
+    fleet.add_argument("--timezone", default="UTC", help="of the hours, such as Europe/Berlin; default: UTC")
+    fleet.add_argument("--compare", metavar="OLD", help="--out of an earlier evaluation: list the drives that fell")
+    fleet.add_argument(
+        "--fall",
+        type=share,
+        default=FALL_MIN,
+        metavar="SHARE",
+        help="a drive fell that lost more than this; default: %(default)s",
+    )
+
+
+def _is_fleet(arguments: argparse.Namespace) -> bool:
+    asked = (arguments.ray, arguments.resume, arguments.unlabelled, arguments.tags, arguments.compare)
+    return bool(arguments.drives) and (any(asked) or means_several(arguments.drives))
 
 
 def _threshold(bound: Literal["at least", "at most"], text: str) -> Threshold:
@@ -95,7 +138,11 @@ def _threshold(bound: Literal["at least", "at most"], text: str) -> Threshold:
 
 
 def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    arguments.bag = Path(arguments.drives[0]) if len(arguments.drives) == 1 else None
     _check_options(parser, arguments)
+    if _is_fleet(arguments):
+        return evaluate_fleet(arguments)
+    arguments.out = Path(arguments.out)
     check_output(arguments.out)
     evaluate = _evaluate_bag if arguments.bag else _evaluate_folder
     bad_frames = BadFrames(strict=arguments.strict)
@@ -117,7 +164,7 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
 def _check_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     of_bags = {f"--{name}-topic": getattr(arguments, f"{name}_topic".replace("-", "_")) for name in _TOPIC_OPTIONS}
     of_bags["--classes"] = arguments.classes
-    if arguments.bag is None:
+    if not arguments.drives:
         if arguments.images is None or arguments.labels is None:
             parser.error("name a bag, or a folder of images with --images and its label maps with --labels")
         if given := [option for option, value in of_bags.items() if value is not None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from darkseg_ros.fleet.runs import check_ray_option
 from darkseg_ros.frames.source import FrameSelection
 from darkseg_ros.installed_files import default_bundle
 from darkseg_ros.model.backends import BACKENDS, DEVICES
@@ -61,6 +62,17 @@ def selection_of(arguments: argparse.Namespace) -> FrameSelection:
     return FrameSelection(start_s=arguments.start, duration_s=arguments.duration, every_nth=arguments.every_nth)
 
 
+def add_ray_option(parser: argparse.ArgumentParser) -> None:
+    """``--ray``."""
+    parser.add_argument(
+        "--ray",
+        type=_ray,
+        metavar="{auto,local[N],ADDRESS}",
+        help="run the inputs side by side on a Ray cluster: the one this machine belongs to, N workers of this "
+        "machine, or the one at an address; default: one after the other in this process",
+    )
+
+
 def count(text: str) -> int:
     """A whole number from 1 on."""
     if not text.isdecimal() or int(text) < 1:
@@ -97,6 +109,13 @@ def _seconds(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected seconds from 0 on, got {text}")
     return value
+
+
+def _ray(text: str) -> str:
+    try:
+        return check_ray_option(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _backend(text: str) -> str:

@@ -164,11 +164,11 @@ def evaluate_recorded(
         InputError: if no class map has the stamp of a label map, or the bag is damaged.
     """
     bad_frames = bad_frames or BadFrames(strict=True)
-    stamps = _stamps_of(path, topics, matching="class_map")
+    stamps = stamps_of(path, topics, matching="class_map")
     evaluation = _new_evaluation(
-        path, _expected(stamps), bad_frames, classes=classes, uiou_min_confidence=uiou_min_confidence
+        path, expected_parts(stamps), bad_frames, classes=classes, uiou_min_confidence=uiou_min_confidence
     )
-    for stamp_ns, parts in _read_parts(path, topics, stamps, bad_frames):
+    for stamp_ns, parts in read_parts(path, topics, stamps, bad_frames):
         evaluation.put(stamp_ns, **parts)
     evaluation.finish()
     return _result_of(path, evaluation)
@@ -199,13 +199,13 @@ def evaluate_with_model(
         InputError: as `evaluate_recorded`.
     """
     bad_frames = bad_frames or BadFrames(strict=True)
-    stamps = _stamps_of(path, topics, matching="image")
-    join = FrameJoin(_expected(stamps), capacity=_UNBOUNDED)
+    stamps = stamps_of(path, topics, matching="image")
+    join = FrameJoin(expected_parts(stamps), capacity=_UNBOUNDED)
     classes = segmenter.bundle.classes
     evaluation = _new_evaluation(
         path, lambda _: frozenset(), bad_frames, classes=classes, uiou_min_confidence=uiou_min_confidence
     )
-    for stamp_ns, parts in _read_parts(path, topics, stamps, bad_frames):
+    for stamp_ns, parts in read_parts(path, topics, stamps, bad_frames):
         for frame in join.put(stamp_ns, **parts):
             if frame.image is None or frame.label_map is None:
                 continue
@@ -254,7 +254,7 @@ def sha256_of_files(files: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def _expected(stamps: dict[Part, set[int]]) -> Callable[[int], frozenset[Part]]:
+def expected_parts(stamps: dict[Part, set[int]]) -> Callable[[int], frozenset[Part]]:
     """The parts that a frame waits for."""
     return lambda stamp_ns: frozenset(part for part in stamps if stamp_ns in stamps[part])
 
@@ -276,16 +276,20 @@ def _new_evaluation(
     )
 
 
-def _stamps_of(path: Path, topics: dict[Part, BagTopic], *, matching: Part) -> dict[Part, set[int]]:
-    """The stamps of each part, so that no frame waits for what never comes."""
+def stamps_of(path: Path, topics: dict[Part, BagTopic], *, matching: Part) -> dict[Part, set[int]]:
+    """The stamps of each part, so that no frame waits for what never comes.
+
+    Raises:
+        InputError: if there are label maps, and none has the stamp of a message of `matching`.
+    """
     stamps: dict[Part, set[int]] = {part: set() for part in topics}
     part_of_topic = {topic.name: part for part, topic in topics.items()}
     with BagReader(path) as reader:
         for recorded in _progress(reader, topics, what="reading stamps"):
             with suppress(BagError):  # told when its turn comes
                 stamps[part_of_topic[recorded.topic]].add(stamp_ns_of(header_of(reader.deserialize(recorded))))
-    ours, labels = stamps[matching], stamps["label_map"]
-    if not ours & labels:
+    ours, labels = stamps[matching], stamps.get("label_map")
+    if labels is not None and not ours & labels:
         raise InputError(
             f"{path}: no {matching.replace('_', ' ')} of {topics[matching].name} ({_span(ours)}) has the stamp of a "
             f"label map of {topics['label_map'].name} ({_span(labels)}); both must bear the camera's stamp"
@@ -297,7 +301,7 @@ def _span(stamps: set[int]) -> str:
     return f"{len(stamps)} stamps, {stamp_text(min(stamps))}…{stamp_text(max(stamps))} s" if stamps else "no stamps"
 
 
-def _read_parts(
+def read_parts(
     path: Path, topics: dict[Part, BagTopic], stamps: dict[Part, set[int]], bad_frames: BadFrames
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Every message as attributes of `DriveFrame`; the stamps of maps that cannot be decoded are taken out."""
@@ -338,7 +342,7 @@ def _progress(reader: BagReader, topics: dict[Part, BagTopic], *, what: str) -> 
     names = [topic.name for topic in topics.values()]
     total = sum(topic.count for topic in topics.values())
     # disable=None shows the bar on a terminal only
-    yield from tqdm(reader.messages(names), total=total, desc=what, unit="message", disable=None)
+    yield from tqdm(reader.messages(names), total=total, desc=what, unit="message", leave=False, disable=None)
 
 
 def _unusable(path: Path, topic: BagTopic, stamp_ns: int, error: Exception) -> str:

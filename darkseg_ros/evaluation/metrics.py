@@ -15,7 +15,9 @@ UIOU_MIN_CONFIDENCE = 0.5
 FLICKER_GAP_MAX_NS = 500_000_000
 """Class maps further apart are no consecutive frames: they differ since the scene does."""
 
-_ECE_BINS = 15
+ECE_BINS = 15
+"""Bins of equal width of the expected calibration error."""
+
 _CONFIDENCE_LEVELS = 256
 _BOOTSTRAP_ROUNDS = 1000
 _BLOCKS_MAX = 1024
@@ -121,19 +123,19 @@ class Calibration:
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017 (arXiv 1706.04599), equation 3.
     """
 
-    pixels: np.ndarray = field(default_factory=lambda: np.zeros(_ECE_BINS, np.int64))
-    hits: np.ndarray = field(default_factory=lambda: np.zeros(_ECE_BINS, np.int64))
-    confidence_sum: np.ndarray = field(default_factory=lambda: np.zeros(_ECE_BINS))
+    pixels: np.ndarray = field(default_factory=lambda: np.zeros(ECE_BINS, np.int64))
+    hits: np.ndarray = field(default_factory=lambda: np.zeros(ECE_BINS, np.int64))
+    confidence_sum: np.ndarray = field(default_factory=lambda: np.zeros(ECE_BINS))
 
     def add(self, label_map: np.ndarray, class_map: np.ndarray, confidence: np.ndarray) -> None:
         """Add the labelled pixels of one image; `confidence` is (H, W) uint8, 255 = certain."""
         labelled = label_map != IGNORE_INDEX
         certainty = confidence[labelled] / 255.0
-        bins = np.minimum((certainty * _ECE_BINS).astype(np.int64), _ECE_BINS - 1)
+        bins = np.minimum((certainty * ECE_BINS).astype(np.int64), ECE_BINS - 1)
         right = label_map[labelled] == class_map[labelled]
-        self.pixels += np.bincount(bins, minlength=_ECE_BINS)
-        self.hits += np.bincount(bins[right], minlength=_ECE_BINS)
-        self.confidence_sum += np.bincount(bins, weights=certainty, minlength=_ECE_BINS)
+        self.pixels += np.bincount(bins, minlength=ECE_BINS)
+        self.hits += np.bincount(bins[right], minlength=ECE_BINS)
+        self.confidence_sum += np.bincount(bins, weights=certainty, minlength=ECE_BINS)
 
     def expected_calibration_error(self) -> float:
         """Mean over the pixels of |accuracy − confidence| of their bin, in [0, 1]; NaN without pixels."""
@@ -322,6 +324,43 @@ class Metrics:
     aupr_error: float | None = None
 
 
+class ConfusionBlocks:
+    """Confusion matrices of units that are drawn whole in a bootstrap, images or drives, in bounded memory.
+
+    Each unit has a matrix of its own until there are too many of them; then each two neighbours are added up.
+
+    Attributes:
+        count: units added.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._blocks: list[np.ndarray] = []
+        self._units_in_block = 1
+        self._units_in_last_block = 1
+
+    def add(self, confusion: np.ndarray) -> None:
+        """Add the (K, K + 1) int64 matrix of a unit; it is kept, so it must not be changed."""
+        self.count += 1
+        if self._blocks and self._units_in_last_block < self._units_in_block:
+            self._blocks[-1] = self._blocks[-1] + confusion
+            self._units_in_last_block += 1
+            return
+        if len(self._blocks) == _BLOCKS_MAX:
+            self._blocks = [first + second for first, second in zip(self._blocks[::2], self._blocks[1::2], strict=True)]
+            self._units_in_block *= 2
+        self._blocks.append(confusion)
+        self._units_in_last_block = 1
+
+    def total(self) -> np.ndarray:
+        """(K, K + 1) int64, summed over all units."""
+        return np.asarray(np.sum(self._blocks, axis=0, dtype=np.int64))
+
+    def stacked(self) -> np.ndarray:
+        """(N, K, K + 1) int64, one matrix a block of consecutive units; at least one was added."""
+        return np.stack(self._blocks)
+
+
 class Evaluation:
     """Collects images one by one and turns them into `Metrics`, in bounded memory.
 
@@ -332,11 +371,8 @@ class Evaluation:
 
     def __init__(self, classes: ClassTable = CITYSCAPES, *, uiou_min_confidence: float = UIOU_MIN_CONFIDENCE) -> None:
         self.classes = classes
-        self._images = self._images_with_confidence = 0
-        # one matrix a block of consecutive images: a block is one image until there are too many of them
-        self._blocks: list[np.ndarray] = []
-        self._images_in_block = 1
-        self._images_in_last_block = 1
+        self._images_with_confidence = 0
+        self._confusions = ConfusionBlocks()
         self._calibration = Calibration()
         self._invalidation = Invalidation(classes)
         self._uiou_min_confidence = uiou_min_confidence
@@ -367,34 +403,22 @@ class Evaluation:
         for name, values in (("confidence", confidence), ("invalid mask", invalid_mask)):
             if values is not None and values.shape != label_map.shape:
                 raise ValueError(f"the {name} is {values.shape}, the label map {label_map.shape}; sizes must agree")
-        self._add_to_blocks(confusion)
+        self._confusions.add(confusion)
         if confidence is not None:
             self._images_with_confidence += 1
             self._calibration.add(label_map, class_map, confidence)
             self._invalidation.add(label_map, class_map, confidence, invalid_mask=invalid_mask)
         return confusion
 
-    def _add_to_blocks(self, confusion: np.ndarray) -> None:
-        self._images += 1
-        if self._blocks and self._images_in_last_block < self._images_in_block:
-            self._blocks[-1] = self._blocks[-1] + confusion
-            self._images_in_last_block += 1
-            return
-        if len(self._blocks) == _BLOCKS_MAX:
-            self._blocks = [first + second for first, second in zip(self._blocks[::2], self._blocks[1::2], strict=True)]
-            self._images_in_block *= 2
-        self._blocks.append(confusion)
-        self._images_in_last_block = 1
-
     @property
     def images(self) -> int:
         """How many were added."""
-        return self._images
+        return self._confusions.count
 
     @property
     def confusion(self) -> np.ndarray:
         """(K, K + 1) int64, summed over all images."""
-        return np.asarray(np.sum(self._blocks, axis=0, dtype=np.int64))
+        return self._confusions.total()
 
     def metrics(self, *, intervals: bool = True) -> Metrics:
         """The figures over all images.
@@ -406,13 +430,13 @@ class Evaluation:
         Raises:
             ValueError: if no image, or no labelled pixel, was added.
         """
-        if not self._images:
+        if not self.images:
             raise ValueError("no image was evaluated; add at least one")
         confusion = self.confusion
         if not confusion.any():
             raise ValueError("no pixel has ground truth (all are 255); check the label maps")
         iou = iou_per_class(confusion)
-        has_confidence = self._images_with_confidence == self._images
+        has_confidence = self._images_with_confidence == self.images
         trust = self._invalidation.trust() if has_confidence else None
         return Metrics(
             miou=float(mean_iou(confusion)),
@@ -424,8 +448,8 @@ class Evaluation:
                 name: None if np.isnan(value) else float(value)
                 for name, value in zip(self.classes.names, iou, strict=True)
             },
-            images=self._images,
-            ci95=bootstrap_intervals(np.stack(self._blocks)) if intervals else {},
+            images=self.images,
+            ci95=bootstrap_intervals(self._confusions.stacked()) if intervals else {},
             images_with_confidence=self._images_with_confidence,
             ece=self._calibration.expected_calibration_error() if has_confidence else None,
             uiou=self._invalidation.at(self._uiou_min_confidence).uiou if has_confidence else None,

@@ -138,7 +138,7 @@ class _Shown:
 def _shown(frame: ShownFrame, classes: ClassTable) -> _Shown:
     of, bgr = f"at {frame.name}", frame.bgr()
     label_map = Picture(drawing_uri(color_class_map(frame.label_map, classes)), "label map", of)
-    errors = Picture(photo_uri(_error_map(frame, bgr)), "errors", of)
+    errors = Picture(photo_uri(error_map(bgr, frame.label_map, frame.class_map)), "errors", of)
     if bgr is None:
         class_map = Picture(drawing_uri(color_class_map(frame.class_map, classes)), "class map", of)
         pictures: tuple[Picture, ...] = (class_map, label_map, errors)
@@ -149,18 +149,27 @@ def _shown(frame: ShownFrame, classes: ClassTable) -> _Shown:
     return _Shown(frame.name, frame.miou_present, _largest_error(frame, classes), pictures)
 
 
-def _error_map(frame: ShownFrame, bgr: np.ndarray | None) -> np.ndarray:
-    """Wrong pixels red, labelled but unlabelled by the model amber, the camera image dimmed elsewhere."""
+def error_map(bgr: np.ndarray | None, label_map: np.ndarray, class_map: np.ndarray) -> np.ndarray:
+    """Wrong pixels red, labelled but unlabelled by the model amber, the camera image dimmed elsewhere.
+
+    Args:
+        bgr: (H, W, 3) uint8; None where there is none.
+        label_map: (H, W) uint8.
+        class_map: (H, W) uint8.
+
+    Returns:
+        (H, W, 3) uint8 BGR.
+    """
     if bgr is None:
-        error_map = np.full((*frame.label_map.shape, 3), 60, np.uint8)
+        errors = np.full((*label_map.shape, 3), 60, np.uint8)
     else:
         grey = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
-        error_map = cv2.cvtColor((grey * 0.6 + 20).astype(np.uint8), cv2.COLOR_GRAY2BGR)
-    labelled = frame.label_map != IGNORE_INDEX
-    error_map[~labelled] //= 4
-    error_map[labelled & (frame.class_map != frame.label_map)] = _WRONG_BGR
-    error_map[labelled & (frame.class_map == IGNORE_INDEX)] = _UNLABELLED_BGR
-    return error_map
+        errors = cv2.cvtColor((grey * 0.6 + 20).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+    labelled = label_map != IGNORE_INDEX
+    errors[~labelled] //= 4
+    errors[labelled & (class_map != label_map)] = _WRONG_BGR
+    errors[labelled & (class_map == IGNORE_INDEX)] = _UNLABELLED_BGR
+    return errors
 
 
 def _largest_error(frame: ShownFrame, classes: ClassTable) -> str:

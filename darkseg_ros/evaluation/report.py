@@ -84,14 +84,19 @@ def metrics_json(
         "confusion": result.confusion.tolist(),
         "thresholds": [asdict(threshold) for threshold in thresholds],
         "passed": all(threshold.passed for threshold in thresholds) if thresholds else None,
-        "versions": {
-            "darkseg_ros": package_version(),
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "opencv": cv2.__version__,
-        },
+        "versions": versions(),
     }
     return json.dumps(without_nan(content), indent=2, allow_nan=False)
+
+
+def versions() -> dict[str, str]:
+    """Of what the figures were computed with."""
+    return {
+        "darkseg_ros": package_version(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+    }
 
 
 def without_nan(value: Any) -> Any:

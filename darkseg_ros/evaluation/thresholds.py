@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -23,6 +23,9 @@ _COUNTS_AND_TIMES = frozenset(
         "latency_p50_ms",
         "latency_p95_ms",
         "latency_p99_ms",
+        "frames",
+        "drives",
+        "failed_drives",
     }
 )
 _IOU_PREFIX = "iou."
@@ -32,13 +35,16 @@ FIGURES = tuple(
 )
 """Names that a threshold can be set on: those of metrics.json; besides, ``iou.car`` for one class."""
 
+FLEET_FIGURES = ("trust", "consistency", "mean_confidence", "healthy_share", "frames", "drives", "failed_drives")
+"""Names besides, of many drives only."""
+
 
 @dataclass(frozen=True)
 class Threshold:
     """A figure and what it must be.
 
     Attributes:
-        figure: one of FIGURES, or ``iou.`` and the name of a class.
+        figure: one of FIGURES or FLEET_FIGURES, or ``iou.`` and the name of a class.
         bound: whether the limit is the least or the most that passes.
         limit: ≥ 0; of shares, which are all but counts and times, within 0…1 as in metrics.json.
 
@@ -51,8 +57,11 @@ class Threshold:
     limit: float
 
     def __post_init__(self) -> None:
-        if self.figure not in FIGURES and not self.figure.startswith(_IOU_PREFIX):
-            known = f"{', '.join(FIGURES)}, and {_IOU_PREFIX} with the name of a class"
+        if self.figure not in (*FIGURES, *FLEET_FIGURES) and not self.figure.startswith(_IOU_PREFIX):
+            known = (
+                f"{', '.join(FIGURES)}, of many drives {', '.join(FLEET_FIGURES)}, "
+                f"and {_IOU_PREFIX} with the name of a class"
+            )
             raise ValueError(f"there is no figure {self.figure!r}; known are {known}")
         if not math.isfinite(self.limit):
             raise ValueError(f"the limit of {self.figure} must be a number, got {self.limit}")
@@ -101,12 +110,14 @@ class ThresholdResult:
 
 
 def check_classes(thresholds: Sequence[Threshold], classes: ClassTable) -> None:
-    """Refuse thresholds on classes that a table does not have.
+    """Refuse thresholds on figures of many drives, and on classes that a table does not have.
 
     Raises:
         ValueError: naming the first such figure and the classes.
     """
     for threshold in thresholds:
+        if threshold.figure in FLEET_FIGURES:
+            raise ValueError(f"{threshold.figure} is a figure of many drives, not of one")
         if threshold.figure not in (*FIGURES, *_iou_figures(classes)):
             raise ValueError(f"there is no figure {threshold.figure!r}; the classes are {', '.join(classes.names)}")
 
@@ -119,12 +130,25 @@ def judge(result: EvaluationResult, thresholds: Sequence[Threshold]) -> tuple[Th
     """
     check_classes(thresholds, result.classes)
     values = figures_of(result.metrics, result.drive, result.classes)
+    return judge_figures(values, thresholds, matching=result.drive is not None)
+
+
+def judge_figures(
+    values: Mapping[str, float | None], thresholds: Sequence[Threshold], *, matching: bool
+) -> tuple[ThresholdResult, ...]:
+    """Compare figures by name with their thresholds; a figure without a value passes none.
+
+    Args:
+        values: measured.
+        thresholds: set by a user.
+        matching: whether label maps had to find class maps, so that ``matched_share`` says something.
+    """
     few_match = (values["matched_share"] or 0.0) < _LEAST_MATCHED.limit
-    if result.drive and few_match and thresholds and all(item.figure != "matched_share" for item in thresholds):
+    if matching and few_match and thresholds and all(item.figure != "matched_share" for item in thresholds):
         thresholds = [*thresholds, _LEAST_MATCHED]
     judged = []
     for threshold in thresholds:
-        value = values[threshold.figure]
+        value = values.get(threshold.figure)
         if value is None:
             passed = False
         elif threshold.bound == "at least":

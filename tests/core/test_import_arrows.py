@@ -34,7 +34,7 @@ LAYERS = (
     },  # the ground: modules at the top
     {"frames", "pictures", "synthetic_drive"},
     {"model"},
-    {"stream", "night"},
+    {"stream", "night", "fleet"},
     {"evaluation"},
     {"nodes"},
     {"benchmark"},
