@@ -51,10 +51,19 @@ class FlowConsistency:
             return None
         if min(grey.shape) < 16:  # DIS matches patches of 8 pixels on halved pictures
             return None
-        flow = self._flow.calc(grey, last[1], None)  # from now to before: where each pixel was
+        flow = self._flow_to(grey, last[1])
         rows, columns = np.indices(grey.shape, np.float32)
         x, y = columns + flow[..., 0], rows + flow[..., 1]
         warped_map = cv2.remap(last[2], x, y, cv2.INTER_NEAREST, borderValue=IGNORE_INDEX)
         warped_grey = cv2.remap(last[1], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         warped_map[cv2.absdiff(warped_grey, grey) > _OCCLUSION_LEVELS] = IGNORE_INDEX
         return confusion_matrix(warped_map, small_map, self._classes)
+
+    def _flow_to(self, grey: np.ndarray, before: np.ndarray) -> np.ndarray:
+        """(H, W, 2) float32: from each pixel to where it was before."""
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)  # DIS searches in as many stripes as there are threads, and its answer depends on them
+        try:
+            return np.asarray(self._flow.calc(grey, before, None))
+        finally:
+            cv2.setNumThreads(threads)

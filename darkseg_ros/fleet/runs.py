@@ -16,6 +16,7 @@ from darkseg_ros.fleet.places import REQUIREMENTS
 T = TypeVar("T")
 
 _LOCAL = re.compile(r"local\[(\d+)\]")
+_STARTS = 3
 _TRIES_AFTER_A_LOSS = 3
 _WAITING_PER_CPU = 2
 """Drives that are handed to the cluster ahead of time: so workers never wait, and the driver's memory does not grow."""
@@ -63,16 +64,18 @@ def ray_cluster(ray: str | None) -> Iterator[None]:
         return
     library = _ray()
     local = _LOCAL.fullmatch(ray)
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    try:
-        if local:
-            library.init(num_cpus=int(local[1]), include_dashboard=False, **options)
-        else:
-            library.init(address=ray, **options)
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        raise InputError(
-            f"there is no Ray cluster at {ray}: {one_line(error)}; start one with `ray start --head`"
-        ) from error
+    where = {"num_cpus": int(local[1]), "include_dashboard": False} if local else {"address": ray}
+    for tries_left in reversed(range(_STARTS if local else 1)):
+        try:
+            library.init(**where, log_to_driver=False, logging_level="ERROR")
+            break
+        except Exception as error:  # Ray raises bare ones where a busy machine does not start its processes in 30 s
+            library.shutdown()
+            if not tries_left:
+                reason = one_line(error)
+                raise InputError(
+                    f"there is no Ray cluster at {ray}: {reason}; start one with `ray start --head`"
+                ) from error
     try:
         yield
     finally:

@@ -220,7 +220,6 @@ def judge_drive(path: Path, settings: JudgementSettings, *, place: str) -> Drive
 @lru_cache(maxsize=1)
 def _open_once(bundle: Path, backend: str) -> Segmenter:
     """Stays open for the next drive of this worker."""
-    cv2.setNumThreads(1)
     return Segmenter.open(bundle, backend=backend, threads=1)
 
 
