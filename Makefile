@@ -103,7 +103,7 @@ $(RUNTIME): requirements/runtime.txt requirements/ros_wheels.txt $(CONSTRAINTS) 
 	@$(VENV_PYTHON) -W ignore setup.py --quiet develop --no-deps --script-dir $(VENV)/bin
 	@touch $@
 
-$(DEVELOP): requirements/develop.txt $(RUNTIME)
+$(DEVELOP): requirements/develop.txt requirements/cluster.txt $(RUNTIME)
 	@echo "Installing torch, colcon and the linters into $(VENV) (about 5 GB) ..."
 	@$(PIP_INSTALL) -c $(CONSTRAINTS) -r requirements/develop.txt
 	@touch $@
