@@ -233,7 +233,7 @@ def _command(drive: Drive, settings: JudgementSettings, *, unlabelled: bool) -> 
         "--image-topic": settings.topics.image,
         "--class-map-topic": settings.topics.class_map,
         "--invalid-topic": settings.topics.invalid,
-        "--classes": settings.classes and str(settings.classes),
+        "--classes": None if settings.classes is None else str(settings.classes),
     }
     for option, value in options.items():
         if value is not None:

@@ -62,7 +62,7 @@ def selection_of(arguments: argparse.Namespace) -> FrameSelection:
     return FrameSelection(start_s=arguments.start, duration_s=arguments.duration, every_nth=arguments.every_nth)
 
 
-def add_ray_option(parser: argparse.ArgumentParser) -> None:
+def add_ray_option(parser: argparse._ActionsContainer) -> None:
     """``--ray``."""
     parser.add_argument(
         "--ray",

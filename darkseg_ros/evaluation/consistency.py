@@ -27,7 +27,7 @@ class FlowConsistency:
 
     def __init__(self, classes: ClassTable = CITYSCAPES) -> None:
         self._classes = classes
-        self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._last: tuple[int, np.ndarray, np.ndarray] | None = None
 
     def add(self, stamp_ns: int, bgr: np.ndarray, class_map: np.ndarray) -> np.ndarray | None:

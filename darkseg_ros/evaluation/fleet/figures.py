@@ -38,7 +38,9 @@ def figures_of(sums: Sums, class_names: Sequence[str]) -> dict[str, float | None
     confidence = int((sums.certainty * _LEVELS).sum()) / (255 * pixels) if pixels else None
     consistency = _known(float(mean_iou(sums.warped)))
     healthy = (sums.seen - sums.unhealthy) / sums.seen if sums.seen else None
-    parts = (consistency, confidence, healthy)
+    trusted = None
+    if consistency is not None and confidence is not None and healthy is not None:
+        trusted = consistency * confidence * healthy
     figures: dict[str, float | None] = {
         "frames": sums.frames,
         "images": sums.scored,
@@ -52,7 +54,7 @@ def figures_of(sums: Sums, class_names: Sequence[str]) -> dict[str, float | None
         "consistency": consistency,
         "mean_confidence": confidence,
         "healthy_share": healthy,
-        "trust": None if None in parts else float(np.prod(parts)),
+        "trust": trusted,
     }
     trust = trust_figures(sums.right, sums.wrong)
     if trust is not None and figures["ece"] is not None:

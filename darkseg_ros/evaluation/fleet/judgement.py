@@ -104,7 +104,8 @@ class Sums:
     @classmethod
     def empty(cls, class_count: int) -> Sums:
         """Nothing counted yet."""
-        return cls(*(np.zeros((class_count, class_count + 1), np.int64) for _ in range(2)))
+        shape = (class_count, class_count + 1)
+        return cls(confusion=np.zeros(shape, np.int64), warped=np.zeros(shape, np.int64))
 
     def __add__(self, other: Sums) -> Sums:
         return Sums(**{name: value + getattr(other, name) for name, value in vars(self).items()})
