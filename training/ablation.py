@@ -3,9 +3,9 @@
     python -m training.ablation --config training/configs/ablation/rows.yaml [--seeds 0 1] [--rows NAME …]
 
 A row is a run of a training stage, whose settings are those of the rows before it and its own. What is finished is not
-run again, so that a killed ablation goes on where it stopped. The table, in OUTPUT/table.md and on the screen, has every
-set's mIoU of the classes that occur, and the change against the row before with its 95 % interval of a paired bootstrap
-over images.
+run again, so that a killed ablation goes on where it stopped. The table, in OUTPUT/table.md and on the screen, has the
+mIoU of the classes that occur in each set, in brackets the pixel accuracy, and the change against the row before with
+its 95 % interval of a paired bootstrap over images.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def run_rows(config: DictConfig, seed: int, *, only: Sequence[str]) -> None:
     added: dict[str, list[str]] = {}
     for row in config.rows:
         settings = added.setdefault(row.config, [])
-        settings += row.settings
+        settings.extend(row.settings)
         folder = folder_of(config, row.name, seed)
         if (folder / "confusions.npz").exists() or (only and row.name not in only):
             continue
@@ -198,14 +198,19 @@ def table_of(config: DictConfig, seeds: Sequence[int]) -> Iterator[str]:
                     low, high = paired_interval(now[name], before[name])
                     change = miou - mean_iou_of_present(before[name].sum(0))
                     cells.append(f"{change:+.3f} ({low:+.3f} to {high:+.3f})")
-            frequent = f"{frequent_miou(now['night'].sum(0)):.3f}" if "night" in now else ""
-            yield f"| {row.name} | {seed} | " + " | ".join(cells) + f" | {frequent} |"
+            frequent = frequent_miou(now["night"].sum(0)) if "night" in now else float("nan")
+            yield (
+                f"| {row.name} | {seed} | "
+                + " | ".join(cells)
+                + (" | – |" if np.isnan(frequent) else f" | {frequent:.3f} |")
+            )
             before = now
 
 
 def frequent_miou(confusion: np.ndarray) -> float:
     """Mean IoU of the classes with over 1000 labelled pixels: what a handful of pixels cannot move."""
-    return float(np.mean(iou_per_class(confusion)[confusion.sum(1) > _RARE_PIXELS]))
+    frequent = confusion.sum(1) > _RARE_PIXELS
+    return float(np.mean(iou_per_class(confusion)[frequent])) if frequent.any() else float("nan")
 
 
 if __name__ == "__main__":
