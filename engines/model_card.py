@@ -110,7 +110,8 @@ def write_model_card(facts: ModelFacts) -> str:
     return f"""# {facts.name}
 
 Semantic segmentation of street scenes by night and by day into {_classes(facts.classes)}.
-{network} on {encoder}{stem}; camera frames are stretched to {width}×{height} and come back at their own size.{told_views(facts.views, height)}
+{network} on {encoder}{stem}; camera frames are stretched to {width}×{height} and come back at their
+own size.{told_views(facts.views, height)}
 
 ## Intended use and limits
 
@@ -280,7 +281,7 @@ def told_views(views: Mapping[str, Any] | None, side: int) -> str:
         return ""
     sides = " and ".join(str(side_at(side, scale)) for scale in views["scales"])
     mirrored = ", as it is and mirrored" if views["mirrored"] else ""
-    return f"\nEach frame is seen {sides} pixels high{mirrored}; the answer is the mean of the probabilities."
+    return f"\nEach frame is seen {sides} pixels high{mirrored}; the answer is their mean."
 
 
 def _classes(classes: ClassTable) -> str:

@@ -69,5 +69,5 @@ def test_a_card_of_other_data_names_neither_cityscapes_nor_bdd100k() -> None:
 def test_a_card_tells_how_often_a_frame_is_seen() -> None:
     assert told_views(None, 384) == ""
     assert told_views({"scales": [1.0, 0.75], "mirrored": True}, 512) == (
-        "\nEach frame is seen 512 and 384 pixels high, as it is and mirrored; the answer is the mean of the probabilities."
+        "\nEach frame is seen 512 and 384 pixels high, as it is and mirrored; the answer is their mean."
     )
