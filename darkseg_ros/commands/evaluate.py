@@ -77,6 +77,12 @@ def declare(parser: argparse.ArgumentParser) -> None:
         metavar="BUNDLE",
         help="bundle with the class table of the bag's class maps; default: Cityscapes' 19 classes",
     )
+    parser.add_argument(
+        "--sidecar",
+        type=Path,
+        metavar="BAG",
+        help="predictions beside the bag, as `darkseg segment --sidecar` wrote them: score its class maps",
+    )
     parser.add_argument("--invalid-topic", help="masks of indiscernible pixels (0 = clear), for the UIoU")
     bounds: tuple[tuple[str, Literal["at least", "at most"], str], ...] = (
         ("--at-least", "at least", "miou_present=0.2"),
@@ -164,6 +170,7 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
 def _check_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     of_bags = {f"--{name}-topic": getattr(arguments, f"{name}_topic".replace("-", "_")) for name in _TOPIC_OPTIONS}
     of_bags["--classes"] = arguments.classes
+    of_bags["--sidecar"] = arguments.sidecar
     if not arguments.drives:
         if arguments.images is None or arguments.labels is None:
             parser.error("name a bag, or a folder of images with --images and its label maps with --labels")
@@ -175,6 +182,10 @@ def _check_options(parser: argparse.ArgumentParser, arguments: argparse.Namespac
         parser.error("--bundle makes new class maps, --class-map-topic takes those of the bag; give one of them")
     elif arguments.bundle is not None and arguments.classes is not None:
         parser.error("--bundle makes new class maps, --classes is of those in the bag; give one of them")
+    elif arguments.bundle is not None and arguments.sidecar is not None:
+        parser.error("--bundle makes new class maps, --sidecar holds some; give one of them")
+    elif arguments.sidecar is not None and _is_fleet(arguments):
+        parser.error("--sidecar belongs to one drive; evaluate the drives one by one")
 
 
 def _check_thresholds(parser: argparse.ArgumentParser, arguments: argparse.Namespace, classes: ClassTable) -> None:
@@ -219,16 +230,22 @@ def _evaluate_bag(
         invalid=arguments.invalid_topic,
     )
     bag: Path = arguments.bag
+    sidecar: Path | None = arguments.sidecar
     name = bag.resolve().name
-    topics = find_topics(bag, wanted, recorded=arguments.bundle is None)
+    topics = find_topics(bag, wanted, recorded=arguments.bundle is None, sidecar=sidecar)
     bundle = backend = None
     if "class_map" in topics:
         classes = CITYSCAPES if arguments.classes is None else load_classes(arguments.classes)
         _check_thresholds(parser, arguments, classes)
         result = evaluate_recorded(
-            bag, topics, classes=classes, uiou_min_confidence=arguments.invalid_below, bad_frames=bad_frames
+            bag,
+            topics,
+            sidecar=sidecar,
+            classes=classes,
+            uiou_min_confidence=arguments.invalid_below,
+            bad_frames=bad_frames,
         )
-        maps = f"Class maps of {topics['class_map'].name}, as recorded in {name},"
+        maps = f"Class maps of {topics['class_map'].name}, as recorded in {(sidecar or bag).resolve().name},"
     else:
         _check_thresholds(parser, arguments, load_classes(bundle_of(arguments)))
         segmenter = open_segmenter(arguments)
@@ -243,7 +260,7 @@ def _evaluate_bag(
     return result, EvaluatedInput(
         name=name,
         comparison=f"{maps} against the label maps of {topics['label_map'].name}.",
-        sha256=sha256_of_bag(bag),
+        sha256=sha256_of_bag(bag, *([] if sidecar is None else [sidecar])),
         bundle=bundle,
         backend=backend,
     )

@@ -21,6 +21,7 @@ from darkseg_ros.evaluation.metrics import UIOU_MIN_CONFIDENCE
 from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bags import IMAGE_TYPE, LABEL_TOPIC, BagMessage, BagReader, BagTopic
 from darkseg_ros.frames.image_stream import ImageStream
+from darkseg_ros.frames.joined_bags import open_drive
 from darkseg_ros.frames.messages import label_map_from_image
 from darkseg_ros.frames.stamps import header_of, stamp_ns_of, stamp_text
 from darkseg_ros.frames.video_packets import is_video_packet
@@ -49,13 +50,16 @@ class BagTopics:
     invalid: str | None = None
 
 
-def find_topics(path: Path, wanted: BagTopics, *, recorded: bool = True) -> dict[Part, BagTopic]:
+def find_topics(
+    path: Path, wanted: BagTopics, *, recorded: bool = True, sidecar: Path | None = None
+) -> dict[Part, BagTopic]:
     """Find what an evaluation can use.
 
     Args:
         path: the bag.
         wanted: topics that the user named.
         recorded: take class maps of the bag; False leaves them, for a model to make new ones.
+        sidecar: a bag of predictions beside it, as `darkseg segment --sidecar` writes them; read with it.
 
     Returns:
         The topic of each part that the bag holds. Without ``class_map`` a model must make the class maps; then
@@ -66,7 +70,7 @@ def find_topics(path: Path, wanted: BagTopics, *, recorded: bool = True) -> dict
             topics could be meant, one was named twice, or there are masks but no confidence that they would matter
             to; the message names what the bag does hold.
     """
-    with BagReader(path) as reader:
+    with open_drive(path, sidecar) as reader:
         found: dict[Part, BagTopic] = {"label_map": _named_topic(reader, wanted.label, option="--label-topic")}
         if wanted.invalid is not None:
             found["invalid_mask"] = _named_topic(reader, wanted.invalid, option="--invalid-topic")
@@ -143,6 +147,7 @@ def evaluate_recorded(
     path: Path,
     topics: dict[Part, BagTopic],
     *,
+    sidecar: Path | None = None,
     classes: ClassTable = CITYSCAPES,
     uiou_min_confidence: float = UIOU_MIN_CONFIDENCE,
     bad_frames: BadFrames | None = None,
@@ -152,6 +157,7 @@ def evaluate_recorded(
     Args:
         path: the bag.
         topics: as `find_topics` gives them, with ``class_map``.
+        sidecar: as for `find_topics`; its class maps have no latency, since nothing ran in real time.
         classes: of the class maps and label maps.
         uiou_min_confidence: see `evaluation.Invalidation`.
         bad_frames: gets maps that are none or of another size; None raises at the first.
@@ -164,11 +170,11 @@ def evaluate_recorded(
         InputError: if no class map has the stamp of a label map, or the bag is damaged.
     """
     bad_frames = bad_frames or BadFrames(strict=True)
-    stamps = stamps_of(path, topics, matching="class_map")
+    stamps = stamps_of(path, topics, matching="class_map", sidecar=sidecar)
     evaluation = _new_evaluation(
         path, expected_parts(stamps), bad_frames, classes=classes, uiou_min_confidence=uiou_min_confidence
     )
-    for stamp_ns, parts in read_parts(path, topics, stamps, bad_frames):
+    for stamp_ns, parts in read_parts(path, topics, stamps, bad_frames, sidecar=sidecar):
         evaluation.put(stamp_ns, **parts)
     evaluation.finish()
     return _result_of(path, evaluation)
@@ -236,10 +242,13 @@ def evaluate_with_model(
     return replace(result, drive=drive)
 
 
-def sha256_of_bag(path: Path) -> str:
-    """SHA-256 over the names and contents of a bag's files, or of the one file named."""
-    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
-    return sha256_of_files(files)
+def sha256_of_bag(*paths: Path) -> str:
+    """SHA-256 over the names and contents of a bag's files, or of the one file named; of several in this order."""
+    return sha256_of_files([file for path in paths for file in _files_of(path)])
+
+
+def _files_of(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
 
 
 def sha256_of_files(files: Sequence[Path]) -> str:
@@ -276,7 +285,9 @@ def _new_evaluation(
     )
 
 
-def stamps_of(path: Path, topics: dict[Part, BagTopic], *, matching: Part) -> dict[Part, set[int]]:
+def stamps_of(
+    path: Path, topics: dict[Part, BagTopic], *, matching: Part, sidecar: Path | None = None
+) -> dict[Part, set[int]]:
     """The stamps of each part, so that no frame waits for what never comes.
 
     Raises:
@@ -284,7 +295,7 @@ def stamps_of(path: Path, topics: dict[Part, BagTopic], *, matching: Part) -> di
     """
     stamps: dict[Part, set[int]] = {part: set() for part in topics}
     part_of_topic = {topic.name: part for part, topic in topics.items()}
-    with BagReader(path) as reader:
+    with open_drive(path, sidecar) as reader:
         for recorded in _progress(reader, topics, what="reading stamps"):
             with suppress(BagError):  # told when its turn comes
                 stamps[part_of_topic[recorded.topic]].add(stamp_ns_of(header_of(reader.deserialize(recorded))))
@@ -302,12 +313,17 @@ def _span(stamps: set[int]) -> str:
 
 
 def read_parts(
-    path: Path, topics: dict[Part, BagTopic], stamps: dict[Part, set[int]], bad_frames: BadFrames
+    path: Path,
+    topics: dict[Part, BagTopic],
+    stamps: dict[Part, set[int]],
+    bad_frames: BadFrames,
+    *,
+    sidecar: Path | None = None,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Every message as attributes of `DriveFrame`; the stamps of maps that cannot be decoded are taken out."""
     part_of_topic = {topic.name: part for part, topic in topics.items()}
     stream = ImageStream()
-    with BagReader(path) as reader:
+    with open_drive(path, sidecar) as reader:
         for recorded in _progress(reader, topics, what="evaluating"):
             part = part_of_topic[recorded.topic]
             try:
@@ -332,6 +348,8 @@ def read_parts(
                 stamps[part].discard(stamp_ns)
                 continue
             if part == "class_map":
+                if sidecar is not None:  # recorded with its image: made by a tool, too
+                    arrived_ns = None
                 age_ms = None if arrived_ns is None else stamp_age_ms(stamp_ns, arrived_ns, simulated_clock=False)
                 yield stamp_ns, {"class_map": values, "class_map_at_ns": arrived_ns, "class_map_age_ms": age_ms}
             else:

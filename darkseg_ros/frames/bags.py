@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from rosbags.interfaces import Connection, Qos
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 from ruamel.yaml import YAML
@@ -47,6 +47,12 @@ _VIDEO_DEFINITIONS = {
     ),
 }
 """Video of cameras: the two message types that are none of ROS 2's own and read all the same."""
+
+_LABEL_DEFINITIONS = {
+    "vision_msgs/msg/VisionClass": "uint16 class_id\nstring class_name",
+    "vision_msgs/msg/LabelInfo": "std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold",
+}
+"""What the values of class maps mean; the package of these types is often not installed."""
 
 CAMERA_TYPES = (IMAGE_TYPE, COMPRESSED_IMAGE_TYPE, *_VIDEO_DEFINITIONS)
 
@@ -288,14 +294,16 @@ class BagWriter:
     Args:
         path: folder to be made.
         storage: ``mcap`` or ``sqlite3``.
+        compressed: write mcap's chunks in zstd, which every reader of mcap knows.
 
     Raises:
         BagError: if the path exists, the storage is unknown, a topic gets two types, or a stamp does not fit.
     """
 
-    def __init__(self, path: Path | str, storage: str = "mcap") -> None:
+    def __init__(self, path: Path | str, storage: str = "mcap", *, compressed: bool = False) -> None:
         if storage not in _STORAGES:
             raise BagError(f"storage must be one of {', '.join(_STORAGES)}, got {storage!r}")
+        self._compressed = compressed
         self.path = Path(path)
         self._storage = _STORAGES[storage]
         self._typestore = _image_types()
@@ -315,6 +323,8 @@ class BagWriter:
         self._writer = Writer(
             self._work_directory / self.path.name, version=Writer.VERSION_LATEST, storage_plugin=self._storage
         )
+        if self._compressed:
+            self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         self._writer.open()
         return self
 
@@ -388,10 +398,30 @@ class BagWriter:
         message = fill_compressed_image(SimpleNamespace(), bgr, header=header, quality=quality)
         self._write(topic, COMPRESSED_IMAGE_TYPE, message, log_stamp_ns=stamp_ns)
 
+    def write_message(
+        self,
+        topic: str,
+        message_type: str,
+        message: SimpleNamespace,
+        *,
+        log_stamp_ns: int,
+        qos: tuple[Qos, ...] = (),
+    ) -> None:
+        """Write any message of a known type.
+
+        Args:
+            topic: its topic.
+            message_type: as in ``diagnostic_msgs/msg/DiagnosticArray``, see `BagReader.knows`.
+            message: has the type's fields; arrays of numbers are NumPy's.
+            log_stamp_ns: when it is said to be recorded.
+            qos: what the topic offers; DEFAULT_QOS unless given with its first message.
+        """
+        data = self._typestore.serialize_cdr(message, message_type)
+        self._write_serialized(topic, message_type, data, log_stamp_ns=log_stamp_ns, qos=qos)
+
     def _write(self, topic: str, message_type: str, message: SimpleNamespace, *, log_stamp_ns: int) -> None:
         message.data = np.frombuffer(message.data, np.uint8)  # rosbags serialises no other kind of array
-        data = self._typestore.serialize_cdr(message, message_type)
-        self._write_serialized(topic, message_type, data, log_stamp_ns=log_stamp_ns)
+        self.write_message(topic, message_type, message, log_stamp_ns=log_stamp_ns)
 
     def _write_serialized(
         self,
@@ -431,7 +461,7 @@ def is_bag(path: Path) -> bool:
 def _image_types() -> Typestore:
     """The image types are the same in every ROS 2, so one table reads the pictures of every bag."""
     typestore = get_typestore(Stores.ROS2_JAZZY)
-    for name, definition in _VIDEO_DEFINITIONS.items():
+    for name, definition in {**_VIDEO_DEFINITIONS, **_LABEL_DEFINITIONS}.items():
         typestore.register(get_types_from_msg(definition, name))
     return typestore
 
