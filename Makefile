@@ -9,7 +9,7 @@ VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
 RUNTIME := $(VENV)/.runtime-installed
 DEVELOP := $(VENV)/.develop-installed
-KERNEL := $(wildcard darkseg_ros/model/backends/finish/kernel*)
+KERNEL := $(wildcard darkseg_ros/model/backends/finish/kernel* darkseg_ros/model/exposure_table.c)
 CLOSING_LINE := ros2_ws/log/pytest_closing_line
 
 SHELL := /bin/bash
@@ -37,7 +37,7 @@ endif
 
 PIP_INSTALL := $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test mutants soak bench sbom check clean
+.PHONY: help demo test mutants soak bench gpu sbom check clean
 
 help:
 	@sed -n -E 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 12
@@ -67,6 +67,9 @@ soak: $(DEVELOP)  ## hours of frames and minutes of overload through the node, a
 
 bench: $(DEVELOP)  ## the model beside named peers and through the node, 10 minutes, result in out/benchmark [ARGS=--help]
 	@exec $(VENV_PYTHON) -m engines.bench $(ARGS)
+
+gpu: $(DEVELOP)  ## what this machine's GPU can tell, 10 minutes, result in out/gpu [ARGS=--help]
+	@exec $(VENV_PYTHON) -m engines.gpu $(ARGS)
 
 sbom: $(DEVELOP)  ## CycloneDX list of this environment and the shipped model, in out/sbom.json
 	@$(VENV_PYTHON) -m engines.sbom

@@ -43,6 +43,25 @@ def default_bundle() -> Path:
     return bundle
 
 
+def bundle_folder(given: str | Path | None) -> Path:
+    """The bundle that a user names by its folder, or a shipped one by its name alone, such as darkseg_accurate.
+
+    Args:
+        given: None or empty takes the default. A folder goes before a shipped bundle of the same name.
+
+    Raises:
+        InputError: as `default_bundle`.
+    """
+    if not given or not str(given):
+        return default_bundle()
+    folder = Path(given)
+    if len(folder.parts) == 1 and not folder.exists():
+        shipped = share_directory() / "engines" / folder.name
+        if (shipped / "model.json").is_file():
+            return shipped
+    return folder
+
+
 def package_version() -> str:
     """As package.xml says it.
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from darkseg_ros.errors import InputError
 from darkseg_ros.frames.labelled import LabelledImage, pair_files
-from darkseg_ros.installed_files import default_bundle
+from darkseg_ros.installed_files import bundle_folder
 from engines.parity import LIMITS, compare
 from training.data.pairs import find_labelled_images
 from training.runs.results import one_line_errors, write_result
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             sets = {parsed.images.resolve().name: pair_files(parsed.images, parsed.labels)}
         report = compare(
-            parsed.bundle or default_bundle(),
+            bundle_folder(parsed.bundle),
             parsed.checkpoint,
             {name: spread(pairs, parsed.count) for name, pairs in sets.items()},
         )

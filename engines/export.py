@@ -294,6 +294,7 @@ def export(
             judged=judged,
             data=data_rows([*state.get("ancestors", []), cast(dict[str, Any], OmegaConf.to_container(config))], counts),
             parity=parity.table(),
+            views=state.get("views"),
         )
         return write_bundle(out, replace(content, model_card=write_model_card(facts)))
 

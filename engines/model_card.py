@@ -16,6 +16,7 @@ from training.data.pairs import MADE_BY, Source, source_of
 from training.data.shards import written_from
 from training.networks.config import NETWORKS
 from training.networks.dense_stem import ENCODER_NAME as DENSE_STEM_ENCODER
+from training.networks.views import side_at
 from training.runs.config import in_todays_form
 
 _ENCODERS = {
@@ -78,6 +79,7 @@ class ModelFacts:
         judged: validation set on which.
         data: what the run and those before it read, and on what terms.
         parity: table of how far the graphs answer as the network in torch, Markdown.
+        views: how often each frame is seen, as `training.average_views` wrote it; None for once.
     """
 
     name: str
@@ -97,6 +99,7 @@ class ModelFacts:
     judged: str
     data: tuple[DataRow, ...]
     parity: str
+    views: Mapping[str, Any] | None = None
 
 
 def write_model_card(facts: ModelFacts) -> str:
@@ -107,7 +110,8 @@ def write_model_card(facts: ModelFacts) -> str:
     return f"""# {facts.name}
 
 Semantic segmentation of street scenes by night and by day into {_classes(facts.classes)}.
-{network} on {encoder}{stem}; camera frames are stretched to {width}×{height} and come back at their own size.
+{network} on {encoder}{stem}; camera frames are stretched to {width}×{height} and come back at their
+own size.{told_views(facts.views, height)}
 
 ## Intended use and limits
 
@@ -269,6 +273,15 @@ def _int8(facts: ModelFacts) -> str:
 
 def _listed(layers: tuple[str, ...]) -> str:
     return ", ".join(f"`{layer}`" for layer in layers) or "none"
+
+
+def told_views(views: Mapping[str, Any] | None, side: int) -> str:
+    """A sentence on the views of a network whose input has this side; empty where each frame is seen once."""
+    if views is None:
+        return ""
+    sides = " and ".join(str(side_at(side, scale)) for scale in views["scales"])
+    mirrored = ", as it is and mirrored" if views["mirrored"] else ""
+    return f"\nEach frame is seen {sides} pixels high{mirrored}; the answer is their mean."
 
 
 def _classes(classes: ClassTable) -> str:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from darkseg_ros.classes import ClassTable
 from darkseg_ros.errors import EngineError, InputError
-from darkseg_ros.evaluation.metrics import confusion_matrix, mean_iou_of_present
+from darkseg_ros.evaluation.metrics import confusion_matrix, mean_iou_of_present, paired_interval
 from darkseg_ros.frames.labelled import LabelledImage, read_labelled
 from darkseg_ros.model.backends import Engine, EngineOutput, open_engine
 from darkseg_ros.model.backends.onnxruntime import OnnxRuntimeEngine
@@ -63,8 +63,6 @@ while another hundred put its change at +0.0005 and all 500 at −0.0008, ±0.00
 limit, and so few images skew them, since a rare class that a handful of them hold counts as much as the road. 400 make
 it about half as wide as the limit. On 17 night images it was ±0.011. What int8 may cost is judged by the export, on all
 day validation images however many there are."""
-
-_BOOTSTRAP_ROUNDS = 1000
 
 
 @dataclass(frozen=True)
@@ -388,7 +386,7 @@ class _Tally:
             confidence_error_max=self._error_max / 255,
             miou=miou,
             miou_change=miou - reference_miou,
-            miou_change_ci95=_change_interval(np.stack(self.confusions), np.stack(reference.confusions)),
+            miou_change_ci95=paired_interval(np.stack(self.confusions), np.stack(reference.confusions)),
         )
 
 
@@ -406,16 +404,3 @@ def _compare_set(
         raise InputError(f"no pixel of the set {name} has ground truth (all are 255); check the label maps")
     for backend, tally in tallies.items():
         yield tally.result(backend, segmenters[backend].engine, name, tallies[reference])
-
-
-def _change_interval(confusions: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
-    """95 % bootstrap interval of the change of mIoU; both (N, K, K + 1), the same images drawn of both.
-
-    Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
-    """
-    count = len(confusions)
-    draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=_BOOTSTRAP_ROUNDS)
-    resampled = ((draws @ each.reshape(count, -1)).reshape(-1, *each.shape[1:]) for each in (confusions, reference))
-    changes = np.subtract(*map(mean_iou_of_present, resampled))
-    low, high = np.nanpercentile(changes, [2.5, 97.5])
-    return float(low), float(high)

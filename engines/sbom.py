@@ -28,7 +28,7 @@ from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
 from darkseg_ros.errors import DarksegError, one_line
-from darkseg_ros.installed_files import default_bundle
+from darkseg_ros.installed_files import bundle_folder
 from darkseg_ros.model.bundle import ModelBundle, load_bundle, sha256_of
 from darkseg_ros.whole_files import write_whole
 
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("out/sbom.json"), help="(default: out/sbom.json)")
     options = parser.parse_args(arguments)
     try:
-        bundle = load_bundle(options.bundle or default_bundle())
+        bundle = load_bundle(bundle_folder(options.bundle))
         components = [*environment_components(), bundle_component(bundle)]
         write_whole(options.out, parts_list(components, made=_created(bundle)).encode())
     except (DarksegError, OSError) as error:

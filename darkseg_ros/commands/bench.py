@@ -22,7 +22,7 @@ from darkseg_ros.benchmark.report import REPORT_JSON, REPORT_PAGE, describe_fram
 from darkseg_ros.benchmark.table import table_of
 from darkseg_ros.commands.options import add_model_options
 from darkseg_ros.evaluation.report import check_output
-from darkseg_ros.installed_files import default_bundle
+from darkseg_ros.installed_files import bundle_folder
 
 _REGRESSION = 3
 _TURN_S = 2.0
@@ -60,7 +60,7 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
         parser.error("--topic belongs to a bag; name it with --input")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the node ends with this process
     check_output(arguments.out)
-    bundle = arguments.bundle or default_bundle()
+    bundle = bundle_folder(arguments.bundle)
     contestants = tuple(own(bundle, arguments.backend, arguments.device) for own in (own_engine, own_segmenter))
     earlier = None if arguments.compare is None else read_report(arguments.compare)
     if arguments.input is None:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from darkseg_ros.errors import BundleError, DarksegError, EngineError, one_line
-from darkseg_ros.installed_files import default_bundle
+from darkseg_ros.installed_files import bundle_folder
 from darkseg_ros.model.backends.open import check_golden
 from darkseg_ros.model.backends.tensorrt.engine import Gpu, open_plan, plan_key, stored_plan
 from darkseg_ros.model.backends.tensorrt.library import check_supported, import_library, installed_library
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         _build(
-            load_bundle(arguments.bundle or default_bundle()),
+            load_bundle(bundle_folder(arguments.bundle)),
             precision=arguments.precision,
             batch=arguments.batch,
             capabilities=arguments.capabilities,

@@ -48,7 +48,7 @@ from darkseg_ros.frames.bags import (
 from darkseg_ros.frames.messages import bgr_from_compressed_image, bgr_from_image, label_map_from_image
 from darkseg_ros.frames.stamps import stamp_ns_of
 from darkseg_ros.frames.videos import frame_time_ns
-from darkseg_ros.installed_files import default_bundle
+from darkseg_ros.installed_files import bundle_folder
 from darkseg_ros.model.bundle import load_bundle
 from darkseg_ros.nodes.node_process import (
     ClassMapRecord,
@@ -146,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             out=arguments.out,
             given=arguments.input,
             topic=arguments.topic,
-            bundle=arguments.bundle or default_bundle(),
+            bundle=bundle_folder(arguments.bundle),
             backend=arguments.backend,
             device=arguments.device,
             seconds=arguments.seconds,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from darkseg_ros.fleet.runs import check_ray_option
 from darkseg_ros.frames.source import FrameSelection
-from darkseg_ros.installed_files import default_bundle
+from darkseg_ros.installed_files import bundle_folder
 from darkseg_ros.model.backends import BACKENDS, DEVICES
 from darkseg_ros.model.backends.fake import FakeEngine
 from darkseg_ros.model.segmenter import Segmenter
@@ -33,7 +33,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def bundle_of(arguments: argparse.Namespace) -> Path:
     """The folder of the model that the options of `add_model_options` name."""
-    return arguments.bundle or default_bundle()
+    return bundle_folder(arguments.bundle)
 
 
 def open_segmenter(arguments: argparse.Namespace) -> Segmenter:

@@ -28,7 +28,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -39,7 +38,7 @@ from rclpy.parameter import Parameter
 
 from darkseg_ros.classes import CITYSCAPES
 from darkseg_ros.errors import DarksegError, DeviceLostError, EngineError, one_line
-from darkseg_ros.installed_files import default_bundle
+from darkseg_ros.installed_files import bundle_folder
 from darkseg_ros.model.segmenter import Segmenter
 from darkseg_ros.nodes.camera_stream import Arrival, CameraStream, ToSegment
 from darkseg_ros.nodes.command_line import node_main
@@ -278,7 +277,7 @@ class SegmentationNode(LifecycleNode):
 
     def _open_segmenter(self) -> Segmenter:
         segmenter = Segmenter.open(
-            Path(self._in_force.bundle or default_bundle()),
+            bundle_folder(self._in_force.bundle),
             backend=self._in_force.backend,
             device=self._in_force.device,
             threads=self._in_force.threads,

@@ -19,7 +19,9 @@ class SegmentationParameters:
     """All of them; replaced as a whole when a live one changes, so that threads need no lock."""
 
     autostart: bool = switch(True, means="Configure and activate at start; false leaves that to a lifecycle manager.")
-    bundle: str = text("", values="folder", means="Folder of the model bundle; empty: the shipped one.")
+    bundle: str = text(
+        "", values="folder", means="Folder of the model bundle, or the name of a shipped one; empty: darkseg_slim."
+    )
     backend: str = text(
         "auto",
         values=", ".join(name for name in BACKENDS if name != "fake"),

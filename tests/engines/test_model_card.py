@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from omegaconf import OmegaConf
 
-from engines.model_card import DataRow, data_rows
+from engines.model_card import DataRow, data_rows, told_views
 from training.runs.config import load_config
 from training.segmenter_config import SegmenterConfig
 
@@ -64,3 +64,10 @@ def test_a_card_of_other_data_names_neither_cityscapes_nor_bdd100k() -> None:
         "folder tunnel (tunnel), 2 labelled images",
     ]
     assert {row.terms for row in rows if "folder" in row.data} == {"those of its owner"}
+
+
+def test_a_card_tells_how_often_a_frame_is_seen() -> None:
+    assert told_views(None, 384) == ""
+    assert told_views({"scales": [1.0, 0.75], "mirrored": True}, 512) == (
+        "\nEach frame is seen 512 and 384 pixels high, as it is and mirrored; the answer is their mean."
+    )

@@ -12,6 +12,7 @@ from torch import nn
 from darkseg_ros.errors import InputError
 from training.data.class_table import classes_of
 from training.networks.build import build_network
+from training.networks.views import MeanOfViews
 from training.runs.checkpoints import load_averaged_weights, load_checkpoint
 
 
@@ -41,6 +42,8 @@ def update_teacher(teacher: nn.Module, student: nn.Module, *, step: int, decay: 
 def load_teacher(checkpoint: Path) -> tuple[nn.Module, dict[str, Any]]:
     """The averaged network of a run, in evaluation mode, and the run's checkpoint.
 
+    A checkpoint of `training.average_views` gives that network behind its views.
+
     Raises:
         InputError: if the file is no checkpoint of `training.train_segmenter`.
     """
@@ -52,4 +55,6 @@ def load_teacher(checkpoint: Path) -> tuple[nn.Module, dict[str, Any]]:
         {**state["config"]["network"], "encoder_weights": None}, num_classes=len(classes_of(state["config"]))
     )
     load_averaged_weights(network, checkpoint)
+    if "views" in state:
+        return MeanOfViews(network, **state["views"]).eval(), state
     return network.eval(), state

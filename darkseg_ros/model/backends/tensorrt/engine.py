@@ -346,6 +346,11 @@ class TensorRtEngine:
             device.queue_download(self._pinned[port][:count], self._addresses[port])
 
     @property
+    def recorded(self) -> tuple[int, ...]:
+        """Sizes of batch that have run and run as a CUDA graph."""
+        return tuple(count for count, run in self._runs.items() if run.recorded)
+
+    @property
     def device(self) -> CudaDevice:
         """The GPU with this engine's stream."""
         return self._device
@@ -389,6 +394,11 @@ class _Run:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def recorded(self) -> bool:
+        """Whether it runs as a CUDA graph."""
+        return self._graph is not None
 
     def __call__(self) -> None:
         if self._graph is None:
