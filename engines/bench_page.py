@@ -146,13 +146,20 @@ def _ros_sections(ros: RosFigures) -> list[str]:
     )
     highest = f"{three_digits(ros.highest.rate_hz)} Hz, in the last row" if ros.highest else "none was found"
     rows = [*ros.runs, *([ros.highest] if ros.highest else [])]
-    relay = ros.relay_latency_ms
+    relay, ordinary, relay_cpu_s = ros.relay_latency_ms, ros.ordinary_clients_latency_ms, ros.relay_cpu_s_per_frame
     nothing = (
         f" A node that computes nothing and publishes empty class maps answers at 30 Hz after "
         f"{three_digits(relay.p50)} ms (p99 {three_digits(relay.p99)}): so long take camera, middleware and rclpy here."
         if relay
         else ""
     )
+    if relay_cpu_s is not None:
+        nothing += f" It takes {three_digits(1000 * relay_cpu_s)} ms of CPU for a frame."
+    if ordinary is not None:
+        nothing += (
+            " Camera and recorder are lean: with such as most nodes have, it answers after "
+            f"{three_digits(ordinary.p50)} ms (p99 {three_digits(ordinary.p99)})."
+        )
     return [
         "## Through ROS",
         "The shipped bundle in `segmentation_node`, a publisher in another process: from publishing a frame to "

@@ -146,6 +146,10 @@ class RosFigures:
         engine_load_s: the part of it that the node logs for its engine; None where it logs none.
         relay_latency_ms: from publishing a frame, at 30 Hz, to receiving the empty class map of a node that computes
             nothing; None in reports from before 2026-11-26.
+        relay_cpu_s_per_frame: user and system time of that node's process for each; None in reports from before
+            2026-11-28.
+        ordinary_clients_latency_ms: `relay_latency_ms` with a camera and a recorder as most nodes have them, in the
+            place of lean ones; None in reports from before 2026-11-28, whose figures are all with such.
     """
 
     runs: tuple[RateFigures, ...]
@@ -155,6 +159,8 @@ class RosFigures:
     node_load_s: float
     engine_load_s: float | None
     relay_latency_ms: Percentiles | None = None
+    relay_cpu_s_per_frame: float | None = None
+    ordinary_clients_latency_ms: Percentiles | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ def render_page(report: BenchmarkReport) -> str:
     ros_latencies = [run.latency_ms for _, run in rates]
     if ros is not None and ros.relay_latency_ms is not None:
         ros_latencies.append(ros.relay_latency_ms)
+    if ros is not None and ros.ordinary_clients_latency_ms is not None:
+        ros_latencies.append(ros.ordinary_clients_latency_ms)
     ratio_rows = [row for row in report.contestants if row.ratio is not None] if report.reference is not None else []
     return render(
         "benchmark.html",

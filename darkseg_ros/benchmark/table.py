@@ -30,6 +30,11 @@ def table_of(report: BenchmarkReport) -> Iterator[str]:
         )
         if report.ros.relay_latency_ms is not None:
             yield f"a node that computes nothing answers after {three_digits(report.ros.relay_latency_ms.p50)} ms"
+        if report.ros.ordinary_clients_latency_ms is not None:
+            ordinary = three_digits(report.ros.ordinary_clients_latency_ms.p50)
+            yield f"the same with a camera and a recorder as most nodes have them: after {ordinary} ms"
+        if report.ros.relay_cpu_s_per_frame is not None:
+            yield f"its CPU time for a frame: {three_digits(1000 * report.ros.relay_cpu_s_per_frame)} ms"
     if report.goals:
         yield ""
         yield from map(_goal_line, report.goals)

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,9 +20,11 @@ from rclpy.node import Node
 from rclpy.qos import QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import Image
 
-from darkseg_ros.errors import InputError
+from darkseg_ros.errors import ImageMessageError, InputError
 from darkseg_ros.frames.messages import label_map_from_image
 from darkseg_ros.frames.stamps import stamp_ns_of
+from darkseg_ros.nodes.image_wait_set import ImageWaitSet, NotByExecutor, WaitedImage
+from darkseg_ros.nodes.librcl import serialised_form_is_known
 from darkseg_ros.nodes.middleware import prepare_middleware
 
 _DEPTH = 30
@@ -50,6 +53,8 @@ class ClassMapRecorder:
     Args:
         topic: of sensor_msgs/Image, mono8.
         directory: gets ``<stamp_ns>.png`` for each; None keeps records only.
+        by_executor: take class maps as most nodes do, which costs a millisecond each and more; else a thread waits for
+            them alone and takes them serialised.
 
     Attributes:
         records: what arrived so far, in that order.
@@ -59,7 +64,7 @@ class ClassMapRecorder:
         DarksegError: from `close` when a class map could not be decoded or written.
     """
 
-    def __init__(self, topic: str, directory: Path | str | None = None) -> None:
+    def __init__(self, topic: str, directory: Path | str | None = None, *, by_executor: bool = False) -> None:
         prepare_middleware()
         self.records: list[ClassMapRecord] = []
         self.diagnostics: dict[str, str] = {}
@@ -74,12 +79,27 @@ class ClassMapRecorder:
         rclpy.init(context=self._context)
         self._node = Node("class_map_recorder", context=self._context, start_parameter_services=False)
         qos = QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=_DEPTH, reliability=QoSReliabilityPolicy.RELIABLE)
-        self._node.create_subscription(Image, topic, self._on_class_map, qos)
+        self._closing = threading.Event()
+        self._wait_set = ImageWaitSet(self._node)
+        subscription = self._node.create_subscription(
+            Image,
+            topic,
+            self._on_class_map,
+            qos,
+            callback_group=None if by_executor else NotByExecutor(),
+            raw=not by_executor and serialised_form_is_known(),
+        )
+        if not by_executor:
+            self._wait_set.add(subscription, self._on_waited_class_map)
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
-        self._thread = threading.Thread(target=self._executor.spin, name="class_map_recorder", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=body, name=name, daemon=True)
+            for name, body in (("recorder_executor", self._executor.spin), ("class_map_recorder", self._wait))
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def __enter__(self) -> ClassMapRecorder:
         return self
@@ -94,15 +114,30 @@ class ClassMapRecorder:
 
     def close(self) -> None:
         """Stop recording and finish writing."""
+        self._closing.set()
+        self._wait_set.wake()
         self._executor.shutdown()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         self._node.destroy_node()
         rclpy.try_shutdown(context=self._context)
         self._writer.shutdown()
         for written in self._written:
             written.result()
 
-    def _on_class_map(self, message: Image) -> None:
+    def _wait(self) -> None:
+        while not self._closing.is_set():
+            self._wait_set.wait(None)
+
+    def _on_waited_class_map(self, image: WaitedImage) -> None:
+        if isinstance(image.message, ImageMessageError):
+            unread: Future[None] = Future()
+            unread.set_exception(image.message)
+            self._written.append(unread)
+        else:
+            self._on_class_map(image.message)
+
+    def _on_class_map(self, message: Any) -> None:
         received_ns = time.monotonic_ns()
         stamp_ns = stamp_ns_of(message.header)
         path = None if self._directory is None else self._directory / f"{stamp_ns:019d}.png"
@@ -116,7 +151,7 @@ class ClassMapRecorder:
                 self.diagnostics = {pair.key: pair.value for pair in status.values}
 
 
-def _write_class_map(path: Path, message: Image) -> None:
+def _write_class_map(path: Path, message: Any) -> None:
     class_map: np.ndarray = label_map_from_image(message)
     if not cv2.imwrite(str(path), class_map):
         raise InputError(f"{path} cannot be written; choose a folder with room and permission")

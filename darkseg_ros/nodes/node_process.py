@@ -144,12 +144,15 @@ def own_domain() -> AbstractContextManager[None]:
     )
 
 
-def record_class_maps(directory: Path | None, *, verb: str) -> AbstractContextManager[Recorder]:
+def record_class_maps(
+    directory: Path | None, *, verb: str, by_executor: bool = False
+) -> AbstractContextManager[Recorder]:
     """Record CLASS_MAP_TOPIC and the diagnostics of its node, in this process.
 
     Args:
         directory: gets a PNG of each class map; None keeps only when they came.
         verb: of the Makefile, that installs ROS 2 and does the same.
+        by_executor: take class maps as most nodes do, not by a thread of their own.
 
     Raises:
         InputError: if ROS 2 does not import.
@@ -161,4 +164,4 @@ def record_class_maps(directory: Path | None, *, verb: str) -> AbstractContextMa
             f"a live node needs ROS 2 ({error}); use `make {verb}`, which brings it along, or source a ROS 2 "
             "installation"
         ) from error
-    return ClassMapRecorder(CLASS_MAP_TOPIC, directory)
+    return ClassMapRecorder(CLASS_MAP_TOPIC, directory, by_executor=by_executor)

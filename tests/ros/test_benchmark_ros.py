@@ -134,6 +134,11 @@ def test_a_node_that_computes_nothing_is_faster_than_one_that_waits_for_its_engi
     assert relay_ms is not None
     assert 0 < relay_ms.p50 < measured.figures.runs[0].latency_ms.p50 - DELAY_MS / 2
     assert any("a node that computes nothing answers at 30 Hz after" in line for line in measured.lines)
+    ordinary_ms, cpu_s = measured.figures.ordinary_clients_latency_ms, measured.figures.relay_cpu_s_per_frame
+    assert ordinary_ms is not None
+    assert ordinary_ms.p50 > 0
+    assert cpu_s is not None
+    assert 0 < cpu_s < 1
 
 
 def test_a_relay_that_dies_is_an_error(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

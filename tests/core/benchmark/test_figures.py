@@ -43,6 +43,8 @@ def test_the_table_worked_by_hand() -> None:
         " 30 Hz   150     2.00    22.0  25.0  33.0    2.00      2.50      9.00    40.0",
         "highest rate with < 1 % drops: 44.0 Hz; node: 290 MB, 70.0 of it shared; active after 2.00 s",
         "a node that computes nothing answers after 4.60 ms",
+        "the same with a camera and a recorder as most nodes have them: after 5.70 ms",
+        "its CPU time for a frame: 4.10 ms",
         "",
         "reached  peak memory: 280 MB, at most 300 MB",
         "open     peak memory: not measured, at most 300 MB",

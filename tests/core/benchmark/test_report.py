@@ -39,9 +39,10 @@ def test_a_figure_that_is_none_of_json_is_never_written(tmp_path: Path) -> None:
     assert read_report(tmp_path / "report.json") == REPORT
 
 
-def test_a_report_from_before_the_relay_is_read(tmp_path: Path) -> None:
-    path = damaged(tmp_path, ("ros", "relay_latency_ms"), ...)
-    assert read_report(path) == replace(REPORT, ros=replace(REPORT.ros, relay_latency_ms=None))
+@pytest.mark.parametrize("figure", ["relay_latency_ms", "relay_cpu_s_per_frame", "ordinary_clients_latency_ms"])
+def test_a_report_from_before_a_figure_of_the_relay_is_read(tmp_path: Path, figure: str) -> None:
+    path = damaged(tmp_path, ("ros", figure), ...)
+    assert read_report(path) == replace(REPORT, ros=replace(REPORT.ros, **{figure: None}))
 
 
 def damaged(tmp_path: Path, where: tuple[Any, ...], value: Any) -> Path:
