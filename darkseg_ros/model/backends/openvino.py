@@ -149,6 +149,9 @@ class OpenVinoEngine:
         self.name = f"{graph.library} int8 CPU, {count}{', slow finish' if is_slow() else ''}"
 
     def __call__(self, frames: np.ndarray) -> EngineOutput:
+        if len(frames) == 1:  # as in the node: nothing to copy together
+            class_map, confidence = self._run_one(frames)
+            return EngineOutput(class_map[np.newaxis], confidence[np.newaxis])
         answers = [self._run_one(frames[index : index + 1]) for index in range(len(frames))]
         return EngineOutput(
             class_map=np.stack([class_map for class_map, _ in answers]),
