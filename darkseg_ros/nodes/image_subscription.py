@@ -71,7 +71,7 @@ class ReceivedImage:
 
     def __init__(
         self,
-        message: Any | ImageMessageError,
+        message: Any,
         stream: ImageStream,
         *,
         arrived_s: float | None = None,
