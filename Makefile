@@ -62,8 +62,8 @@ test: $(DEVELOP)  ## build the colcon workspace and run every test
 mutants: $(DEVELOP)  ## whether the tests of the pure core notice planted faults, a sample in minutes [ARGS=--help]
 	@exec $(VENV_PYTHON) -m tests.mutants $(ARGS)
 
-soak: $(DEVELOP)  ## hours of frames and minutes of overload through the node, about 15 minutes
-	@$(VENV_PYTHON) -m pytest -m soak tests/ros
+soak: $(DEVELOP)  ## 2.88 million frames, random faults, overload, camera health on real nights: an hour and a half
+	@$(VENV_PYTHON) -m pytest -m soak tests/ros tests/core/stream
 
 bench: $(DEVELOP)  ## the model beside named peers and through the node, 10 minutes, result in out/benchmark [ARGS=--help]
 	@exec $(VENV_PYTHON) -m engines.bench $(ARGS)

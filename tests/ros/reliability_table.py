@@ -80,6 +80,10 @@ FAULTS: dict[str, tuple[str, str]] = {
         "30 Hz into an engine of 5 Hz",
         "serves the newest frame, counts the others; nothing queues",
     ),
+    "random_faults": (
+        "faults of clock, link, engine and disk at once, by chance",
+        "every frame is served or counted with its reason, nothing is half written",
+    ),
     "soak": ("30 Hz for hours", "every frame served, memory constant"),
     "soak_shipped_model": ("1024×512 through the shipped model, one after the other", "the same"),
 }

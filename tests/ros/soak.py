@@ -12,7 +12,9 @@ import re
 import tempfile
 import time
 from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +27,39 @@ from tests.ros.probe import image, scene
 
 PICTURES = 50
 WARM_UP_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What this process holds.
+
+    Attributes:
+        mb: resident memory, 10⁶ bytes, without the middleware's shared segment, whose pages count once they were
+            touched.
+        descriptors: open files, sockets and pipes.
+        threads: of all libraries.
+    """
+
+    mb: float
+    descriptors: int
+    threads: int
+
+    @classmethod
+    def now(cls) -> Footprint:
+        gc.collect()
+        own = Path("/proc/self")
+        status = (own / "status").read_text(encoding="ascii")
+        return cls(
+            mb=sum(int(re.search(rf"{kind}:\s+(\d+) kB", status)[1]) for kind in ("RssAnon", "RssFile")) / 1000,
+            descriptors=sum(1 for _ in (own / "fd").iterdir()),
+            threads=sum(1 for _ in (own / "task").iterdir()),
+        )
+
+    def since(self, before: Footprint) -> Footprint:
+        return Footprint(self.mb - before.mb, self.descriptors - before.descriptors, self.threads - before.threads)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 def main() -> None:
@@ -40,7 +75,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bundle = default_bundle() if options.shipped_model else write_tiny_bundle(Path(folder))
         backend = "auto" if options.shipped_model else "fake"
-        figures, grown_mb = _soak(driven_node(bundle, backend=backend), pictures, options)
+        figures, grown = _soak(driven_node(bundle, backend=backend), pictures, options)
     print(
         json.dumps(
             {
@@ -49,7 +84,7 @@ def main() -> None:
                 "dropped": {reason.value: count for reason, count in figures.frames_dropped.items() if count},
                 "in_progress": figures.frames_in_progress,
                 "latency_p99_ms": figures.latency_p99_ms,
-                "grown_mb": grown_mb,
+                "grown": grown.as_dict(),
                 "seconds": time.monotonic() - started_s,
             }
         )
@@ -58,14 +93,14 @@ def main() -> None:
 
 def _soak(
     node: AbstractContextManager[DrivenNode], pictures: list[np.ndarray], options: argparse.Namespace
-) -> tuple[StreamFigures, float]:
-    """The node's own figures, and by how many MB it grew after the warm-up."""
+) -> tuple[StreamFigures, Footprint]:
+    """The node's own figures, and by how much it grew after the warm-up."""
     with node as driven:
-        warm_mb = 0.0
+        warm = Footprint.now()
         due_s = time.monotonic()
         for number in range(options.frames):
             if number == int(options.frames * WARM_UP_SHARE):
-                warm_mb = _own_memory_mb()
+                warm = Footprint.now()
             message = image(pictures[number % PICTURES], time.time_ns())
             if options.period_ms:
                 driven.give_and_go_on(message)
@@ -73,14 +108,7 @@ def _soak(
                 time.sleep(max(0.0, due_s - time.monotonic()))
             else:
                 driven.give(message)
-        return driven.figures, _own_memory_mb() - warm_mb
-
-
-def _own_memory_mb() -> float:
-    """Resident memory without the middleware's shared segment, whose pages count once they were touched."""
-    gc.collect()
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return sum(int(re.search(rf"{kind}:\s+(\d+) kB", status)[1]) for kind in ("RssAnon", "RssFile")) / 1000
+        return driven.figures, Footprint.now().since(warm)
 
 
 if __name__ == "__main__":
