@@ -36,9 +36,19 @@ class CudaPlace:
 
     device = "cuda"
 
-    def tensor_at(self, address: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """See `Place`."""
+    def __init__(self) -> None:
+        forbid_tf32()
+        self._tensors: dict[tuple[Any, ...], Tensor] = {}
 
+    def tensor_at(self, address: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """See `Place`. Made once each, so that none need be made while a run is recorded."""
+        key = (address, shape, dtype)
+        if key not in self._tensors:
+            self._tensors[key] = self._tensor_at(address, shape, dtype)
+        return self._tensors[key]
+
+    @staticmethod
+    def _tensor_at(address: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         class Memory:
             __cuda_array_interface__ = {  # noqa: RUF012, the protocol's name and form
                 "shape": shape,
@@ -58,6 +68,12 @@ class CudaPlace:
     def stream(stream: int) -> AbstractContextManager[Any]:
         """Torch's view of a stream of the driver."""
         return torch.cuda.stream(torch.cuda.ExternalStream(stream))
+
+
+def forbid_tf32() -> None:
+    """Let torch compute float32 as float32 on GPUs, as plans in fp32 do: TF32 has ten binary places."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 class _Logger:

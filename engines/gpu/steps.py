@@ -65,9 +65,9 @@ class Outcome:
 
 
 def _machine(_: ModelBundle) -> dict[str, Any]:
+    device = CudaDevice(load_driver())
     import torch
 
-    device = CudaDevice(load_driver())
     properties = torch.cuda.get_device_properties(0)
     return {
         "gpu": device.name,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from darkseg_ros.model.backends.tensorrt.plan_graph import graph_for_plan
 from darkseg_ros.model.bundle import ModelBundle
 from engines.gpu.finish_forms import finish_alone, with_reduce_max
+from engines.gpu.stand_in import forbid_tf32
 from engines.gpu.torch_graph import TorchGraph
 from engines.gpu.whole_engine import night_frames
 
@@ -23,6 +24,7 @@ _WARM_UP, _TIMED = 20, 100
 
 def time_graph(bundle: ModelBundle, device: str) -> dict[str, Any]:
     """Milliseconds of the graph in fp32 and fp16, launched by Python and, on a GPU, replayed as a CUDA graph."""
+    forbid_tf32()
     frames = torch.from_numpy(night_frames(bundle, 1)).to(device)
     figures: dict[str, Any] = {}
     for precision in ("fp32", "fp16"):

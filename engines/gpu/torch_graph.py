@@ -12,6 +12,8 @@ from torch.nn import functional
 
 from darkseg_ros.errors import EngineError
 
+_CONSTANT_SIZE_MAX = 8
+
 _TYPES = {
     TensorProto.FLOAT: torch.float32,
     TensorProto.FLOAT16: torch.float16,
@@ -48,11 +50,11 @@ class TorchGraph(nn.Module):
             for node in model.graph.node
         ]
         self._outputs = [port.name for port in model.graph.output]
-        self._constants: dict[str, Any] = {}
+        self._constants: dict[str, Any] = {}  # sizes, axes and limits, as torch's functions take them
         self._weights: dict[str, str] = {}
         for weight in model.graph.initializer:
             values = torch.from_numpy(numpy_helper.to_array(weight).copy())
-            self._constants[weight.name] = values  # sizes, axes and indices stay on the CPU
+            self._constants[weight.name] = values.tolist() if values.numel() <= _CONSTANT_SIZE_MAX else None
             self._weights[weight.name] = name = f"weight_{len(self._weights)}"
             self.register_buffer(name, values)
 
@@ -91,7 +93,7 @@ def _average_pool(inputs: list[Tensor], _: list[Any], *, kernel_shape: list[int]
 
 
 def _clip(inputs: list[Any], constants: list[Any], **_: Any) -> Tensor:
-    low, high = (None if each is None else each.item() for each in (*constants[1:], None, None)[:2])
+    low, high = (*constants[1:], None, None)[:2]
     result: Tensor = inputs[0].clamp(low, high)
     return result
 
@@ -99,24 +101,20 @@ def _clip(inputs: list[Any], constants: list[Any], **_: Any) -> Tensor:
 def _resize(inputs: list[Any], constants: list[Any], **attributes: Any) -> Tensor:
     image = inputs[0]
     if len(constants) > 3 and constants[3] is not None:
-        size = constants[3][2:].tolist()
+        size = constants[3][2:]
     else:
-        size = [round(side * scale) for side, scale in zip(image.shape[2:], constants[2][2:].tolist(), strict=True)]
+        size = [round(side * scale) for side, scale in zip(image.shape[2:], constants[2][2:], strict=True)]
     if attributes["mode"] == b"nearest":
         return functional.interpolate(image, size, mode="nearest")
     return functional.interpolate(image, size, mode="bilinear", align_corners=False)
 
 
-def _axes(constants: list[Any]) -> tuple[int, ...]:
-    return tuple(constants[1].tolist())
-
-
 def _reduce_max(inputs: list[Tensor], constants: list[Any], *, keepdims: int = 1, **_: Any) -> Tensor:
-    return inputs[0].amax(_axes(constants), keepdim=bool(keepdims))
+    return inputs[0].amax(tuple(constants[1]), keepdim=bool(keepdims))
 
 
 def _reduce_mean(inputs: list[Tensor], constants: list[Any], *, keepdims: int = 1, **_: Any) -> Tensor:
-    return inputs[0].mean(_axes(constants), keepdim=bool(keepdims))
+    return inputs[0].mean(tuple(constants[1]), keepdim=bool(keepdims))
 
 
 def _arg_max(inputs: list[Tensor], _: list[Any], *, axis: int, keepdims: int = 1, **__: Any) -> Tensor:
@@ -124,20 +122,20 @@ def _arg_max(inputs: list[Tensor], _: list[Any], *, axis: int, keepdims: int = 1
 
 
 def _gather(inputs: list[Tensor], constants: list[Any], *, axis: int = 0, **_: Any) -> Tensor:
-    if constants[1].ndim == 0:
-        return inputs[0].select(axis, int(constants[1]))
+    if isinstance(constants[1], int):
+        return inputs[0].select(axis, constants[1])
     indices = inputs[1]
     gathered = inputs[0].index_select(axis, indices.reshape(-1))
     return gathered.reshape((*inputs[0].shape[:axis], *indices.shape, *inputs[0].shape[axis + 1 :]))
 
 
 def _reshape(inputs: list[Tensor], constants: list[Any], **_: Any) -> Tensor:
-    shape = [inputs[0].shape[index] if size == 0 else size for index, size in enumerate(constants[1].tolist())]
+    shape = [inputs[0].shape[index] if size == 0 else size for index, size in enumerate(constants[1])]
     return inputs[0].reshape(shape)
 
 
 def _squeeze(inputs: list[Tensor], constants: list[Any], **_: Any) -> Tensor:
-    return inputs[0].squeeze(_axes(constants))
+    return inputs[0].squeeze(tuple(constants[1]))
 
 
 _OPERATORS: dict[str, Any] = {

@@ -77,7 +77,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
 
 def test_the_driver_s_exercise_gives_back_all_that_it_took() -> None:
     driver = ThreadsOwnDriver()
-    assert exercise(driver)["copies"] == 2 * 25 + 4 * 25 + 25
+    assert exercise(driver)["copies"] == 1 + 25 + 2 * 25 + 4 * 25 + 25
     assert not driver.memory
     assert driver.contexts == driver.streams == 0
 
