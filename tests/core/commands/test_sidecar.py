@@ -72,6 +72,9 @@ def test_class_map_and_confidence_of_each_frame_bear_its_stamps_and_the_drive_st
     ((at_ns, label_info),) = messages["/segmentation_node/label_info"]
     assert label_info.__msgtype__ == "vision_msgs/msg/LabelInfo"
     assert at_ns == images[0][0]
+    with BagReader(predictions) as reader:
+        (qos,) = reader.topics["/segmentation_node/label_info"].qos
+    assert (qos.durability.name, qos.depth) == ("TRANSIENT_LOCAL", 1)
     assert [(row.class_id, row.class_name) for row in label_info.class_map][:2] == [(0, "road"), (1, "sidewalk")]
 
 
