@@ -27,6 +27,7 @@ from darkseg_ros.evaluation.bag import (
     sha256_of_bag,
     sha256_of_files,
 )
+from darkseg_ros.evaluation.disturbances import DISTURBANCES
 from darkseg_ros.evaluation.drive import EvaluatedInput, EvaluationResult
 from darkseg_ros.evaluation.fleet.comparison import FALL_MIN
 from darkseg_ros.evaluation.folder import evaluate_files
@@ -104,6 +105,11 @@ def declare(parser: argparse.ArgumentParser) -> None:
         metavar="CONFIDENCE",
         help=f"UIoU takes predictions of less confidence for invalid, 0…1; default: {UIOU_MIN_CONFIDENCE}",
     )
+    parser.add_argument(
+        "--disturb",
+        choices=sorted(DISTURBANCES),
+        help="draw it onto every image of --images: what the confidence is worth when the camera meets it",
+    )
     _add_fleet_options(parser)
     add_strict_option(parser)
     add_model_options(parser)
@@ -178,6 +184,8 @@ def _check_options(parser: argparse.ArgumentParser, arguments: argparse.Namespac
             parser.error(f"{', '.join(given)} belong to a bag, not to --images")
     elif arguments.images is not None or arguments.labels is not None:
         parser.error("name either a bag or --images and --labels, not both")
+    elif arguments.disturb is not None:
+        parser.error("--disturb belongs to --images, not to a bag")
     elif arguments.bundle is not None and arguments.class_map_topic is not None:
         parser.error("--bundle makes new class maps, --class-map-topic takes those of the bag; give one of them")
     elif arguments.bundle is not None and arguments.classes is not None:
@@ -206,13 +214,21 @@ def _evaluate_folder(
         print(f"darkseg: {doubt}", file=sys.stderr)
     segmenter = open_segmenter(arguments)
     try:
-        result = evaluate_files(segmenter, pairs, uiou_min_confidence=arguments.invalid_below, bad_frames=bad_frames)
+        result = evaluate_files(
+            segmenter,
+            pairs,
+            uiou_min_confidence=arguments.invalid_below,
+            bad_frames=bad_frames,
+            disturbance=arguments.disturb,
+        )
     finally:
         segmenter.close()
     files = [*(pair.image for pair in pairs), *(pair.label for pair in pairs)]
     evaluated = EvaluatedInput(
         name=arguments.images.resolve().name,
-        comparison=f"Class maps of the images of {arguments.images} against the label maps of {arguments.labels}.",
+        comparison=f"Class maps of the images of {arguments.images}"
+        + (f", {arguments.disturb} drawn onto each," if arguments.disturb else "")
+        + f" against the label maps of {arguments.labels}.",
         sha256=sha256_of_files([file for file in files if isinstance(file, Path)]),  # all of these lie on disk
         bundle=segmenter.bundle.name,
         backend=segmenter.engine.name,

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
+import numpy as np
 from tqdm import tqdm
 
+from darkseg_ros.classes import IGNORE_INDEX
 from darkseg_ros.errors import InputError
+from darkseg_ros.evaluation.disturbances import disturbed
 from darkseg_ros.evaluation.drive import SHOWN_FRAMES, EvaluationResult, ShownFrame, WorstFrames
 from darkseg_ros.evaluation.metrics import UIOU_MIN_CONFIDENCE, Evaluation, mean_iou_of_present
+from darkseg_ros.evaluation.trust import trust_figures
 from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.labelled import LabelledImage, read_labelled
 from darkseg_ros.frames.source import read_image
@@ -22,6 +27,7 @@ def evaluate_files(
     *,
     uiou_min_confidence: float = UIOU_MIN_CONFIDENCE,
     bad_frames: BadFrames | None = None,
+    disturbance: str | None = None,
 ) -> EvaluationResult:
     """Segment every image and compare it with its label map.
 
@@ -30,6 +36,8 @@ def evaluate_files(
         pairs: images and their label maps.
         uiou_min_confidence: see `evaluation.Invalidation`.
         bad_frames: gets pairs that cannot be decoded or differ in size; None raises at the first.
+        disturbance: a name of `DISTURBANCES`, drawn onto every image; None leaves them as they are. Pixels of objects
+            of no class count in `Metrics.unknown` alone.
 
     Raises:
         InputError: if no pair has a labelled pixel.
@@ -38,6 +46,7 @@ def evaluate_files(
     classes = segmenter.bundle.classes
     evaluation = Evaluation(classes, uiou_min_confidence=uiou_min_confidence)
     worst = WorstFrames(SHOWN_FRAMES)
+    known_levels, unknown_levels = np.zeros((2, 256), np.int64)
     # disable=None shows the bar on a terminal only
     for index, pair in enumerate(tqdm(pairs, desc="evaluating", unit="image", disable=None)):
         try:
@@ -45,17 +54,27 @@ def evaluate_files(
         except InputError as error:
             bad_frames.skip(str(error))
             continue
+        bgr, unknown = disturbed(bgr, disturbance, index)
+        label_map = np.where(unknown, IGNORE_INDEX, label_map).astype(np.uint8)
         segmentation = segmenter(bgr)
-        confusion = evaluation.add(label_map, segmentation.class_map, segmentation.confidence)
+        class_map, confidence = segmentation.class_map, segmentation.confidence
+        known_levels += np.bincount(confidence[label_map != IGNORE_INDEX], minlength=256)
+        unknown_levels += np.bincount(confidence[unknown], minlength=256)
+        confusion = evaluation.add(label_map, class_map, confidence)
         frame = ShownFrame(
             name=pair.image.name,
             miou_present=float(mean_iou_of_present(confusion)),
-            image=partial(read_image, pair.image),
+            image=partial(_shown, pair, disturbance, index),
             label_map=label_map,
-            class_map=segmentation.class_map,
+            class_map=class_map,
         )
         worst.offer(index, frame)
     try:
-        return EvaluationResult(evaluation.metrics(), evaluation.confusion, worst.worst_first(), classes)
+        metrics = replace(evaluation.metrics(), unknown=trust_figures(known_levels, unknown_levels))
+        return EvaluationResult(metrics, evaluation.confusion, worst.worst_first(), classes)
     except ValueError as error:
         raise InputError(f"{pairs[0].label} and all others: {error}") from error
+
+
+def _shown(pair: LabelledImage, disturbance: str | None, index: int) -> np.ndarray:
+    return disturbed(read_image(pair.image), disturbance, index)[0]

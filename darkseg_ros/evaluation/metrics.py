@@ -303,6 +303,8 @@ class Metrics:
         fpr95: share of the wrong pixels as sure as 95 % of the right ones.
         aupr_success: average precision of finding right pixels by the confidence.
         aupr_error: of finding wrong ones.
+        unknown: how well the confidence tells known pixels from those of objects of no class, which were drawn (see
+            `darkseg_ros.evaluation.disturbances`); None without any.
     """
 
     miou: float
@@ -322,6 +324,7 @@ class Metrics:
     fpr95: float | None = None
     aupr_success: float | None = None
     aupr_error: float | None = None
+    unknown: TrustFigures | None = None
 
 
 class ConfusionBlocks:

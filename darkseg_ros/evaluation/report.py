@@ -130,6 +130,12 @@ def table_of(result: EvaluationResult, thresholds: Sequence[ThresholdResult] = (
         ("AUPR error", metrics.aupr_error, "wrong pixels found from the least sure up"),
         ("UIoU", metrics.uiou, f"confidence below {metrics.uiou_min_confidence} counts as invalid"),
     ]
+    if metrics.unknown is not None:
+        shares += [
+            ("unknown AUROC", metrics.unknown.auroc, "a pixel of a class is surer than one of a drawn object of none"),
+            ("unknown FPR@95", metrics.unknown.fpr95, "of its pixels as sure as 95 % of the others, lower is better"),
+            ("unknown AUPR", metrics.unknown.aupr_error, "its pixels found from the least sure up"),
+        ]
     if result.drive is not None:
         shares += [
             ("flicker", result.drive.flicker, "pixels that change from one class map to the next"),

@@ -11,7 +11,7 @@ from darkseg_ros.classes import ClassTable
 from darkseg_ros.evaluation.drive import DriveFigures, EvaluationResult
 from darkseg_ros.evaluation.metrics import Metrics
 
-_NO_FIGURES = frozenset({"iou", "ci95", "uiou_min_confidence", "uiou_curve", "latency_from"})
+_NO_FIGURES = frozenset({"iou", "ci95", "uiou_min_confidence", "uiou_curve", "unknown", "latency_from"})
 _COUNTS_AND_TIMES = frozenset(
     {
         "images",

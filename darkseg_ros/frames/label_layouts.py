@@ -37,6 +37,9 @@ _LABEL_ENDINGS: Mapping[FormatName, tuple[str, ...]] = {
     "colours": ("_gtFine_color", "_gtCoarse_color", "_gt_labelColor", "_train_color"),
 }
 _ALL_LABEL_ENDINGS = tuple(chain.from_iterable(_LABEL_ENDINGS.values()))
+_PAIRED_ENDINGS = (*_ALL_LABEL_ENDINGS, *_IMAGE_ENDINGS)
+"""Of label maps: those of the data sets, or the image's own where the label map bears its name."""
+
 FORMAT_NAMES: tuple[FormatName, ...] = ("auto", *_LABEL_ENDINGS)
 
 _LOOKED_AT = 20
@@ -69,7 +72,7 @@ def find_pairs(
     found_format = _format_of(kind, classes)
     for key_of in (_path_key, _name_key):
         image_by_key = _by_key(image_paths, _IMAGE_ENDINGS, images, key_of)
-        label_by_key = _by_key(label_paths, _ALL_LABEL_ENDINGS, labels, key_of)
+        label_by_key = _by_key(label_paths, _PAIRED_ENDINGS, labels, key_of)
         if image_by_key.keys() & label_by_key.keys():
             break
     return pair_by_key(image_by_key, label_by_key, images=images, labels=labels, label_format=found_format)
