@@ -37,9 +37,6 @@ _LABEL_ENDINGS: Mapping[FormatName, tuple[str, ...]] = {
     "colours": ("_gtFine_color", "_gtCoarse_color", "_gt_labelColor", "_train_color"),
 }
 _ALL_LABEL_ENDINGS = tuple(chain.from_iterable(_LABEL_ENDINGS.values()))
-_PAIRED_ENDINGS = (*_ALL_LABEL_ENDINGS, *_IMAGE_ENDINGS)
-"""Of label maps: those of the data sets, or the image's own where the label map bears its name."""
-
 FORMAT_NAMES: tuple[FormatName, ...] = ("auto", *_LABEL_ENDINGS)
 
 _LOOKED_AT = 20
@@ -66,13 +63,17 @@ def find_pairs(
             other classes than Cityscapes' are asked for.
     """
     image_paths = _pictures(images)
-    # beside the images of a data set may lie others, such as ACDC's day images of the same places
-    image_paths = [path for path in image_paths if path.stem.endswith(_IMAGE_ENDINGS)] or image_paths
     label_paths, kind = _label_files(labels, _pictures(labels), label_format)
+    image_endings, label_endings = _IMAGE_ENDINGS, _ALL_LABEL_ENDINGS
+    if {path.stem for path in image_paths} & {path.stem for path in label_paths}:
+        image_endings = label_endings = ()  # label maps bear the names of their images, whatever these end in
+    else:
+        # beside the images of a data set may lie others, such as ACDC's day images of the same places
+        image_paths = [path for path in image_paths if path.stem.endswith(_IMAGE_ENDINGS)] or image_paths
     found_format = _format_of(kind, classes)
     for key_of in (_path_key, _name_key):
-        image_by_key = _by_key(image_paths, _IMAGE_ENDINGS, images, key_of)
-        label_by_key = _by_key(label_paths, _PAIRED_ENDINGS, labels, key_of)
+        image_by_key = _by_key(image_paths, image_endings, images, key_of)
+        label_by_key = _by_key(label_paths, label_endings, labels, key_of)
         if image_by_key.keys() & label_by_key.keys():
             break
     return pair_by_key(image_by_key, label_by_key, images=images, labels=labels, label_format=found_format)

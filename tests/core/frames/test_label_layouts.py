@@ -90,13 +90,15 @@ def write_flat(root: Path, label: Image.Image) -> tuple[Path, Path]:
     return root / "image", root / "label"
 
 
-@pytest.mark.parametrize("ending", ["_rgb_anon", "_leftImg8bit"])
-def test_label_maps_that_bear_the_images_own_names_are_theirs(tmp_path: Path, ending: str) -> None:
-    """As in a folder that somebody copied out of a data set, with a label map of the same stem beside each image."""
-    write(tmp_path / f"image/night_0{ending}.png", np.zeros((*LABEL_MAP.shape, 3), np.uint8))
-    write(tmp_path / f"label/night_0{ending}.png", LABEL_MAP)
-    (pair,) = find_pairs(tmp_path / "image", tmp_path / "label")
-    np.testing.assert_array_equal(read_labelled(pair)[1], LABEL_MAP)
+def test_label_maps_that_bear_the_images_own_names_are_theirs(tmp_path: Path) -> None:
+    """As in a folder that somebody copied out of ACDC, where the day images of the same places end in _rgb_ref_anon."""
+    names = ("night_0_rgb_anon", "night_0_rgb_ref_anon", "plain")
+    for name in names:
+        write(tmp_path / f"image/{name}.png", np.zeros((*LABEL_MAP.shape, 3), np.uint8))
+        write(tmp_path / f"label/{name}.png", LABEL_MAP)
+    pairs = find_pairs(tmp_path / "image", tmp_path / "label")
+    assert [(pair.image.stem, pair.label.stem) for pair in pairs] == [(name, name) for name in names]
+    np.testing.assert_array_equal(read_labelled(pairs[0])[1], LABEL_MAP)
 
 
 def test_palette_indices_are_train_ids(tmp_path: Path) -> None:
