@@ -8,7 +8,7 @@ convolutions, dropped afterwards, bring the student's features to the teacher's 
 training.train_segmenter or training.adapt_segmenter with ``network.encoder_weights=FILE.pt``. A killed run starts from
 the beginning; it takes minutes.
 
-Source: the stages of GKD (CVPR 2026), see docs; FitNets' hints (arXiv 1412.6550).
+Source: the two stages of GKD (CVPR 2026); the hints of FitNets (arXiv 1412.6550).
 """
 
 from __future__ import annotations
