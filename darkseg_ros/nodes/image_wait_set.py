@@ -23,16 +23,20 @@ from rclpy.event_handler import EventHandler, QoSSubscriptionEventType
 from rclpy.exceptions import InvalidHandle
 from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.node import Node
+from rclpy.qos import QoSHistoryPolicy
 from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 
 from darkseg_ros.errors import ImageMessageError, one_line
 from darkseg_ros.frames.image_cdr import is_little_endian_cdr, parse_image
-from darkseg_ros.nodes.librcl import LibrclError, SerialisedTaker, Taken, librcl
+from darkseg_ros.nodes.librcl import SerialisedTaker, Taken, librcl
 from darkseg_ros.stream.replaced_frames import ReplacedFrames
 
 _LOOK_S = 0.1
 """It looks again at least so often, so that who watches the stream knows that nothing has come."""
+
+_MOST_AT_ONCE = 1000
+"""Images taken one after the other where a parameter makes the middleware keep all of them."""
 
 _LOG_PERIOD_S = 5.0
 
@@ -73,6 +77,8 @@ class _Source:
         self.subscription = subscription
         self.events: tuple[EventHandler, ...] = tuple(subscription.event_handlers)
         self.replaced = ReplacedFrames()
+        qos = subscription.qos_profile
+        self._most = max(1, qos.depth) if qos.history is QoSHistoryPolicy.KEEP_LAST else _MOST_AT_ONCE
         self._callback = callback
         library = librcl() if subscription.raw else None
         self._take = self._take_by_rclpy if library is None else SerialisedTaker(library, subscription).take
@@ -83,7 +89,7 @@ class _Source:
         Args:
             looked_s: when nothing waited last: what waits came later.
         """
-        for _ in range(max(1, self.subscription.qos_profile.depth)):
+        for _ in range(self._most):
             taken = self._take()
             if taken is None:
                 return
@@ -153,7 +159,7 @@ class ImageWaitSet:
 
         Args:
             subscription: made with the group `NotByExecutor`; with ``raw`` its messages are taken serialised.
-            callback: takes an image, in the thread that waits. It must not raise.
+            callback: takes an image, in the thread that waits. What it raises is logged.
         """
         with self._lock:
             self._sources = (*self._sources, _Source(subscription, callback))
@@ -193,10 +199,11 @@ class ImageWaitSet:
                 self._deal_with(source, event)
             for source in ready:
                 source.take_all(looked_s=before_s)
-        except (LibrclError, InvalidHandle, _rclpy.RCLError) as error:
+        except Exception as error:  # whatever one message does: a thread that ended would serve no image any more
             if self._node.context.ok():
                 self._node.get_logger().error(
-                    f"images cannot be taken: {one_line(error)}", throttle_duration_sec=_LOG_PERIOD_S
+                    f"images cannot be taken: {type(error).__name__}: {one_line(error)}",
+                    throttle_duration_sec=_LOG_PERIOD_S,
                 )
             time.sleep(timeout_s)
 
@@ -207,7 +214,7 @@ class ImageWaitSet:
         if event.event_type == QoSSubscriptionEventType.RCL_SUBSCRIPTION_MESSAGE_LOST:
             source.replaced.note_lost(status.total_count_change)
         else:  # it may make and destroy entities, as only the executor's thread does
-            self._node.executor.create_task(event.execute, status)
+            self._node.executor.create_task(event.callback, status)
 
     def _ready_within(self, timeout_s: float) -> tuple[list[_Source], list[tuple[_Source, EventHandler]]]:
         with ExitStack() as held:

@@ -213,6 +213,28 @@ def test_another_byte_order_is_read_and_garbage_is_an_error_of_one_image(listen:
     assert [type(message) for message in garbage] == [ImageMessageError, ImageMessageError]
 
 
+def test_what_an_image_does_to_its_taker_ends_neither_the_wait_nor_the_images_after_it(
+    listen: Listen, camera: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    listener = listen()
+    listener.connect(camera)
+    refused: list[Any] = []
+
+    def refuse_once(image: WaitedImage) -> None:
+        if not refused:
+            refused.append(image)
+            raise ValueError("no such image")
+        listener.images.append(image)
+
+    listener.wait_set.remove(listener.subscription)
+    listener.wait_set.add(listener.subscription, refuse_once)
+    camera.publish(picture(1))
+    listener.wait_until(lambda: refused)
+    camera.publish(picture(2))
+    listener.wait_until(lambda: arrived(listener, 2))
+    assert "images cannot be taken: ValueError: no such image" in capfd.readouterr().err
+
+
 def test_a_wait_ends_when_woken_before_or_meanwhile_and_for_nothing_else(listen: Listen) -> None:
     from darkseg_ros.nodes import image_wait_set
 
