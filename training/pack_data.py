@@ -1,9 +1,10 @@
 """Pack all that a run of `training.adapt_segmenter` reads into a folder of a few megabytes, for a machine elsewhere.
 
-    python -m training.pack_data --config training/configs/adapt_gpu.yaml --out packed [--limit-mb 44] [key=value …]
+    python -m training.pack_data --config training/configs/adapt_gpu.yaml --out packed [--limit-mb 48] [key=value …]
     python -m training.adapt_segmenter --config packed/config.yaml        # there, from the folder that holds packed/
 
-Images become WebP of the best quality that keeps within the limit, labels train ids in PNG. The packed config names the
+Images become WebP of the best quality that keeps within the limit, labels train ids in PNG; what is longer than 512
+pixels is made that long. The packed config names the
 folder as ``--out`` does. Of the start checkpoint only the averaged weights go along.
 """
 
@@ -32,8 +33,10 @@ from training.runs.results import one_line_errors
 
 _QUALITIES = (95, 90, 85, 80, 75, 70, 60, 50, 40, 30)
 _SAMPLED_EVERY = 25
-_LIMIT_MB = 44.0
+_LIMIT_MB = 48.0
 """A machine that takes 64 MiB has the checkout to take too."""
+
+_LONGEST_PX = 512
 
 _WEIGHTS = ("step", "config", "ancestors", "teacher")
 """What a run that starts from a checkpoint reads of it."""
@@ -148,16 +151,25 @@ def _estimated_bytes(images: Sequence[_Image], quality: int) -> float:
 def _encoded(image: _Image, quality: int) -> dict[str, bytes]:
     """The image's files, by their name in the packed folder."""
     if image.pair is None:
-        return {f"{image.folder}/{image.name}.webp": _encode(".webp", read_image(image.path), quality)}
+        bgr = _shortened(read_image(image.path), cv2.INTER_AREA)
+        return {f"{image.folder}/{image.name}.webp": _encode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, quality])}
     bgr, label_map = read_labelled(image.pair)
+    bgr, label_map = _shortened(bgr, cv2.INTER_AREA), _shortened(label_map, cv2.INTER_NEAREST_EXACT)
     return {
-        f"{image.folder}/image/{image.name}.webp": _encode(".webp", bgr, quality),
-        f"{image.folder}/label/{image.name}.png": _encode(".png", label_map, None),
+        f"{image.folder}/image/{image.name}.webp": _encode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, quality]),
+        f"{image.folder}/label/{image.name}.png": _encode(".png", label_map, [cv2.IMWRITE_PNG_COMPRESSION, 9]),
     }
 
 
-def _encode(suffix: str, pixels: np.ndarray, quality: int | None) -> bytes:
-    options = [] if quality is None else [cv2.IMWRITE_WEBP_QUALITY, quality]
+def _shortened(pixels: np.ndarray, interpolation: int) -> np.ndarray:
+    height, width = pixels.shape[:2]
+    factor = min(_LONGEST_PX / max(height, width), 1.0)
+    if factor == 1:
+        return pixels
+    return cv2.resize(pixels, (round(width * factor), round(height * factor)), interpolation=interpolation)
+
+
+def _encode(suffix: str, pixels: np.ndarray, options: list[int]) -> bytes:
     encoded, content = cv2.imencode(suffix, pixels, options)
     if not encoded:
         raise InputError(f"OpenCV cannot write {suffix}; install another opencv-python")

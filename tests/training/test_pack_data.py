@@ -93,8 +93,9 @@ def test_what_cannot_be_packed_is_refused_before_anything_is_written(settings: l
         pack(config, tmp_path, limit_bytes=10**9)
 
 
-def test_images_are_written_as_they_are_asked_for(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    bgr = cv2.resize(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8), (64, 64))
-    sizes = [len(pack_data._encode(".webp", bgr, quality)) for quality in (90, 40)]
-    assert sizes[0] > sizes[1]
+def test_long_images_are_made_shorter_and_their_labels_keep_their_values() -> None:
+    label_map = np.kron(np.array([[0, 7], [13, 255]], np.uint8), np.ones((200, 512), np.uint8))
+    shorter = pack_data._shortened(label_map, cv2.INTER_NEAREST_EXACT)
+    assert shorter.shape == (200, 512)
+    assert set(np.unique(shorter)) == {0, 7, 13, 255}
+    assert pack_data._shortened(shorter, cv2.INTER_AREA) is shorter
