@@ -37,7 +37,7 @@ endif
 
 PIP_INSTALL := $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test mutants soak bench gpu sbom check clean
+.PHONY: help demo test mutants soak scale bench gpu sbom check clean
 
 help:
 	@sed -n -E 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 12
@@ -64,6 +64,9 @@ mutants: $(DEVELOP)  ## whether the tests of the pure core notice planted faults
 
 soak: $(DEVELOP)  ## 2.88 million frames, random faults, overload, camera health on real nights: an hour and a half
 	@$(VENV_PYTHON) -m pytest -m soak tests/ros tests/core/stream
+
+scale: $(DEVELOP)  ## a thousand generated drives on a two-node Ray cluster, one node killed, about 10 minutes
+	@exec $(VENV_PYTHON) -m tests.fleet_scale $(ARGS)
 
 bench: $(DEVELOP)  ## the model beside named peers and through the node, 10 minutes, result in out/benchmark [ARGS=--help]
 	@exec $(VENV_PYTHON) -m engines.bench $(ARGS)

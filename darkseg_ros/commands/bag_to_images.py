@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
+from darkseg_ros.commands.many_drives import Written, write_of_drives
 from darkseg_ros.commands.options import (
+    add_ray_option,
     add_selection_options,
     add_strict_option,
     count,
@@ -14,6 +17,8 @@ from darkseg_ros.commands.options import (
     selection_of,
 )
 from darkseg_ros.errors import InputError
+from darkseg_ros.fleet.drives import Drive, means_several
+from darkseg_ros.fleet.places import fetched, folder_for, is_remote, place_in
 from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bag_images import ImageChoice, write_images
 
@@ -25,8 +30,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "By nearness to a reference (FID): choose here by time, then `python -m training.select_images fid` on the "
         "folder; the features need a network that this command does not carry."
     )
-    parser.add_argument("bag", type=Path, help="rosbag2 bag or video")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the images, made if needed")
+    parser.add_argument("bag", nargs="+", help="rosbag2 bag or video; or many, with folders, globs in quotes and URLs")
+    parser.add_argument("--out", required=True, help="folder for the images, made if needed; of many a URL too")
     parser.add_argument("--topic", help="image topic of a bag that has several")
     add_selection_options(parser)
     parser.add_argument("--every-s", type=positive, metavar="S", help="at least S seconds from image to image")
@@ -38,19 +43,58 @@ def declare(parser: argparse.ArgumentParser) -> None:
         help="only frames of such a histogram level, 0 (black) to 255; night is below 65",
     )
     parser.add_argument("--count", type=count, metavar="N", help="at most N of these, spread evenly over the drive")
+    parser.add_argument("--resume", action="store_true", help="of many drives: leave out those that are done")
     add_strict_option(parser)
+    add_ray_option(parser)
     parser.set_defaults(run=_run)
 
 
-def _run(arguments: argparse.Namespace) -> None:
+@dataclass(frozen=True)
+class TakeImages:
+    """The work on one drive of many: its images in a folder of its name.
+
+    Attributes:
+        out: folder of all, path or URL.
+        choice: which frames.
+        topic: image topic of bags that have several.
+        strict: a frame that cannot be read fails its drive.
+    """
+
+    out: str
+    choice: ImageChoice
+    topic: str | None
+    strict: bool
+
+    def __call__(self, drive: Drive) -> Written:
+        """Take them; a drive in object storage is copied to this machine for the time."""
+        bad_frames = BadFrames(strict=self.strict, tell=lambda _: None)
+        with fetched(drive.place) as path, folder_for(place_in(self.out, drive.name)) as folder:
+            written = write_images(path, folder, self.choice, topic=self.topic, bad_frames=bad_frames)
+        return Written(written, bad_frames.count)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     if arguments.level is not None and not arguments.level[0] <= arguments.level[1]:
         raise InputError("--level names the lower level first")
-    bad_frames = BadFrames(strict=arguments.strict)
     choice = ImageChoice(
         selection=selection_of(arguments),
         every_s=arguments.every_s,
         level=None if arguments.level is None else (arguments.level[0], arguments.level[1]),
         count=arguments.count,
     )
-    written = write_images(arguments.bag, arguments.out, choice, topic=arguments.topic, bad_frames=bad_frames)
-    print(f"{written} images in {arguments.out}{bad_frames.summary()}")
+    if arguments.ray or is_remote(arguments.out) or means_several(arguments.bag):
+        out = arguments.out if is_remote(arguments.out) else str(Path(arguments.out).absolute())
+        return write_of_drives(
+            TakeImages(out, choice, arguments.topic, arguments.strict),
+            arguments.bag,
+            out=out,
+            what="images",
+            ray=arguments.ray,
+            resume=arguments.resume,
+            strict=arguments.strict,
+        )
+    bad_frames = BadFrames(strict=arguments.strict)
+    bag, out = Path(arguments.bag[0]), Path(arguments.out)
+    written = write_images(bag, out, choice, topic=arguments.topic, bad_frames=bad_frames)
+    print(f"{written} images in {out}{bad_frames.summary()}")
+    return 0

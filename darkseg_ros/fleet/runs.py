@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -64,6 +65,8 @@ def ray_cluster(ray: str | None) -> Iterator[None]:
         return
     library = _ray()
     local = _LOCAL.fullmatch(ray)
+    # by default a worker that a busy machine starts in more than a minute is given up, and its drive waits for ever
+    os.environ.setdefault("RAY_worker_register_timeout_seconds", "600")
     where = {"num_cpus": int(local[1]), "include_dashboard": False} if local else {"address": ray}
     for tries_left in reversed(range(_STARTS if local else 1)):
         try:

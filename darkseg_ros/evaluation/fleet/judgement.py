@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import lru_cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -26,6 +25,7 @@ from darkseg_ros.evaluation.consistency import FlowConsistency
 from darkseg_ros.evaluation.drive import DriveFrame, FrameJoin, Part
 from darkseg_ros.evaluation.metrics import confusion_matrix, mean_iou_of_present
 from darkseg_ros.evaluation.page import error_map
+from darkseg_ros.fleet.worker_model import open_once
 from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bags import IMAGE_TYPE, BagReader, BagTopic
 from darkseg_ros.frames.levels import histogram_level
@@ -191,7 +191,7 @@ def judge_drive(path: Path, settings: JudgementSettings, *, place: str) -> Drive
     cameras = _cameras_of(path, settings)
     segmenter: Segmenter | None = None
     if any("class_map" not in topics for topics in cameras.values()):
-        segmenter = _open_once(settings.bundle, settings.backend)
+        segmenter = open_once(settings.bundle, settings.backend)
         classes = segmenter.bundle.classes
     else:
         classes = CITYSCAPES if settings.classes is None else load_classes(settings.classes)
@@ -216,12 +216,6 @@ def judge_drive(path: Path, settings: JudgementSettings, *, place: str) -> Drive
         bundle=None if segmenter is None else segmenter.bundle.name,
         backend=None if segmenter is None else segmenter.engine.name,
     )
-
-
-@lru_cache(maxsize=1)
-def _open_once(bundle: Path, backend: str) -> Segmenter:
-    """Stays open for the next drive of this worker."""
-    return Segmenter.open(bundle, backend=backend, threads=1)
 
 
 def camera_of(topic: str) -> str:
