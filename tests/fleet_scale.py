@@ -3,6 +3,7 @@
     make scale [ARGS="--drives 1000"]
 
 The drives are three frames of 32×64 pixels each, answered by the fake engine: what is measured is all but the network.
+24 of them differ, the others are links to these under names of their own.
 Prints what docs/scale.md quotes; ends with 1 unless every file of the two evaluations has the same bytes.
 """
 
@@ -22,6 +23,7 @@ from tests.bundles import write_tiny_bundle
 from tests.core.evaluation.fleet.drives import HW, write_drive
 from tests.ray_nodes import two_nodes
 
+_DIFFERENT = 24
 _KILL_AT = 0.4
 _LOOK_EVERY_S = 0.2
 _COMPARED = ("metrics.json", "result.jsonl", "run.json")
@@ -37,7 +39,11 @@ def main() -> int:
     shutil.rmtree(out, ignore_errors=True)
     bundle = write_tiny_bundle(out / "bundle", HW)
     for index in range(arguments.drives):
-        write_drive(out / "drives" / f"drive_{index:05d}", wrong_share=index % 60 / 64, hours=index % 24)
+        drive = out / "drives" / f"drive_{index:05d}"
+        if index < _DIFFERENT:
+            write_drive(drive, wrong_share=index / 64, hours=index)
+        else:
+            shutil.copytree(out / "drives" / f"drive_{index % _DIFFERENT:05d}", drive, copy_function=os.link)
     print(f"{arguments.drives} drives written, load average {os.getloadavg()[0]:.1f}", flush=True)
     one = _evaluate(out, bundle, "one", [])
     with two_nodes() as (cluster, second):

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path, PurePath
 from types import SimpleNamespace, TracebackType
 from typing import Any
@@ -458,6 +459,7 @@ def is_bag(path: Path) -> bool:
     return holds_messages(path)
 
 
+@cache
 def _image_types() -> Typestore:
     """The image types are the same in every ROS 2, so one table reads the pictures of every bag."""
     typestore = get_typestore(Stores.ROS2_JAZZY)
@@ -472,7 +474,7 @@ def _read_metadata(folder: Path) -> tuple[list[Path], Counter[str]]:
     size = metadata.stat().st_size
     if size > _METADATA_MAX_BYTES:
         raise BagError(f"{_METADATA} has {size} bytes, expected at most {_METADATA_MAX_BYTES}")
-    information = YAML(typ="safe").load(metadata.read_text("utf-8"))["rosbag2_bagfile_information"]
+    information = _parsed(metadata.read_text("utf-8"))["rosbag2_bagfile_information"]
     if information["version"] > Writer.VERSION_LATEST:
         raise BagError(f"{_METADATA} is of version {information['version']}, expected at most {Writer.VERSION_LATEST}")
     # old recorders wrote the bag's folder in front; no path leads out of it
@@ -481,6 +483,12 @@ def _read_metadata(folder: Path) -> tuple[list[Path], Counter[str]]:
     for topic in information["topics_with_message_count"]:
         promised[topic["topic_metadata"]["name"]] += int(topic["message_count"])
     return files, promised
+
+
+@lru_cache(maxsize=8)
+def _parsed(metadata: str) -> Any:
+    """A bag is opened several times, for its topics, its stamps, its messages; parsing YAML takes longest. Not changed."""
+    return YAML(typ="safe").load(metadata)
 
 
 def _merged_topics(storages: Sequence[Storage], promised: Counter[str]) -> dict[str, BagTopic]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
@@ -85,6 +86,7 @@ def full_type_name(name: str) -> str:
     return f"{package}/msg/{rest}" if slash and "/" not in rest else name
 
 
+@lru_cache(maxsize=256)  # topics of a fleet offer the same few, and parsing YAML is slow
 def qos_of(text: str) -> tuple[Qos, ...]:
     """The profiles of a channel's YAML; none where it cannot be read: they say how to play, not what was recorded."""
     if len(text) > _MAX_QOS_CHARACTERS:

@@ -10,6 +10,7 @@ import io
 import struct
 from collections import Counter
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -87,8 +88,10 @@ class McapStorage:
     Args:
         path: the file.
 
+    A file without an end, as a killed recorder leaves it, is read as far as it is whole; then `messages` raises.
+
     Raises:
-        BagError: if it is cut off, damaged, or of another profile than ros2.
+        BagError: if it is damaged, holds no whole message, or is of another profile than ros2.
     """
 
     def __init__(self, path: Path) -> None:
@@ -99,6 +102,7 @@ class McapStorage:
         self._chunks: list[_Chunk] = []
         self._loose: list[tuple[int, int]] = []  # log stamp and position of messages outside of chunks
         self._span_ns: tuple[int, int] | None = None
+        self._lacks = ""
         self._file: BinaryIO = path.open("rb")
         try:
             self._open()
@@ -142,6 +146,8 @@ class McapStorage:
                 raise BagError(f"chunks with {waiting_bytes} bytes overlap in time; sort it with `mcap sort`")
         while waiting:
             yield heapq.heappop(waiting)[2]
+        if self._lacks:
+            raise BagError(self._lacks)
 
     def _open(self) -> None:
         self._size = self._file.seek(0, io.SEEK_END)
@@ -157,7 +163,8 @@ class McapStorage:
         self._end = self._size - len(MCAP_MAGIC) - _FOOTER_BYTES
         self._file.seek(max(0, self._size - len(MCAP_MAGIC)))
         if self._file.read() != MCAP_MAGIC or self._end < data_start:
-            raise BagError("its end is missing")
+            self._scan_until_cut(data_start)
+            return
         kind, fields, _ = self._record(self._end)
         if kind != _FOOTER:
             raise BagError("its footer is damaged")
@@ -223,6 +230,15 @@ class McapStorage:
                     self._chunks.append(_Chunk(here, min(stamps), None))
             elif kind == _DATA_END:
                 return
+
+    def _scan_until_cut(self, position: int) -> None:
+        """Find what is whole in a file whose recorder was killed; reading it ends with the word that there was more."""
+        self._end = self._size
+        with suppress(BagError):
+            self._scan(position)
+        if not self._counts:
+            raise BagError("its end is missing")
+        self._lacks = f"its end is missing behind {sum(self._counts.values())} whole messages"
 
     def _describe(self, kind: int, fields: _Fields) -> None:
         key = fields.number("H")

@@ -8,6 +8,7 @@ import pytest
 from backports import zstd
 
 from darkseg_ros.errors import BagError
+from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bags import BagReader
 from darkseg_ros.frames.source import open_frames
 from tests.core.frames.storage.mcap_files import (
@@ -138,3 +139,29 @@ def test_qos_that_cannot_be_read_does_not_stop_the_reading(tmp_path: Path) -> No
     with BagReader(path) as reader:
         assert reader.topics["/camera"].qos == ()
         assert len(list(reader.messages())) == 1
+
+
+def write_killed(path: Path, records: bytes) -> Path:
+    """What a recorder leaves behind that was killed: no end, the last record cut off."""
+    whole = write_mcap(path, described([CAMERA]) + records).read_bytes()
+    path.write_bytes(whole[: -len(FOOTER)] + chunk(IMAGES[3])[:40])
+    return path
+
+
+def test_a_file_without_an_end_is_read_as_far_as_it_is_whole(tmp_path: Path) -> None:
+    path = write_killed(tmp_path / "killed.mcap", chunk(IMAGES[0] + IMAGES[1]) + IMAGES[2])
+    read = []
+    with BagReader(path) as reader:
+        assert reader.topics["/camera"].count == 3
+        with pytest.raises(BagError, match="its end is missing behind 3 whole messages"):
+            for each in reader.messages():
+                read.append(each.log_stamp_ns)
+    assert read == [1, 2, 3]
+    told: list[str] = []
+    assert len(list(open_frames(path, bad_frames=BadFrames(tell=told.append)))) == 3
+    assert "its end is missing" in told[-1]
+
+
+def test_a_file_without_an_end_and_without_a_whole_message_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BagError, match="its end is missing"), BagReader(write_killed(tmp_path / "killed.mcap", b"")):
+        pass
