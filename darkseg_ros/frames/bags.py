@@ -487,7 +487,7 @@ def _read_metadata(folder: Path) -> tuple[list[Path], Counter[str]]:
 
 @lru_cache(maxsize=8)
 def _parsed(metadata: str) -> Any:
-    """A bag is opened several times, for its topics, its stamps, its messages; parsing YAML takes longest. Not changed."""
+    """Kept, since a bag is opened for its topics, its stamps and its messages, and parsing YAML takes longest."""
     return YAML(typ="safe").load(metadata)
 
 
