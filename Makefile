@@ -66,6 +66,7 @@ soak: $(DEVELOP)  ## 2.88 million frames, random faults, overload, camera health
 	@$(VENV_PYTHON) -m pytest -m soak tests/ros tests/core/stream
 
 scale: $(DEVELOP)  ## a thousand generated drives on a two-node Ray cluster, one node killed, about 10 minutes
+	@$(VENV_PYTHON) -m pytest -m soak tests/core/fleet
 	@exec $(VENV_PYTHON) -m tests.fleet_scale $(ARGS)
 
 bench: $(DEVELOP)  ## the model beside named peers and through the node, 10 minutes, result in out/benchmark [ARGS=--help]

@@ -19,6 +19,7 @@ from tests.bundles import write_tiny_bundle
 from tests.core.evaluation.fleet.drives import HW, write_drive
 
 pytestmark = [
+    pytest.mark.soak,  # `make scale` runs it: Ray's nodes take from 10 s on a quiet machine to minutes on a busy one
     # of Ray's own modules and the sockets and pipes that it leaves to the end of the process
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.filterwarnings("default::pytest.PytestUnraisableExceptionWarning"),
