@@ -64,6 +64,6 @@ class FlowConsistency:
         threads = cv2.getNumThreads()
         cv2.setNumThreads(1)  # DIS searches in as many stripes as there are threads, and its answer depends on them
         try:
-            return np.asarray(self._flow.calc(grey, before, None))
+            return np.asarray(self._flow.calc(grey, before, None))  # type: ignore[call-overload]  # makes its own
         finally:
             cv2.setNumThreads(threads)
