@@ -173,8 +173,7 @@ def _measure_png(content: bytes, *, keep_orientation: bool) -> _Measured:
     """
     kept = _PNG_PICTURE_CHUNKS | {b"eXIf"} if keep_orientation else _PNG_PICTURE_CHUNKS
     header = content[16:26]
-    chunks: list[tuple[int, int]] = []
-    left_out = False
+    chunks: list[bytes] = []
     position = len(_PNG_MAGIC)
     for _ in range(_CHUNKS_MAX):
         end = position + 12 + int.from_bytes(content[position : position + 4], "big")
@@ -182,16 +181,13 @@ def _measure_png(content: bytes, *, keep_orientation: bool) -> _Measured:
         if end > len(content) or (name == b"IHDR") != (position == len(_PNG_MAGIC)):
             break
         if name in kept:
-            chunks.append((position, end))
-        else:
-            left_out = True
+            chunks.append(content[position:end])
         position = end
         if name == b"IEND":
-            if left_out:
-                content = _PNG_MAGIC + b"".join(content[start:end] for start, end in chunks)
             width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
             # bit depth and colour type; the latter 0 for grey, 4 for grey with transparency
-            return _Measured("PNG", height, width, 6, grey16=header[8] == 16 and header[9] in (0, 4), content=content)
+            grey16 = header[8] == 16 and header[9] in (0, 4)
+            return _Measured("PNG", height, width, 6, grey16=grey16, content=_PNG_MAGIC + b"".join(chunks))
     else:
         raise ImageMessageError(f"the PNG has more than {_CHUNKS_MAX} chunks; check the publisher")
     raise ImageMessageError(f"the PNG of {len(content)} bytes is cut off or corrupt; check the camera and its link")

@@ -182,6 +182,15 @@ def test_another_temperature_is_found_by_the_confidence(
     assert "the temperature is not the one exported" in failure
 
 
+def test_the_reference_in_torch_has_the_temperature_that_the_bundle_says(
+    tiny: Path, tmp_path: Path, checkpoint: Path
+) -> None:
+    bundle = bundle_that_says(tiny, tmp_path / "bundle", temperature=1.3)
+    report = compare(bundle, checkpoint, {"day": write_images(tmp_path / "day", (ROAD, SKY))}, backends=[CPU_INT8])
+    assert report.reference == TORCH
+    assert figures(report, CPU_INT8).confidence_error_max <= 1 / 255
+
+
 def test_the_miou_of_int8_is_judged_on_enough_images_only(
     swapped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

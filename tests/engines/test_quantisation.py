@@ -154,6 +154,16 @@ def test_the_symmetric_graph_is_int8_with_scales_of_float16_and_small(
     assert made_by["logits"].op_type == "Conv"
 
 
+def test_one_bright_frame_does_not_stretch_the_steps_for_all_others(tmp_path: Path) -> None:
+    network, path = write_network(tmp_path / "a.onnx", outlier=1), tmp_path / "int8.onnx"
+    frames = [np.full((1, PX, PX, 3), level, np.uint8) for level in (50, 50, 50, 250)]
+    quantise_symmetric(network, frames, path)
+    model = onnx.load(path)
+    weights = {weight.name: numpy_helper.to_array(weight) for weight in model.graph.initializer}
+    (first,) = (node for node in model.graph.node if node.op_type == "QuantizeLinear" and node.input[0] == "quarter")
+    assert weights[first.input[1]] * 127 == pytest.approx(np.mean([50, 50, 50, 250]), rel=0.01)
+
+
 def test_weights_lose_at_most_half_a_step(tmp_path: Path, frames: list[np.ndarray]) -> None:
     network, path = write_network(tmp_path / "a.onnx", outlier=7.77), tmp_path / "int8.onnx"
     quantise_symmetric(network, frames, path)

@@ -130,6 +130,20 @@ def test_a_jpeg_with_an_exif_thumbnail_and_a_profile_in_255_parts_is_read() -> N
     assert bgr_from_jpeg_or_png(content[:2] + segment * 255 + content[2:]).shape == (16, 16, 3)
 
 
+def test_a_jpeg_cut_off_at_any_byte_before_its_pixels_is_an_error() -> None:
+    content = jpeg(16, 16)
+    for end in range(3, content.index(b"\xff\xda")):
+        with pytest.raises(ImageMessageError, match=f"JPEG of {end} bytes is cut off"):
+            bgr_from_jpeg_or_png(content[:end])
+
+
+@pytest.mark.parametrize("alone", [b"\xff\x01", b"\xff\xd0", b"\xff\xd7"])
+def test_markers_without_a_length_are_passed(alone: bytes) -> None:
+    content = jpeg(16, 16)
+    pixels = bgr_from_jpeg_or_png(content[:2] + alone + content[2:])
+    np.testing.assert_array_equal(pixels, bgr_from_jpeg_or_png(content))
+
+
 @pytest.mark.parametrize("frame", [b"", b"\x08\x00\x10", b"\x08\x00\x10\x00\x10\x00"])
 def test_a_jpeg_whose_frame_header_is_short_is_an_error(frame: bytes) -> None:
     content = (
