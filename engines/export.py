@@ -65,6 +65,7 @@ from engines.temperature import (
     match_temperature,
     temperature_between,
 )
+from training.adaptation.settings import AdaptationData
 from training.adaptation.teacher import load_teacher
 from training.data.class_table import classes_of
 from training.data.pairs import find_images, find_labelled_pool, find_validation_sets
@@ -340,7 +341,9 @@ def config_of(state: Mapping[str, Any], overrides: Sequence[str]) -> DictConfig:
     if other is not None:
         raise InputError(f"{other} cannot be changed after the training; expected data.key=value")
     try:
-        given = OmegaConf.merge(OmegaConf.structured(DataConfig), in_todays_form(state["config"])["data"])
+        saved = in_todays_form(state["config"])["data"]
+        schema = AdaptationData if "boxes" in saved else DataConfig
+        given = OmegaConf.merge(OmegaConf.structured(schema), saved)
         asked = OmegaConf.create(
             in_todays_form(cast(dict[str, Any], OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)))))
         )

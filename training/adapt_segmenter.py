@@ -14,34 +14,30 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from lightning_fabric.utilities.seed import seed_everything
 from omegaconf import DictConfig
-from torch import Tensor, nn
 
 from darkseg_ros.classes import IGNORE_INDEX
-from training.adaptation.class_mix import mix_classes
+from training.adaptation.class_mix import mix_in_some_steps
 from training.adaptation.distillation import FeatureAnchor, paste_labels, soft_cross_entropy
 from training.adaptation.masking import mask_blocks
+from training.adaptation.night_answers import night_answers
 from training.adaptation.night_samples import NightSamples
 from training.adaptation.object_warp import ObjectWarpedSamples
-from training.adaptation.pseudo_labels import adjust_to_shares, confidence_weights
-from training.adaptation.second_opinion import consider, read_boxes
-from training.adaptation.settings import AdaptationConfig, NightConfig
-from training.adaptation.teacher import copy_as_teacher, update_teacher
+from training.adaptation.second_opinion import read_boxes
+from training.adaptation.settings import AdaptationConfig
+from training.adaptation.student import Student
 from training.data.cache import open_cache
-from training.data.class_balance import class_shares, class_weights
+from training.data.class_balance import class_shares
+from training.data.class_table import classes_of
 from training.data.draws import RareClassDraw
-from training.data.listing import file_digest, files_digest, pairs_digest
+from training.data.listing import file_digests, files_digest, pairs_digest
 from training.data.pairs import find_images, find_labelled_pool, find_validation_sets
-from training.data.random_streams import Stream, generator
 from training.data.samples import LabelledSamples
-from training.losses import mean_over_processes, segmentation_loss
-from training.networks.build import build_network, set_to_training
+from training.losses import class_weight_tensor, mean_over_processes, segmentation_loss
+from training.networks.build import build_network
 from training.networks.config import exposure_of
-from training.optimiser import build_optimiser, set_learning_rate
-from training.runs.checkpoints import start_from
 from training.runs.config import read_command_line
 from training.runs.fabric import load_from, refuse_nan, start_fabric
 from training.runs.loop import TrainingRun
@@ -69,18 +65,17 @@ def adapt(config: DictConfig) -> None:
     night_config, exposure = config.night, exposure_of(config.network)
 
     # Data: draws depend on (seed, position) only.
-    pairs = find_labelled_pool(config.data.source)
+    classes = classes_of(config)
+    pairs = find_labelled_pool(config.data.source, classes)
     night_images = find_images(Path(config.data.night))
-    validation_sets = find_validation_sets(config.data.validation)
+    validation_sets = find_validation_sets(config.data.validation, classes)
     inputs = {
+        "data.classes": repr(classes.to_json()),
         "data.source": pairs_digest(pairs),
         "data.night": files_digest(night_images),
-        "data.boxes": file_digest(config.data.boxes),
-        "data.answers": file_digest(config.data.answers),
-        "network.encoder_weights": file_digest(config.network.encoder_weights),
-        "network.start_checkpoint": file_digest(config.network.start_checkpoint),
+        **file_digests(config, "data.boxes", "data.answers", "network.encoder_weights", "network.start_checkpoint"),
     }
-    shares = class_shares(pairs)
+    shares = class_shares(pairs, classes)
     store = open_cache(config.data.cache, pairs, night_images)
     labelled_samples = ObjectWarpedSamples(
         LabelledSamples(
@@ -97,6 +92,7 @@ def adapt(config: DictConfig) -> None:
         ),
         share=config.object_warp_share,
         seed=config.seed,
+        classes=classes,
     )
     night_samples = NightSamples(
         night_images,
@@ -108,28 +104,26 @@ def adapt(config: DictConfig) -> None:
         answers=Path(config.data.answers) if config.data.answers else None,
         seed=config.seed,
         store=store,
+        classes=classes,
     )
 
-    # Network, teacher, optimiser.
-    network = build_network(config.network).to(memory_format=torch.channels_last)
-    anchor = FeatureAnchor(network.encoder, network.encoder) if config.anchor_weight else None
-    ancestors = start_from(network, config.network)
-    teacher = fabric.to_device(copy_as_teacher(network))
-    weights = fabric.to_device(class_weight_tensor(shares, config.loss.class_weight_exponent))
-    answers_of = partial(
-        night_answers, config=night_config, log_weights=fabric.to_device(class_weight_tensor(shares, 1.0).log())
-    )
-    student, optimiser = fabric.setup(network, build_optimiser(network, config))
-    set_to_training(student, config.network)
+    # The anchor is the encoder before the weights of ``network.start_checkpoint``.
+    network = build_network(config.network, num_classes=len(classes)).to(memory_format=torch.channels_last)
+    anchor = FeatureAnchor(network.encoder, network.encoder, classes) if config.anchor_weight else None
+    student = Student(network, config, fabric)
+    weights = fabric.to_device(class_weight_tensor(shares, exponent=config.loss.class_weight_exponent))
+    log_weights = fabric.to_device(class_weight_tensor(shares, exponent=1.0).log())
+    answers_of = partial(night_answers, config=night_config, log_weights=log_weights, classes=classes)
 
-    run = TrainingRun(
-        config,
-        fabric,
-        {"student": student, "teacher": teacher, "optimiser": optimiser},
-        inputs=inputs,
-        ancestors=ancestors,
+    run = TrainingRun(config, fabric, student.parts, inputs=inputs, ancestors=student.ancestors)
+    evaluate = partial(
+        evaluate_network,
+        student.teacher,
+        validation_sets,
+        input_px=config.network.input_px,
+        exposure=exposure,
+        classes=classes,
     )
-    evaluate = partial(evaluate_network, teacher, validation_sets, input_px=config.network.input_px, exposure=exposure)
     batches_of = partial(
         load_from, start_step=run.step, stop_step=config.steps, loader_workers=config.loader_workers, fabric=fabric
     )
@@ -137,25 +131,20 @@ def adapt(config: DictConfig) -> None:
     night_batches = iter(batches_of(night_samples, night_config.batch_size))
 
     while run.step < config.steps:
-        set_learning_rate(optimiser, config, run.step)
         run.seed_dropout()
         labelled, night = next(labelled_batches), next(night_batches)
-        first_position = fabric.global_rank * len(night["calm"])
         with fabric.autocast():
-            wanted, trust = answers_of(teacher, night)
-        images = night["strong"]
-        if generator(config.seed, Stream.MIX_OR_NOT, run.step).random() < night_config.mix_share:
-            every = max(config.batch_size // night_config.batch_size, 1)
-            images, pasted = mix_classes(
-                labelled["images"][::every],
-                labelled["labels"][::every],
-                images,
-                labelled["labels"].new_full((len(images), *images.shape[-2:]), IGNORE_INDEX),
-                seed=config.seed,
-                step=run.step,
-                first_position=first_position,
-            )
-            wanted, trust = paste_labels(wanted, trust, pasted)
+            wanted, trust = answers_of(student.teacher, night)
+        images, pasted = mix_in_some_steps(
+            labelled,
+            night["strong"],
+            labelled["labels"].new_full((len(night["strong"]), *night["strong"].shape[-2:]), IGNORE_INDEX),
+            share=night_config.mix_share,
+            seed=config.seed,
+            step=run.step,
+            rank=fabric.global_rank,
+        )
+        wanted, trust = paste_labels(wanted, trust, pasted)
         images = mask_blocks(
             images,
             share=night_config.masked_share,
@@ -163,7 +152,7 @@ def adapt(config: DictConfig) -> None:
             block_px=night_config.masked_block_px,
             seed=config.seed,
             step=run.step,
-            first_position=first_position,
+            first_position=fabric.global_rank * len(images),
         )
         logits = student(torch.cat([labelled["images"], images]))
         labelled_logits, night_logits = logits.split([len(labelled["images"]), len(images)])
@@ -180,11 +169,7 @@ def adapt(config: DictConfig) -> None:
         loss = torch.stack([factors[name] * mean for name, mean in means.items()]).sum()
         refuse_nan(loss, run.step, run.last, fabric=fabric)
 
-        optimiser.zero_grad()
-        fabric.backward(loss)
-        fabric.clip_gradients(student, optimiser, max_norm=config.optimiser.gradient_clip)
-        optimiser.step()
-        update_teacher(teacher, network, step=run.step, decay=config.optimiser.average_decay)
+        student.learn(loss, step=run.step)
         run.finish_step({f"loss/{name}": mean.detach() for name, mean in means.items()})
 
         if run.is_due(config.evaluate_every):
@@ -194,31 +179,6 @@ def adapt(config: DictConfig) -> None:
                 write_metrics(run.output / "metrics.json", metrics)
             fabric.barrier()
     run.close()
-
-
-@torch.no_grad()
-def night_answers(
-    teacher: nn.Module, night: dict[str, Tensor], *, config: NightConfig, log_weights: Tensor
-) -> tuple[Tensor, Tensor]:
-    """What the student is to learn for night images, (B, K, h, w) probabilities, and how much it counts, (B, h, w).
-
-    Args:
-        teacher: the averaged student, in evaluation mode.
-        night: a batch of `NightSamples`.
-        config: of the night.
-        log_weights: see `adjust_to_shares`.
-    """
-    wanted = torch.softmax(teacher(night["calm"]).float(), 1)
-    if "answers" in night:
-        wanted = (1 - config.answers_weight) * wanted + config.answers_weight * night["answers"]
-    wanted = adjust_to_shares(wanted, log_weights, strength=config.share_adjustment)
-    wanted = consider(wanted, night["opinion"], weight=config.box_weight)
-    return wanted, confidence_weights(wanted, pixel_min=config.pixel_min, by_image=config.by_image)
-
-
-def class_weight_tensor(shares: np.ndarray, exponent: float) -> Tensor:
-    """(K,) float32 of `class_weights`."""
-    return torch.tensor(class_weights(shares, exponent=exponent), dtype=torch.float32)
 
 
 if __name__ == "__main__":

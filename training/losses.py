@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional
 
 from darkseg_ros.classes import IGNORE_INDEX
+from training.data.class_balance import class_weights
 from training.networks.layers import upsample_bilinear
 from training.runs.fabric import all_reduce
 from training.segmenter_config import LossConfig
@@ -44,6 +46,11 @@ def segmentation_loss(logits: Tensor, labels: Tensor, *, config: LossConfig, cla
     log_p_t = -functional.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="none")
     pixel_weights = functional.pad(class_weights, (0, IGNORE_INDEX + 1 - len(class_weights)))[labels]
     return SummedLoss(total=(pixel_weights * pixel_loss(log_p_t, config)).sum(), weight=pixel_weights.sum())
+
+
+def class_weight_tensor(shares: np.ndarray, *, exponent: float) -> Tensor:
+    """(K,) float32 of `training.data.class_balance.class_weights`."""
+    return torch.tensor(class_weights(shares, exponent=exponent), dtype=torch.float32)
 
 
 def logits_at(logits: Tensor, full_hw: tuple[int, int], stride: int) -> Tensor:

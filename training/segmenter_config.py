@@ -1,4 +1,4 @@
-"""The settings of `training.train_segmenter`."""
+"""The settings of `training.train_segmenter`, and those that it shares with `training.adapt_segmenter`."""
 
 from __future__ import annotations
 
@@ -16,30 +16,40 @@ from training.runs.config import RunSettings
 
 
 @dataclass
-class DataConfig:
+class ImagesConfig:
     """Where the images are.
 
     Attributes:
         source: labelled images, drawn from as one pool: labelled day, and day translated to night. Each entry is a
             folder with image/ and label/, or a mapping with the keys of `training.data.pairs.Source`.
         night: folder of unlabelled night images.
-        pseudo_labels: folder of label maps that `training.pseudo_label` wrote for them; null without self-training.
         validation: labelled images by the name of their set, as entries of `source`; null leaves a set out. Metrics,
             gates and model cards go by these names.
         cache: where decoded training images are kept.
-        shard_groups: sources that lie in shards are split into as many groups of whole shards; each batch takes equally
-            many images of each. With a multiple of devices · num_nodes, no shard is read by two processes.
         classes: what is learned, a list of ``{name, category, rgb}`` in the order of the train ids; null for the 19 of
             Cityscapes. With others, data sets of the catalogue need a ``mapping``.
     """
 
     source: list[Any] = MISSING
     night: str = MISSING
-    pseudo_labels: str | None = None
     validation: dict[str, Any] = field(default_factory=dict)
     cache: CacheConfig = field(default_factory=CacheConfig)
-    shard_groups: int = 1
     classes: list[Any] | None = None
+
+
+@dataclass
+class DataConfig(ImagesConfig):
+    """Where the images of `training.train_segmenter` are.
+
+    Attributes:
+        pseudo_labels: folder of label maps that `training.pseudo_label` wrote for the images of `night`; null without
+            self-training.
+        shard_groups: sources that lie in shards are split into as many groups of whole shards; each batch takes equally
+            many images of each. With a multiple of devices · num_nodes, no shard is read by two processes.
+    """
+
+    pseudo_labels: str | None = None
+    shard_groups: int = 1
 
 
 @dataclass
@@ -118,8 +128,8 @@ class DistillationConfig:
 
 
 @dataclass
-class SegmenterConfig(RunSettings):
-    """Everything that one training run depends on.
+class SegmenterRunConfig(RunSettings):
+    """What a run that trains a segmenter depends on, however it does so.
 
     Attributes:
         output: folder of the run: checkpoints, TensorBoard events, metrics.json.
@@ -135,12 +145,18 @@ class SegmenterConfig(RunSettings):
     batch_size: int = 8
     rare_class_share: float = 0.5
     rare_class_temperature: float = 0.05
-    data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     augmentation: Augmentation = field(default_factory=Augmentation)
     cheap_night: CheapNight = field(default_factory=CheapNight)
     loss: LossConfig = field(default_factory=LossConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+
+
+@dataclass
+class SegmenterConfig(SegmenterRunConfig):
+    """Everything that one run of `training.train_segmenter` depends on."""
+
+    data: DataConfig = field(default_factory=DataConfig)
     self_training: SelfTrainingConfig = field(default_factory=SelfTrainingConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
 

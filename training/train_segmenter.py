@@ -18,16 +18,16 @@ from omegaconf import DictConfig
 
 from training.data.cache import open_cache
 from training.data.class_table import classes_of
-from training.data.listing import file_digest, files_digest, pairs_digest
+from training.data.listing import file_digests, files_digest, pairs_digest
 from training.data.pairs import find_images, find_labelled_pool, find_pseudo_labelled_images, find_validation_sets
-from training.data.random_streams import Stream, generator
+from training.data.random_streams import Stream
 from training.data.shards import groups_by_shard
 from training.runs.config import read_command_line
 from training.runs.results import one_line_errors
 from training.segmenter_config import SegmenterConfig, refuse_unusable
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -62,25 +62,28 @@ def train(config: DictConfig) -> None:
         "data.source": pairs_digest(pairs),
         "data.night": files_digest(night_images),
         "data.pseudo_labels": pairs_digest(night_pairs),
-        "network.encoder_weights": file_digest(config.network.encoder_weights),
-        "network.start_checkpoint": file_digest(config.network.start_checkpoint),
-        "distillation.checkpoint": file_digest(config.distillation.checkpoint),
+        **file_digests(config, "network.encoder_weights", "network.start_checkpoint", "distillation.checkpoint"),
     }
 
     import torch
     from lightning_fabric.utilities.seed import seed_everything
 
     from darkseg_ros.night.cheap_night import CheapNight
-    from training.adaptation.class_mix import mix_classes
-    from training.adaptation.teacher import copy_as_teacher, load_teacher, update_teacher
-    from training.data.class_balance import class_shares, class_weights
+    from training.adaptation.class_mix import mix_in_some_steps
+    from training.adaptation.student import Student
+    from training.adaptation.teacher import load_tutor
+    from training.data.class_balance import class_shares
     from training.data.draws import draw_evenly, draw_labelled
     from training.data.samples import LabelledSamples
-    from training.losses import distillation_loss, mean_over_processes, pooled, segmentation_loss
-    from training.networks.build import build_network, set_to_training
+    from training.losses import (
+        class_weight_tensor,
+        distillation_loss,
+        mean_over_processes,
+        pooled,
+        segmentation_loss,
+    )
+    from training.networks.build import build_network
     from training.networks.config import exposure_of
-    from training.optimiser import build_optimiser, set_learning_rate
-    from training.runs.checkpoints import start_from
     from training.runs.fabric import load_from, refuse_nan, start_fabric
     from training.runs.loop import TrainingRun
     from training.validation import evaluate_network, write_metrics
@@ -121,29 +124,15 @@ def train(config: DictConfig) -> None:
         store=store,
     )
 
-    # Network, teacher, optimiser; the tutor is the network that `distillation` names.
     network = build_network(config.network, num_classes=len(classes)).to(memory_format=torch.channels_last)
-    ancestors = start_from(network, config.network)
-    teacher = fabric.to_device(copy_as_teacher(network))
-    tutor = None
-    if config.distillation.checkpoint:
-        loaded, _ = load_teacher(Path(config.distillation.checkpoint))
-        tutor = fabric.to_device(loaded.to(memory_format=torch.channels_last))
-    weights = torch.tensor(class_weights(shares, exponent=config.loss.class_weight_exponent), dtype=torch.float32)
+    student = Student(network, config, fabric)
+    tutor = load_tutor(config.distillation.checkpoint, fabric)
+    weights = class_weight_tensor(shares, exponent=config.loss.class_weight_exponent)
     loss_of = partial(segmentation_loss, config=config.loss, class_weights=fabric.to_device(weights))
-    student, optimiser = fabric.setup(network, build_optimiser(network, config))
-    set_to_training(student, config.network)
-
-    run = TrainingRun(
-        config,
-        fabric,
-        {"student": student, "teacher": teacher, "optimiser": optimiser},
-        inputs=inputs,
-        ancestors=ancestors,
-    )
+    run = TrainingRun(config, fabric, student.parts, inputs=inputs, ancestors=student.ancestors)
     evaluate = partial(
         evaluate_network,
-        teacher,
+        student.teacher,
         validation_sets,
         input_px=config.network.input_px,
         exposure=exposure_of(config.network),
@@ -156,7 +145,6 @@ def train(config: DictConfig) -> None:
     night_batches = iter(batches_of(night_samples, self_training.batch_size)) if night_pairs else None
 
     while run.step < config.steps:
-        set_learning_rate(optimiser, config, run.step)
         run.seed_dropout()
         labelled = next(labelled_batches)
         terms: dict[str, Tensor] = {}
@@ -165,19 +153,15 @@ def train(config: DictConfig) -> None:
             loss = terms["labelled"] = mean_over_processes(loss_of(logits, labelled["labels"]), fabric)
         else:
             night = next(night_batches)
-            night_pixels, night_labels = night["images"], night["labels"]
-            if generator(config.seed, Stream.MIX_OR_NOT, run.step).random() < self_training.mix_share:
-                # every n-th labelled image, so that the pairs are the same in any number of processes
-                every = max(config.batch_size // self_training.batch_size, 1)
-                night_pixels, night_labels = mix_classes(
-                    labelled["images"][::every],
-                    labelled["labels"][::every],
-                    night_pixels,
-                    night_labels,
-                    seed=config.seed,
-                    step=run.step,
-                    first_position=fabric.global_rank * len(night_pixels),
-                )
+            night_pixels, night_labels = mix_in_some_steps(
+                labelled,
+                night["images"],
+                night["labels"],
+                share=self_training.mix_share,
+                seed=config.seed,
+                step=run.step,
+                rank=fabric.global_rank,
+            )
             logits = student(torch.cat([labelled["images"], night_pixels]))
             labelled_logits, night_logits = logits.split([len(labelled["images"]), len(night_pixels)])
             by_day, by_night = loss_of(labelled_logits, labelled["labels"]), loss_of(night_logits, night_labels)
@@ -188,18 +172,13 @@ def train(config: DictConfig) -> None:
             else:
                 loss = terms["labelled"] + self_training.weight * terms["pseudo_labelled"]
             if tutor is not None:
-                distilled = distillation_loss(night_logits, answers_of(tutor, night_pixels))
+                distilled = distillation_loss(night_logits, tutor(night_pixels))
                 terms["distilled"] = mean_over_processes(distilled, fabric)
                 loss = loss + config.distillation.weight * terms["distilled"]
         refuse_nan(loss, run.step, run.last, fabric=fabric)
-
-        optimiser.zero_grad()
-        fabric.backward(loss)
-        fabric.clip_gradients(student, optimiser, max_norm=config.optimiser.gradient_clip)
-        optimiser.step()
-        update_teacher(teacher, network, step=run.step, decay=config.optimiser.average_decay)
+        student.learn(loss, step=run.step)
         scalars = {f"loss/{name}": term.detach() for name, term in terms.items()}
-        scalars["learning_rate/decoder"] = torch.tensor(optimiser.param_groups[-1]["lr"])
+        scalars["learning_rate/decoder"] = torch.tensor(student.optimiser.param_groups[-1]["lr"])
         run.finish_step(scalars)
 
         if run.step % config.evaluate_every == 0 and run.step < config.steps:
@@ -214,15 +193,6 @@ def train(config: DictConfig) -> None:
         write_metrics(run.output / "metrics.json", metrics)
     run.close()
     fabric.barrier()
-
-
-def answers_of(tutor: nn.Module, images: Tensor) -> Tensor:
-    """Its logits, (B, K, H/4, W/4), as constants."""
-    import torch
-
-    with torch.no_grad():
-        answers: Tensor = tutor(images)
-    return answers
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import torch
 from darkseg_ros.classes import IGNORE_INDEX
 from darkseg_ros.errors import InputError
 from darkseg_ros.frames.source import image_files
+from tests.bundles import CAMVID
 from training import adapt_segmenter as stage
 from training.adaptation.night_samples import NightSamples, StrongAugmentation, draw_view
 from training.adaptation.second_opinion import Box, write_boxes
@@ -204,3 +205,31 @@ def test_adjusting_the_shares_changes_the_last_bias_and_the_exposure_alone(
     assert state["config"]["network"]["exposure_mean"] == 55
     with pytest.raises(InputError, match="strength"):
         adjust_shares(before, [generated_data / "source"], strength=2, exposure_mean=None, out=after)
+
+
+def test_a_run_learns_the_classes_of_its_table(night_run: list[str], generated_data: Path, tmp_path: Path) -> None:
+    stems = [path.stem for path in image_files(generated_data / "night")]
+    write_boxes(tmp_path / "boxes.json", {stem: [Box((0.1, 0.1, 0.9, 0.8), 13, 0.9)] for stem in stems})
+    mapping = json.dumps({train_id: CAMVID.names[train_id % 11] for train_id in range(19)} | {255: ""})
+    of_run = [setting for setting in night_run if not setting.startswith(("data.source", "data.validation"))]
+    everything = ["night.mix_share=1", "anchor_weight=0.01", "object_warp_share=1", "steps=1"]
+    state = adapt(
+        [
+            *of_run,
+            *everything,
+            f"data.classes={json.dumps(CAMVID.to_json())}",
+            f"data.source=[{{folder: {generated_data / 'source'}, mapping: {mapping}}}]",
+            f"data.validation={{day: {{folder: {generated_data / 'validation'}, mapping: {mapping}}}, night: null}}",
+            f"data.boxes={tmp_path / 'boxes.json'}",
+            f"output={tmp_path / 'run'}",
+        ]
+    )
+    assert state["teacher"]["head.2.weight"].shape[0] == len(CAMVID)
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert list(metrics["day"]["iou"]) == list(CAMVID.names)
+
+
+def test_answers_of_other_classes_are_refused(night_run: list[str], generated_data: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "answers.npy", np.zeros((len(image_files(generated_data / "night")), 11, 16, 16), np.uint8))
+    with pytest.raises(InputError, match=r"answers\.npy holds answers of shape .* expected 4 images and 19 classes"):
+        adapt([*night_run, f"data.answers={tmp_path / 'answers.npy'}", f"output={tmp_path / 'run'}"])

@@ -2,11 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from darkseg_ros.classes import IGNORE_INDEX
 from training.data.random_streams import Stream, generator
+
+
+def mix_in_some_steps(
+    labelled: Mapping[str, Tensor],
+    images: Tensor,
+    labels: Tensor,
+    *,
+    share: float,
+    seed: int,
+    step: int,
+    rank: int,
+) -> tuple[Tensor, Tensor]:
+    """`mix_classes` of labelled images onto others in a share of the steps; in the other steps they stay as they are.
+
+    Args:
+        labelled: a batch of `training.data.samples.LabelledSamples`, at least as many as `images`. Every n-th counts,
+            so that the pairs are the same in any number of processes.
+        images: (N, 3, H, W) float.
+        labels: (N, H, W) int64.
+        share: of the steps.
+        seed: of the run.
+        step: of the run.
+        rank: of this process.
+    """
+    if generator(seed, Stream.MIX_OR_NOT, step).random() >= share:
+        return images, labels
+    every = max(len(labelled["images"]) // len(images), 1)
+    return mix_classes(
+        labelled["images"][::every],
+        labelled["labels"][::every],
+        images,
+        labels,
+        seed=seed,
+        step=step,
+        first_position=rank * len(images),
+    )
 
 
 def mix_classes(

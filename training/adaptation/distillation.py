@@ -9,15 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from darkseg_ros.classes import CITYSCAPES, IGNORE_INDEX
+from darkseg_ros.classes import CITYSCAPES, IGNORE_INDEX, ClassTable
+from training.adaptation.things import things_of
 from training.losses import SummedLoss
-
-THINGS = tuple(
-    CITYSCAPES.train_ids[name]
-    for name in ("traffic light", "traffic sign", "person", "rider", "car", "truck", "bus", "train", "motorcycle",
-                 "bicycle")
-)  # fmt: skip
-"""Train ids of countable objects, which ImageNet knows."""
 
 _CELL_SHARE_MIN = 0.75  # of a feature cell's pixels that are of objects
 
@@ -43,13 +37,15 @@ class FeatureAnchor:
     Args:
         start: the encoder with its first weights; copied.
         encoder: the one that learns; its features are read as it runs.
+        classes: of the labels.
 
     Source: the thing-class ImageNet feature distance of Hoyer et al., DAFormer, CVPR 2022 (arXiv 2111.14887),
         equations 4 to 6.
     Differs: the distance is over the length of the wanted features, so that its weight goes for any encoder.
     """
 
-    def __init__(self, start: nn.Module, encoder: nn.Module) -> None:
+    def __init__(self, start: nn.Module, encoder: nn.Module, classes: ClassTable = CITYSCAPES) -> None:
+        self._things = torch.tensor(things_of(classes))
         self._start = copy.deepcopy(start).eval().requires_grad_(False)
         self._features: Tensor | None = None
         encoder.register_forward_hook(self._keep)
@@ -69,7 +65,7 @@ class FeatureAnchor:
         with torch.no_grad():
             wanted = self._start(images)[-1].float()
         height, width = features.shape[-2:]
-        things = torch.isin(labels, torch.tensor(THINGS, device=labels.device)).float()
+        things = torch.isin(labels, self._things.to(labels.device)).float()
         cells = functional.adaptive_avg_pool2d(things, (height, width)) >= _CELL_SHARE_MIN
         distance = (features - wanted).norm(dim=1) / wanted.norm(dim=1).clamp(min=1e-6)
         return SummedLoss(total=(distance * cells).sum(), weight=cells.sum().float())

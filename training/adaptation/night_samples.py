@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from darkseg_ros.classes import IGNORE_INDEX
+from darkseg_ros.classes import CITYSCAPES, IGNORE_INDEX, ClassTable
+from darkseg_ros.errors import InputError
 from darkseg_ros.model.exposure import Exposure, normalise_exposure
 from training.adaptation.second_opinion import Box, opinion_map
 from training.data.augmentation import Augmentation, jitter_colour
@@ -56,6 +57,10 @@ class NightSamples(Dataset[dict[str, Tensor]]):
         answers: .npy of `training.answer_images` for these images, in their order.
         seed: of the run.
         store: that images are read from.
+        classes: of the answers and the opinion.
+
+    Raises:
+        InputError: if the answers are of another number of images or classes.
     """
 
     def __init__(
@@ -70,11 +75,18 @@ class NightSamples(Dataset[dict[str, Tensor]]):
         answers: Path | None,
         seed: int,
         store: ImageStore | None = None,
+        classes: ClassTable = CITYSCAPES,
     ) -> None:
         self._images, self._augmentation, self._strong, self._exposure = images, augmentation, strong, exposure
         self._boxes, self._score_min, self._seed = boxes, score_min, seed
         self._store = store or Undecoded()
+        self._classes = classes
         self._answers = None if answers is None else np.load(answers, mmap_mode="r")
+        if self._answers is not None and self._answers.shape[:2] != (len(images), len(classes)):
+            raise InputError(
+                f"{answers} holds answers of shape {self._answers.shape}; expected {len(images)} images and "
+                f"{len(classes)} classes: make it with training.answer_images from teachers of the run's data.classes"
+            )
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
         epoch, offset = divmod(position, len(self._images))
@@ -91,7 +103,9 @@ class NightSamples(Dataset[dict[str, Tensor]]):
         quarter = self._augmentation.crop_px // STRIDE
         opinion = np.full((quarter, quarter), IGNORE_INDEX, np.uint8)
         if path.stem in self._boxes:
-            whole = opinion_map(self._boxes[path.stem], view.quarter_hw, score_min=self._score_min)
+            whole = opinion_map(
+                self._boxes[path.stem], view.quarter_hw, score_min=self._score_min, classes=self._classes
+            )
             opinion = view.cut(whole, stride=STRIDE)
         item["opinion"] = torch.from_numpy(opinion.astype(np.int64))
         if self._answers is not None:

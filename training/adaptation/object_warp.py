@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from training.adaptation.distillation import THINGS
+from darkseg_ros.classes import CITYSCAPES, ClassTable
+from training.adaptation.things import things_of
 from training.data.random_streams import Stream, generator
 
 _GAIN = 3.0  # an object's densest column is drawn up to this much wider than an empty one
@@ -22,24 +23,28 @@ class ObjectWarpedSamples(Dataset[dict[str, Tensor]]):
         samples: whose items hold ``images`` and ``labels``, see `training.data.pairs.LabelledSamples`.
         share: of the samples that are warped.
         seed: of the run.
+        classes: of the labels.
     """
 
-    def __init__(self, samples: Dataset[dict[str, Tensor]], *, share: float, seed: int) -> None:
-        self._samples, self._share, self._seed = samples, share, seed
+    def __init__(
+        self, samples: Dataset[dict[str, Tensor]], *, share: float, seed: int, classes: ClassTable = CITYSCAPES
+    ) -> None:
+        self._samples, self._share, self._seed, self._classes = samples, share, seed, classes
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
         item = self._samples[position]
         if generator(self._seed, Stream.OBJECT_WARP, position).random() < self._share:
-            item["images"], item["labels"] = magnify_objects(item["images"], item["labels"])
+            item["images"], item["labels"] = magnify_objects(item["images"], item["labels"], self._classes)
         return item
 
 
-def magnify_objects(image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def magnify_objects(image: Tensor, labels: Tensor, classes: ClassTable = CITYSCAPES) -> tuple[Tensor, Tensor]:
     """Stretch rows and columns by the share of objects in them.
 
     Args:
         image: (3, S, S) float.
         labels: (S, S) int64 train ids.
+        classes: of the labels.
 
     Returns:
         Image and labels of the same shapes; as they were where there is no object.
@@ -49,7 +54,7 @@ def magnify_objects(image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     Differs: the saliency is the share of object pixels in a row or column, not a kernel at each box; labels are warped
         with the image in the place of features back.
     """
-    things = torch.isin(labels, torch.tensor(THINGS)).float()
+    things = torch.isin(labels, torch.tensor(things_of(classes))).float()
     if not things.any():
         return image, labels
     x, y = (torch.from_numpy(stretched(things.mean(axis).numpy())).float() for axis in (0, 1))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from darkseg_ros.classes import CITYSCAPES, IGNORE_INDEX
+from darkseg_ros.classes import CITYSCAPES, IGNORE_INDEX, ClassTable
 from darkseg_ros.errors import InputError
 
 NO_LARGE_VEHICLE = 254
@@ -28,8 +28,8 @@ TRAIN_ID_OF_COCO = {
 }
 """COCO's class index → train id, for what both know."""
 
-_LARGE_VEHICLES = [CITYSCAPES.train_ids[name] for name in ("truck", "bus", "train")]
-_VEHICLES = [CITYSCAPES.train_ids["car"], *_LARGE_VEHICLES]
+_LARGE_VEHICLES = ("truck", "bus", "train")
+_VEHICLES = [CITYSCAPES.train_ids[name] for name in ("car", *_LARGE_VEHICLES)]
 _SLIM = [CITYSCAPES.train_ids[name] for name in ("person", "bicycle", "motorcycle")]
 _CORE_OF_SLIM, _CORE = 0.6, 0.75  # of the superellipse that fills a box
 _EXPONENT_OF_SLIM, _EXPONENT = 2.0, 3.0
@@ -43,7 +43,7 @@ class Box:
 
     Attributes:
         corners: left, top, right, bottom as shares of the image's width and height.
-        train_id: of its class.
+        train_id: of its class among Cityscapes', whatever the segmenter's table.
         score: 0…1.
     """
 
@@ -78,17 +78,20 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
         raise InputError(f"{path} holds no boxes ({error}); make it with training.detect_objects") from error
 
 
-def opinion_map(boxes: list[Box], size_hw: tuple[int, int], *, score_min: float) -> np.ndarray:
+def opinion_map(
+    boxes: list[Box], size_hw: tuple[int, int], *, score_min: float, classes: ClassTable = CITYSCAPES
+) -> np.ndarray:
     """The detector's opinion of every pixel.
 
     Args:
         boxes: of one image, of any score.
         size_hw: of the map.
         score_min: boxes from this score on are believed; weaker ones only make a vehicle possible.
+        classes: of the segmenter; the detector has no opinion where its class has another name, or none, there.
 
     Returns:
-        (H, W) uint8: a train id inside the core of a box that is believed, `NO_LARGE_VEHICLE` far from any vehicle's
-        box, IGNORE_INDEX where the detector has no opinion.
+        (H, W) uint8: a train id of `classes` inside the core of a box that is believed, `NO_LARGE_VEHICLE` far from any
+        vehicle's box, IGNORE_INDEX where the detector has no opinion.
     """
     height, width = size_hw
     opinion = np.full(size_hw, NO_LARGE_VEHICLE, np.uint8)
@@ -106,10 +109,15 @@ def opinion_map(boxes: list[Box], size_hw: tuple[int, int], *, score_min: float)
         exponent = _EXPONENT_OF_SLIM if slim else _EXPONENT
         inside = (np.abs(y) ** exponent)[:, None] + (np.abs(x) ** exponent)[None, :]
         opinion[inside <= (_CORE_OF_SLIM if slim else _CORE)] = box.train_id
-    return opinion
+    values = np.full(256, IGNORE_INDEX, np.uint8)
+    values[NO_LARGE_VEHICLE] = NO_LARGE_VEHICLE
+    for name, train_id in classes.train_ids.items():
+        if name in CITYSCAPES.train_ids:
+            values[CITYSCAPES.train_ids[name]] = train_id
+    return values[opinion]
 
 
-def consider(probabilities: Tensor, opinion: Tensor, *, weight: float) -> Tensor:
+def consider(probabilities: Tensor, opinion: Tensor, *, weight: float, classes: ClassTable = CITYSCAPES) -> Tensor:
     """A teacher's answers after the detector was heard.
 
     Where the detector names a class, the answer moves towards it by `weight`. Where it sees no vehicle, the
@@ -119,13 +127,15 @@ def consider(probabilities: Tensor, opinion: Tensor, *, weight: float) -> Tensor
         probabilities: (B, K, h, w), summing to 1 over the classes.
         opinion: (B, h, w) int64 of `opinion_map`.
         weight: of the detector, 0…1.
+        classes: of the answers and the opinion.
 
     Returns:
         (B, K, h, w), summing to 1.
     """
     vetoed = (opinion == NO_LARGE_VEHICLE)[:, None]
     kept = probabilities.clone()
-    kept[:, _LARGE_VEHICLES] = torch.where(vetoed, (1 - weight) * kept[:, _LARGE_VEHICLES], kept[:, _LARGE_VEHICLES])
+    large = [classes.train_ids[name] for name in _LARGE_VEHICLES if name in classes.train_ids]
+    kept[:, large] = torch.where(vetoed, (1 - weight) * kept[:, large], kept[:, large])
     kept = kept / kept.sum(1, keepdim=True).clamp(min=1e-6)
     named = opinion < probabilities.shape[1]
     seen = torch.nn.functional.one_hot(opinion * named, probabilities.shape[1]).movedim(-1, 1).to(kept.dtype)

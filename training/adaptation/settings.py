@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
-from omegaconf import MISSING
-
-from darkseg_ros.night.cheap_night import CheapNight
 from training.adaptation.night_samples import StrongAugmentation
-from training.data.augmentation import Augmentation
-from training.data.cache import CacheConfig
-from training.networks.config import NetworkConfig
-from training.runs.config import RunSettings
-from training.segmenter_config import LossConfig, OptimiserConfig
+from training.segmenter_config import ImagesConfig, SegmenterRunConfig
 
 
 @dataclass
-class AdaptationData:
-    """Where the images are.
+class AdaptationData(ImagesConfig):
+    """Where the images of the adaptation are.
 
     Attributes:
-        source: labelled images of one camera or several, as in `training.segmenter_config.DataConfig`.
-        night: folder of unlabelled night images.
-        boxes: of `training.detect_objects` for them, the second opinion; null does without.
+        boxes: of `training.detect_objects` for the images of `night`, the second opinion; null does without.
         answers: of `training.answer_images` for them, those of larger teachers; null leaves the average alone.
-        validation: labelled images by the name of their set, as entries of `source`.
-        cache: where decoded training images are kept.
     """
 
-    source: list[Any] = MISSING
-    night: str = MISSING
     boxes: str | None = None
     answers: str | None = None
-    validation: dict[str, Any] = field(default_factory=dict)
-    cache: CacheConfig = field(default_factory=CacheConfig)
 
 
 @dataclass
@@ -71,33 +55,19 @@ class NightConfig:
 
 
 @dataclass
-class AdaptationConfig(RunSettings):
+class AdaptationConfig(SegmenterRunConfig):
     """Everything that one run of the adaptation depends on.
 
     Attributes:
-        output: folder of the run: checkpoints, TensorBoard events, metrics.json.
-        steps: optimiser steps in all.
-        batch_size: labelled images a step, over all processes.
-        rare_class_share: of the labelled images drawn by rare class.
-        rare_class_temperature: lower prefers rarer classes.
         object_warp_share: of the labelled images in which objects are magnified.
         anchor_weight: of the distance to the features that the encoder starts with; 0 switches it off.
         strong: the student's view of the night images.
     """
 
-    output: str = MISSING
-    seed: int = 0
-    steps: int = 4000
     batch_size: int = 6
     rare_class_share: float = 0.3
-    rare_class_temperature: float = 0.05
     object_warp_share: float = 0.0
     anchor_weight: float = 0.0
     data: AdaptationData = field(default_factory=AdaptationData)
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    augmentation: Augmentation = field(default_factory=Augmentation)
     strong: StrongAugmentation = field(default_factory=StrongAugmentation)
-    cheap_night: CheapNight = field(default_factory=CheapNight)
-    loss: LossConfig = field(default_factory=LossConfig)
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     night: NightConfig = field(default_factory=NightConfig)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from lightning_fabric import Fabric
+from torch import Tensor, nn
 
 from darkseg_ros.errors import InputError
 from training.data.class_table import classes_of
@@ -37,6 +39,29 @@ def update_teacher(teacher: nn.Module, student: nn.Module, *, step: int, decay: 
         else:
             value.copy_(student_state[name])
     torch._foreach_lerp_(averaged, current, 1 - alpha)
+
+
+def load_tutor(checkpoint: str | None, fabric: Fabric) -> Callable[[Tensor], Tensor] | None:
+    """What another run's averaged network answers, (B, 3, H, W) images → (B, K, H/4, W/4) logits, as constants.
+
+    Args:
+        checkpoint: of the other run; None for no tutor.
+        fabric: moves it to the device.
+
+    Raises:
+        InputError: as `load_teacher`.
+    """
+    if not checkpoint:
+        return None
+    network, _ = load_teacher(Path(checkpoint))
+    tutor = fabric.to_device(network.to(memory_format=torch.channels_last))
+
+    @torch.no_grad()
+    def answers(images: Tensor) -> Tensor:
+        logits: Tensor = tutor(images)
+        return logits
+
+    return answers
 
 
 def load_teacher(checkpoint: Path) -> tuple[nn.Module, dict[str, Any]]:

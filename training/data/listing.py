@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from omegaconf import DictConfig, OmegaConf
+
 from darkseg_ros.errors import InputError
 from darkseg_ros.frames.labelled import LabelFormat, LabelledImage
 from darkseg_ros.frames.source import ImageFile
@@ -45,6 +47,11 @@ def file_digest(path: str | None) -> str:
     What reads the file says what it is for, and how to get it.
     """
     return sha256_of(Path(path)) if path and Path(path).is_file() else ""
+
+
+def file_digests(config: DictConfig, *keys: str) -> dict[str, str]:
+    """`file_digest` of the files that settings name, by their dotted keys."""
+    return {key: file_digest(OmegaConf.select(config, key)) for key in keys}
 
 
 def _size(file: ImageFile) -> int:

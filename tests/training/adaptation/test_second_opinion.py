@@ -8,6 +8,7 @@ import torch
 
 from darkseg_ros.classes import CITYSCAPES, IGNORE_INDEX
 from darkseg_ros.errors import InputError
+from tests.bundles import CAMVID
 from training.adaptation.second_opinion import NO_LARGE_VEHICLE, Box, consider, opinion_map, read_boxes, write_boxes
 
 CAR, BUS, TRAIN, BUILDING, PERSON = (
@@ -77,3 +78,13 @@ def test_what_holds_no_boxes_is_told(tmp_path: Path, content: str) -> None:
 
 def test_the_opinion_of_no_boxes_is_that_there_is_no_large_vehicle() -> None:
     assert np.array_equal(opinion_map([], (3, 4), score_min=0.5), np.full((3, 4), NO_LARGE_VEHICLE))
+
+
+def test_an_opinion_is_of_the_segmenters_own_classes_and_silent_on_others() -> None:
+    boxes = [Box((0.0, 0.0, 0.5, 1.0), CAR, 0.8), Box((0.5, 0.0, 1.0, 1.0), PERSON, 0.8)]
+    opinion = opinion_map(boxes, (40, 80), score_min=0.5, classes=CAMVID)
+    assert opinion[20, 20] == CAMVID.train_ids["car"]
+    assert opinion[20, 60] == IGNORE_INDEX  # CamVid's people are called pedestrians
+    answers = torch.full((1, 11, 1, 1), 1 / 11)
+    heard = consider(answers, torch.full((1, 1, 1), NO_LARGE_VEHICLE), weight=0.9, classes=CAMVID)
+    assert torch.allclose(heard, answers)  # no truck, bus or train to take from
