@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from darkseg_ros.commands.options import add_strict_option, positive
+from darkseg_ros.commands.options import add_new_bag_options, add_strict_option, positive
 from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bag_images import write_bag_from_images
 from darkseg_ros.frames.bags import IMAGE_TOPIC, LABEL_TOPIC
@@ -18,10 +18,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", type=Path, help="folder of images, in the order of their names")
     parser.add_argument("--labels", type=Path, help="their label maps: of the same stems, or of a data set's tree")
     parser.add_argument("--label-format", choices=FORMAT_NAMES, default="auto", help="as for `darkseg evaluate`")
-    parser.add_argument("--out", type=Path, required=True, help="the bag, a folder that does not exist yet")
     parser.add_argument("--rate-hz", type=positive, default=10.0, help="images per second; default: %(default)g")
-    parser.add_argument("--compressed", action="store_true", help="write JPEGs instead of raw images")
-    parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap")
+    add_new_bag_options(parser)
     add_strict_option(parser)
     parser.set_defaults(run=_run)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from darkseg_ros.commands.options import add_strict_option, positive
+from darkseg_ros.commands.options import add_new_bag_options, add_strict_option, positive
 from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bags import write_bag_from_video
 
@@ -13,11 +13,9 @@ from darkseg_ros.frames.bags import write_bag_from_video
 def declare(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
     parser.add_argument("video", type=Path)
-    parser.add_argument("--out", type=Path, required=True, help="the bag, a folder that does not exist yet")
-    parser.add_argument("--compressed", action="store_true", help="write JPEGs instead of raw images")
-    parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap")
     parser.add_argument("--topic", help="default: /camera/image_raw, compressed: /camera/image_raw/compressed")
     parser.add_argument("--rate-hz", type=positive, help="a constant rate; default: the frames' own times")
+    add_new_bag_options(parser)
     add_strict_option(parser)
     parser.set_defaults(run=_run)
 

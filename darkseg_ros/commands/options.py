@@ -41,6 +41,13 @@ def open_segmenter(arguments: argparse.Namespace) -> Segmenter:
     return Segmenter.open(bundle_of(arguments), backend=arguments.backend, device=arguments.device)
 
 
+def add_new_bag_options(parser: argparse.ArgumentParser) -> None:
+    """``--out``, ``--compressed`` and ``--storage``."""
+    parser.add_argument("--out", type=Path, required=True, help="the bag, a folder that does not exist yet")
+    parser.add_argument("--compressed", action="store_true", help="write JPEGs instead of raw images")
+    parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap")
+
+
 def add_strict_option(parser: argparse.ArgumentParser) -> None:
     """``--strict``."""
     parser.add_argument(

@@ -27,10 +27,10 @@ from darkseg_ros.frames.stamps import header_of, stamp_ns_of, stamp_text
 from darkseg_ros.frames.video_packets import is_video_packet
 from darkseg_ros.model.segmenter import Segmenter
 from darkseg_ros.stream.frame_gate import stamp_age_ms
+from darkseg_ros.whole_files import sha256_of
 
 _CLASS_MAP_NAME, _CONFIDENCE_NAME = "class_map", "confidence"  # as segmentation_node names its topics
 _UNBOUNDED = sys.maxsize  # frames wait only for what the bag does hold
-_HASH_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -255,11 +255,7 @@ def sha256_of_files(files: Sequence[Path]) -> str:
     """SHA-256 over the files' names and the hashes of their contents, in the order given."""
     digest = hashlib.sha256()
     for file in files:
-        content = hashlib.sha256()
-        with file.open("rb") as stream:
-            while chunk := stream.read(_HASH_CHUNK_BYTES):
-                content.update(chunk)
-        digest.update(f"{content.hexdigest()}  {file.name}\n".encode())
+        digest.update(f"{sha256_of(file)}  {file.name}\n".encode())
     return digest.hexdigest()
 
 
