@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import numpy as np
 import onnx
 import onnx.utils
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 
 from darkseg_ros.classes import CITYSCAPES
 from darkseg_ros.evaluation.metrics import confusion_matrix, mean_iou_of_present
 from darkseg_ros.frames.labelled import pair_files
+from darkseg_ros.model.backends import openvino as openvino_engine
 from darkseg_ros.model.bundle import ANY_MATCH, load_bundle
 from darkseg_ros.model.segmenter import Segmenter
 from engines.bundle_writer import BundleContent, write_bundle
@@ -29,7 +32,16 @@ from training.networks.config import NETWORKS, NetworkConfig
 from training.networks.layers import EncoderDecoder
 
 SIZE_HW = (64, 96)
-SMALL: dict[str, dict[str, Any]] = {
+SHORT_ENCODERS = {
+    "slim_fpn": "tu-test_resnet",
+    "panoptic_fpn": "tu-test_resnet",
+    "fcn": "tu-test_resnet",
+    "deconvnet": "vgg_short_bn",
+    "vit": "tu-test_vit",
+}
+"""Shorter than any that one would train, so that their export is quick and more steps cost little."""
+
+OPTIONS: dict[str, dict[str, Any]] = {
     "slim_fpn": {"channels": 32, "dropout": 0.0},
     "panoptic_fpn": {"pyramid_channels": 16, "segmentation_channels": 32},
     "deconvnet": {"channels": 16},
@@ -42,14 +54,14 @@ SMALL: dict[str, dict[str, Any]] = {
     "segformer": {"channels": 32},
 }
 ROAD, SKY = 0, 10
-STEPS = 15
+STEPS, STEPS_OF_SHORT = 15, 40
 FUSED_AGREEMENT_MIN = 0.999
 pytestmark = pytest.mark.filterwarnings("ignore")  # of torch's exporter, which differ by version
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A network that was shown two images `STEPS` times."""
+    """A network that was shown two images some times."""
 
     name: str
     network: EncoderDecoder
@@ -69,19 +81,40 @@ def frames_and_labels() -> tuple[np.ndarray, np.ndarray]:
     return frames, label_maps
 
 
+@pytest.fixture(scope="module")
+def short_encoders() -> Iterator[None]:
+    """A narrow VGG, of one convolution before each pooling."""
+    encoders = smp.encoders.encoders
+    vgg = encoders["vgg11_bn"]
+    vgg_params = {"out_channels": [16, 32, 64, 64, 64, 64], "batch_norm": True}
+    vgg_params["config"] = [16, "M", 32, "M", 64, "M", 64, "M", 64, "M"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(encoders, "vgg_short_bn", {**vgg, "params": vgg_params})
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_trials() -> Iterator[None]:
+    """Graphs of our own making need no process that tries them first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openvino_engine, "try_once", lambda trial: None)
+        yield
+
+
 @pytest.fixture(scope="module", params=NETWORKS)
-def trained(request: pytest.FixtureRequest) -> Trained:
+def trained(request: pytest.FixtureRequest, short_encoders: None) -> Trained:
     name = request.param
     torch.manual_seed(0)
-    encoder = "resnet18" if NETWORKS[name].encoder == "mobilenet_v2" else None
-    network = build_network(NetworkConfig(name=name, encoder=encoder, options=SMALL.get(name, {}))).train()
+    usual = "resnet18" if NETWORKS[name].encoder == "mobilenet_v2" else None
+    encoder = SHORT_ENCODERS.get(name, usual)
+    network = build_network(NetworkConfig(name=name, encoder=encoder, options=OPTIONS.get(name, {}))).train()
     frames, label_maps = frames_and_labels()
     images = torch.stack([network_input(frame) for frame in frames])
     labels = torch.from_numpy(label_maps).long()
     optimiser = torch.optim.AdamW(network.parameters(), lr=5e-3)
     losses: list[float] = []
     silent: list[str] = []
-    for _ in range(STEPS):
+    for _ in range(STEPS_OF_SHORT if name in SHORT_ENCODERS else STEPS):
         summed = segmentation_loss(
             network(images), labels, config=LossConfig(), class_weights=torch.ones(len(CITYSCAPES))
         )
