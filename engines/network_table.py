@@ -2,12 +2,14 @@
 
     python -m engines.network_table [--input-hw 256 512] [--out docs/networks.md]
 
-Weights are random: accuracy is not told here. Each network runs alone, with its default encoder and options; torch and
-int8 take turns, so that a ratio holds on a busy machine too.
+Weights are random, each network has its default encoder and options. Torch and int8 take turns with one reference
+network, so that ratios hold on a busy machine too. A network that was measured at this size is not measured again:
+delete its file in --measured for that. mIoU is that of the study of `training.network_study`, where it has the network.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import statistics
@@ -15,7 +17,7 @@ import tempfile
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +26,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from darkseg_ros.errors import InputError
 from darkseg_ros.model.backends.openvino import OpenVinoGraph
 from darkseg_ros.synthetic_drive import SyntheticDrive
 from darkseg_ros.whole_files import write_whole
@@ -34,9 +37,12 @@ from engines.quantisation import quantise
 from training.networks.build import build_network
 from training.networks.config import NETWORKS, NetworkConfig, complete
 from training.runs.results import one_line_errors
+from training.study.results import RunFigures, read_results
+from training.study.settings import AS_IS, read_study, runs_of
 
 _CALIBRATION_FRAMES = 2  # of random weights: what int8 does to their accuracy is nobody's loss
 _ROUNDS = 5
+_REFERENCE = "slim_fpn"
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,10 @@ class NetworkFigures:
         multiplications: with their additions, of one frame.
         torch_ms: median latency of the float network in torch.
         int8_ms: median latency of the int8 graph in OpenVINO; both end at quarter-size logits.
+        reference_ms: median latency of the reference network in torch, in the same rounds.
+        size_hw: of the frames.
+        date: when.
+        load: of the machine then, processes that wanted to run.
     """
 
     name: str
@@ -58,6 +68,10 @@ class NetworkFigures:
     multiplications: int
     torch_ms: float
     int8_ms: float
+    reference_ms: float
+    size_hw: tuple[int, int]
+    date: str
+    load: float
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -66,12 +80,43 @@ def main(arguments: list[str] | None = None) -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--input-hw", type=int, nargs=2, default=(256, 512), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--out", type=Path, default=root / "docs" / "networks.md", help="page to write")
+    parser.add_argument(
+        "--measured", type=Path, default=root / "out" / "networks", help="folder of one JSON file a network"
+    )
+    parser.add_argument(
+        "--study", type=Path, default=root / "training" / "configs" / "study_mini.yaml", help="tells the mIoU"
+    )
     parsed = parser.parse_args(arguments)
     size_hw = (parsed.input_hw[0], parsed.input_hw[1])
     with one_line_errors("network_table"):
-        figures = [measure(name, size_hw) for name in tqdm(NETWORKS, unit="network")]
-        write_whole(parsed.out, page(figures, size_hw).encode())
+        accuracies = trained(parsed.study)
+        figures = [measure_once(name, size_hw, parsed.measured) for name in tqdm(NETWORKS, unit="network")]
+        write_whole(parsed.out, page(figures, size_hw, accuracies).encode())
     print(f"wrote {parsed.out}")
+
+
+def trained(study_file: Path) -> dict[str, RunFigures]:
+    """Figures of the networks that a study trained as they are, by name."""
+    study = read_study(study_file)
+    results = read_results(study, runs_of(study))
+    return {run.network: figures for run, figures in results.items() if run.group == AS_IS}
+
+
+def measure_once(name: str, size_hw: tuple[int, int], folder: Path) -> NetworkFigures:
+    """What `measure` found before, if its file is in the folder, else what it finds now.
+
+    Raises:
+        InputError: if the file holds something else.
+    """
+    path = folder / f"{name}_{size_hw[0]}x{size_hw[1]}.json"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(asdict(measure(name, size_hw)), indent=2).encode())
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return NetworkFigures(**{**content, "size_hw": tuple(content["size_hw"])})
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"{path} holds no figures of a network ({error}); delete it to measure again") from error
 
 
 def measure(name: str, size_hw: tuple[int, int], *, rounds: int = _ROUNDS) -> NetworkFigures:
@@ -82,10 +127,9 @@ def measure(name: str, size_hw: tuple[int, int], *, rounds: int = _ROUNDS) -> Ne
         size_hw: of the frames, multiples of 32.
         rounds: in each of which both run once.
     """
-    torch.manual_seed(0)
     config = complete(NetworkConfig(name=name))
-    network = settle(build_network(config))
-    graph = LogitsGraph(network).eval()
+    network, graph = _graph_of(name)
+    _, reference = _graph_of(_REFERENCE)
     drive = SyntheticDrive(seed=0, size_hw=size_hw, night=True)
     frames = [drive.frame(10 * index).bgr[None] for index in range(_CALIBRATION_FRAMES)]
     tensor = torch.from_numpy(frames[0])
@@ -97,11 +141,13 @@ def measure(name: str, size_hw: tuple[int, int], *, rounds: int = _ROUNDS) -> Ne
         quantise(logits_onnx, frames, int8)
         compiled = OpenVinoGraph(int8, output="logits", weights=int8.with_suffix(".bin"))
 
-        def in_torch() -> None:
+        def in_torch(which: torch.nn.Module) -> None:
             with torch.inference_mode():
-                graph(tensor)
+                which(tensor)
 
-        torch_ms, int8_ms = _medians_ms([in_torch, lambda: compiled(frames[0])], rounds)
+        torch_ms, int8_ms, reference_ms = _medians_ms(
+            [lambda: in_torch(graph), lambda: compiled(frames[0]), lambda: in_torch(reference)], rounds
+        )
     return NetworkFigures(
         name=name,
         encoder=config.encoder,
@@ -109,7 +155,18 @@ def measure(name: str, size_hw: tuple[int, int], *, rounds: int = _ROUNDS) -> Ne
         multiplications=counter.get_total_flops() // 2,  # torch counts a multiplication with its addition as two
         torch_ms=torch_ms,
         int8_ms=int8_ms,
+        reference_ms=reference_ms,
+        size_hw=size_hw,
+        date=datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        load=os.getloadavg()[0],
     )
+
+
+def _graph_of(name: str) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """A network with random weights, and its graph from camera bytes to logits."""
+    torch.manual_seed(0)
+    network = settle(build_network(complete(NetworkConfig(name=name))))
+    return network, LogitsGraph(network).eval()
 
 
 def _medians_ms(calls: list[Callable[[], object]], rounds: int) -> list[float]:
@@ -124,14 +181,30 @@ def _medians_ms(calls: list[Callable[[], object]], rounds: int) -> list[float]:
     return [statistics.median(times) for times in times_ms]
 
 
-def page(figures: list[NetworkFigures], size_hw: tuple[int, int]) -> str:
-    """The whole page, Markdown."""
-    date = datetime.now(timezone.utc).strftime("%Y-%m-%d")
-    rows = [
-        f"| {each.name} | {NETWORKS[each.name].title} | {each.encoder} | {each.parameters / 1e6:.1f} | "
-        f"{each.multiplications / 1e9:.1f} | {each.torch_ms:.0f} | {each.int8_ms:.1f} | not yet trained |"
-        for each in figures
-    ]
+def page(figures: list[NetworkFigures], size_hw: tuple[int, int], accuracies: dict[str, RunFigures]) -> str:
+    """The whole page, Markdown.
+
+    Args:
+        figures: of each network.
+        size_hw: of the frames.
+        accuracies: of the networks that a study trained.
+    """
+    dates = sorted({each.date for each in figures})
+    loads = [each.load for each in figures]
+    rows = []
+    for each in figures:
+        cells = [each.name, NETWORKS[each.name].title, each.encoder, f"{each.parameters / 1e6:.1f}"]
+        cells += [
+            f"{each.multiplications / 1e9:.1f}",
+            f"{each.torch_ms:.0f}",
+            f"{each.torch_ms / each.reference_ms:.2f}",
+        ]
+        cells += [f"{each.int8_ms:.1f}", f"{each.int8_ms / each.reference_ms:.2f}"]
+        if each.name in accuracies:
+            cells += [f"{accuracies[each.name].miou[name]:.1f}" for name in ("day", "night")]
+        else:
+            cells += ["not trained", "not trained"]
+        rows.append(f"| {' | '.join(cells)} |")
     table = "\n".join(rows)
     return f"""# Networks
 
@@ -142,19 +215,22 @@ encoder, `network.options` what is its own; `training/networks/config.py` lists 
 
 A network of your own is a row of `NETWORKS` in `training/networks/config.py` and the file that builds it.
 
-Written by `python -m engines.network_table --input-hw {size_hw[0]} {size_hw[1]}` on {date}, {_machine()}.
-Median of {_ROUNDS} rounds in which torch and int8 take turns, from camera bytes to quarter-size logits, random weights.
-On a machine that others use, compare the rows by ratio only.
+Written by `python -m engines.network_table --input-hw {size_hw[0]} {size_hw[1]}`, measured {" to ".join(dates)},
+{_machine()}.
+Medians of {_ROUNDS} rounds in which torch, int8 and {_REFERENCE} in torch take turns, from camera bytes to quarter-size
+logits, random weights. **While this was measured, {min(loads):.0f} to {max(loads):.0f} processes wanted to run:
+milliseconds are far too high, compare the ratios**, which are to {_REFERENCE} in torch in the same rounds. mIoU in
+percent is that of networks with light encoders after a few steps from random weights: see [the study](study.md).
 
-| `network.name` | network | encoder | parameters (M) | GMAC | torch (ms) | int8 (ms) | mIoU |
-|---|---|---|---|---|---|---|---|
+| `network.name` | network | encoder | parameters (M) | GMAC | torch (ms) | ratio | int8 (ms) | ratio | day | night |
+|---|---|---|---|---|---|---|---|---|---|---|
 {table}
 """
 
 
 def _machine() -> str:
     libraries = f"PyTorch {version('torch').split('+')[0]}, OpenVINO {version('openvino')}"
-    return f"{torch.get_num_threads()} threads of {platform.machine()}, load {os.getloadavg()[0]:.0f}, {libraries}"
+    return f"{torch.get_num_threads()} threads of {platform.machine()}, {libraries}"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from darkseg_ros.errors import InputError
+from engines.network_table import NetworkFigures, main, measure, measure_once, page
+from training.networks.config import NETWORKS
+from training.study.results import RunFigures
+
+SIZE_HW = (64, 64)
+
+
+def figures(name: str) -> NetworkFigures:
+    return NetworkFigures(name, "resnet18", 2_500_000, 3_000_000_000, 40.0, 5.0, 20.0, SIZE_HW, "2026-11-28", 3.0)
+
+
+def test_a_network_is_measured_against_the_reference_in_the_same_rounds() -> None:
+    measured = measure("slim_fpn", SIZE_HW, rounds=1)
+    assert measured.parameters > 1_000_000
+    assert measured.multiplications > 1_000_000
+    assert min(measured.torch_ms, measured.int8_ms, measured.reference_ms) > 0
+
+
+def test_what_was_measured_is_read_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("engines.network_table.measure", lambda name, _size_hw: figures(name))
+    first = measure_once("unet", SIZE_HW, tmp_path)
+    monkeypatch.setattr("engines.network_table.measure", None)
+    assert measure_once("unet", SIZE_HW, tmp_path) == first == figures("unet")
+    (tmp_path / "unet_64x64.json").write_text("{}")
+    with pytest.raises(InputError, match=r"unet_64x64\.json holds no figures of a network .*; delete it"):
+        measure_once("unet", SIZE_HW, tmp_path)
+
+
+def test_the_page_has_ratios_and_accuracy_where_there_is_one() -> None:
+    ends = {"day": 31.0, "night": 12.0, "other_weather": 20.0}
+    text = page([figures("unet"), figures("vit")], SIZE_HW, {"unet": RunFigures(ends, ends, ends, 150, 1, 2.0)})
+    assert "| unet | U-Net | resnet18 | 2.5 | 3.0 | 40 | 2.00 | 5.0 | 0.25 | 31.0 | 12.0 |" in text
+    assert (
+        "| vit | Vision Transformer | resnet18 | 2.5 | 3.0 | 40 | 2.00 | 5.0 | 0.25 | not trained | not trained |"
+        in text
+    )
+    assert "3 to 3 processes wanted to run" in text
+
+
+def test_every_network_has_a_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("engines.network_table.measure", lambda name, _size_hw: figures(name))
+    main(["--out", str(tmp_path / "networks.md"), "--measured", str(tmp_path / "measured")])
+    text = (tmp_path / "networks.md").read_text(encoding="utf-8")
+    assert all(f"| {name} | {row.title} |" in text for name, row in NETWORKS.items())
