@@ -1,6 +1,6 @@
 """The ladder's page: our rows beside the thesis's, and whether its lessons hold here.
 
-    python -m training.ladder_table --runs runs/ladder/mini --out docs/ladder.md
+    python -m training.ladder_table --runs ladder/mini --out docs/ladder.md
 
 Rows that were not run say so. Run it again after every row.
 """
@@ -19,7 +19,7 @@ from training.runs.results import write_result
 def main(arguments: list[str] | None = None) -> None:
     """Write the page from the command line."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=Path, required=True, help="folder of the rows: runs of a params.yaml")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the rows: figures of a params.yaml")
     parser.add_argument("--out", type=Path, required=True, help="the page, Markdown")
     parsed = parser.parse_args(arguments)
     try:
