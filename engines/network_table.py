@@ -1,6 +1,6 @@
 """Measure every network of `training.networks.config.NETWORKS` and write the table of docs/networks.md.
 
-    python -m engines.network_table [--input-hw 256 512] [--out docs/networks.md]
+    python -m engines.network_table [--input-hw 256 512] [--only unet …] [--out docs/networks.md]
 
 Weights are random, each network has its default encoder and options. Torch and int8 take turns with one reference
 network, so that ratios hold on a busy machine too. A network that was measured at this size is not measured again:
@@ -79,6 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
     root = Path(__file__).parent.parent
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--input-hw", type=int, nargs=2, default=(256, 512), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--only", nargs="*", choices=NETWORKS, default=NETWORKS, metavar="NAME", help="measure these")
     parser.add_argument("--out", type=Path, default=root / "docs" / "networks.md", help="page to write")
     parser.add_argument(
         "--measured", type=Path, default=root / "out" / "networks", help="folder of one JSON file a network"
@@ -90,7 +91,9 @@ def main(arguments: list[str] | None = None) -> None:
     size_hw = (parsed.input_hw[0], parsed.input_hw[1])
     with one_line_errors("network_table"):
         accuracies = trained(parsed.study)
-        figures = [measure_once(name, size_hw, parsed.measured) for name in tqdm(NETWORKS, unit="network")]
+        for name in tqdm(parsed.only, unit="network"):
+            measure_once(name, size_hw, parsed.measured)
+        figures = [measured for name in NETWORKS if (measured := read_measured(name, size_hw, parsed.measured))]
         write_whole(parsed.out, page(figures, size_hw, accuracies).encode())
     print(f"wrote {parsed.out}")
 
@@ -102,21 +105,32 @@ def trained(study_file: Path) -> dict[str, RunFigures]:
     return {run.network: figures for run, figures in results.items() if run.group == AS_IS}
 
 
-def measure_once(name: str, size_hw: tuple[int, int], folder: Path) -> NetworkFigures:
-    """What `measure` found before, if its file is in the folder, else what it finds now.
+def measure_once(name: str, size_hw: tuple[int, int], folder: Path) -> None:
+    """Write what `measure` finds into the folder, unless it has been measured at this size before."""
+    path = _file_of(name, size_hw, folder)
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(asdict(measure(name, size_hw)), indent=2).encode())
+
+
+def read_measured(name: str, size_hw: tuple[int, int], folder: Path) -> NetworkFigures | None:
+    """What `measure_once` wrote; None where a network was not measured.
 
     Raises:
         InputError: if the file holds something else.
     """
-    path = folder / f"{name}_{size_hw[0]}x{size_hw[1]}.json"
+    path = _file_of(name, size_hw, folder)
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(asdict(measure(name, size_hw)), indent=2).encode())
+        return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return NetworkFigures(**{**content, "size_hw": tuple(content["size_hw"])})
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise InputError(f"{path} holds no figures of a network ({error}); delete it to measure again") from error
+
+
+def _file_of(name: str, size_hw: tuple[int, int], folder: Path) -> Path:
+    return folder / f"{name}_{size_hw[0]}x{size_hw[1]}.json"
 
 
 def measure(name: str, size_hw: tuple[int, int], *, rounds: int = _ROUNDS) -> NetworkFigures:
@@ -185,25 +199,18 @@ def page(figures: list[NetworkFigures], size_hw: tuple[int, int], accuracies: di
     """The whole page, Markdown.
 
     Args:
-        figures: of each network.
+        figures: of the networks that were measured.
         size_hw: of the frames.
         accuracies: of the networks that a study trained.
     """
-    dates = sorted({each.date for each in figures})
-    loads = [each.load for each in figures]
+    dates = sorted({each.date for each in figures}) or ["not yet"]
+    loads = [each.load for each in figures] or [0.0]
+    measured = {each.name: each for each in figures}
     rows = []
-    for each in figures:
-        cells = [each.name, NETWORKS[each.name].title, each.encoder, f"{each.parameters / 1e6:.1f}"]
-        cells += [
-            f"{each.multiplications / 1e9:.1f}",
-            f"{each.torch_ms:.0f}",
-            f"{each.torch_ms / each.reference_ms:.2f}",
-        ]
-        cells += [f"{each.int8_ms:.1f}", f"{each.int8_ms / each.reference_ms:.2f}"]
-        if each.name in accuracies:
-            cells += [f"{accuracies[each.name].miou[name]:.1f}" for name in ("day", "night")]
-        else:
-            cells += ["not trained", "not trained"]
+    for name, network in NETWORKS.items():
+        cells = [name, network.title, network.encoder, *_cost_cells(measured.get(name))]
+        trained_to = accuracies[name].miou if name in accuracies else {}
+        cells += [f"{trained_to[end]:.1f}" if end in trained_to else "not trained" for end in ("day", "night")]
         rows.append(f"| {' | '.join(cells)} |")
     table = "\n".join(rows)
     return f"""# Networks
@@ -226,6 +233,19 @@ percent is that of networks with light encoders after a few steps from random we
 |---|---|---|---|---|---|---|---|---|---|---|
 {table}
 """
+
+
+def _cost_cells(each: NetworkFigures | None) -> list[str]:
+    if each is None:
+        return ["not measured", "", "", "", "", ""]
+    return [
+        f"{each.parameters / 1e6:.1f}",
+        f"{each.multiplications / 1e9:.1f}",
+        f"{each.torch_ms:.0f}",
+        f"{each.torch_ms / each.reference_ms:.2f}",
+        f"{each.int8_ms:.1f}",
+        f"{each.int8_ms / each.reference_ms:.2f}",
+    ]
 
 
 def _machine() -> str:

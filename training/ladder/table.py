@@ -58,7 +58,8 @@ def read_ladder(runs: Path) -> Ladder:
     if not runs.is_dir():
         raise InputError(f"{runs} is not a folder; expected the runs of a params.yaml, `dvc repro row_1_1` makes them")
     rows, made, distances = {}, {}, {}
-    for row in (*THESIS_ROWS, *OWN_ROWS):
+    all_rows: list[ThesisRow | OwnRow] = [*THESIS_ROWS, *OWN_ROWS]
+    for row in all_rows:
         folder = runs / f"row_{row.row.replace('.', '_')}"
         if (folder / "figures.json").is_file():
             try:
@@ -162,7 +163,8 @@ def _rows_table(ladder: Ladder) -> str:
         "| thesis: acc. | class acc. | mIoU | gain | FWIoU |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in sorted((*THESIS_ROWS, *OWN_ROWS), key=lambda row: row.row):
+    all_rows: list[ThesisRow | OwnRow] = [*THESIS_ROWS, *OWN_ROWS]
+    for row in sorted(all_rows, key=lambda row: row.row):
         cells = [row.row, row.what, *_our_cells(row, ladder.rows), *_thesis_cells(row)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -274,9 +276,9 @@ the files' names and sizes (`ladder/mini/data`).
 - Stages depend on data, checkpoints and settings, not on code. After a change of code that matters:
   `dvc repro --force --single-item ROW`.
 
-Cost of the mini benchmark in seconds of one core's time, on 2026-11-28: planned before the runs, and measured where they
-were made. With some 20 other processes on the two cores the runs got a seventh of a core: a row of 76 s took eight
-minutes.
+Cost of the mini benchmark in seconds of one core's time, on 2026-11-28: planned before the runs, and measured where
+they were made. With some 20 other processes on the two cores the runs got a seventh of a core: a row of 76 s took
+eight minutes.
 
 | stage | planned | measured |
 |---|---|---|

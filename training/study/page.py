@@ -29,18 +29,17 @@ def page_of(
     """
     compared = [run for run in runs if run.group == AS_IS]
     changed = [run for run in runs if run.group != AS_IS]
-    steps = sorted({figures.steps for figures in results.values()})
     head = f"""<!-- Written by training/network_study.py; edit training/study/page.py. -->
 # Networks and hyper-parameters, one budget
 
 Fixman and Vaitsas compare FCN, U-Net and a Vision Transformer on Cityscapes with fine and coarse labels, and ask how
 hyper-parameters and architecture change accuracy ("Deep learning for image analysis: written report", City University
-London, 2024; the report leaves methods and results open). Here is a small answer on the mini benchmark, and the command
-for a larger one:
+London, 2024; the report leaves methods and results open). This command asks the same on the mini benchmark, on a small
+budget:
 
     python -m training.network_study --config {command}
 
-All runs train {" or ".join(map(str, steps)) or "no"} steps with `{study.segmenter}` and, in common,
+All runs train with `{study.segmenter}` and, in common,
 `{" ".join(study.settings)}`. Networks have light encoders and begin with random weights. mIoU in percent over the
 classes with ground truth, with 95 % intervals by bootstrap over images: 500 Cityscapes images by day, 17 of ACDC by
 night, 46 of other weather. One seed. **The budget is tiny: what ranks low here learns slowly from nothing, which says
