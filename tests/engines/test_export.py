@@ -24,6 +24,7 @@ from engines.export import (
     in_onnx_runtime,
     judged_set,
     least_match_of,
+    main,
     match_on_golden,
     without_data_root,
 )
@@ -348,6 +349,36 @@ def test_the_data_of_an_adaptation_are_named_on_the_command_line_too(checkpoint:
     state["config"]["data"] |= {"boxes": "boxes.json", "answers": None}
     config = config_of(state, ["data.night=/data/night"])
     assert (config.data.night, config.data.boxes) == ("/data/night", "boxes.json")
+
+
+def test_a_run_whose_data_moved_is_exported_from_where_they_lie_now(
+    checkpoint: Path,
+    generated_data: Path,
+    take_graphs_at_hand: Callable[[pytest.MonkeyPatch], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before, now = tmp_path / "before", tmp_path / "now"
+    state = torch.load(checkpoint, weights_only=True)
+    data = {key: folder.replace(str(generated_data), str(before)) for key, folder in state["config"]["data"].items()}
+    save_checkpoint(tmp_path / "last.pt", {**state, "config": {**state["config"], "data": data}})
+    command = ["--checkpoint", str(tmp_path / "last.pt"), "--name", "moved", "--out", str(tmp_path / "engines")]
+    command += ["--input-hw", *map(str, NETWORK_HW)]
+    with pytest.raises(SystemExit, match=str(before / "source")):
+        main(command)
+
+    shutil.copytree(generated_data, now)
+    take_graphs_at_hand(monkeypatch)
+    monkeypatch.setattr(export_module, "MIOU_LOSS_MAX", 1.0)
+    monkeypatch.setattr(export_module, "FLOAT_LAYERS_TRIED", ())  # saves time
+    monkeypatch.setattr(ParityReport, "failures", lambda _: [])
+    folders = {"night": "night", "validation.day": "validation", "validation.night": "night_validation"}
+    moved = [f"data.{key}={now / folder}" for key, folder in folders.items()]
+    main([*command, f"data.source=[{now / 'source'}]", *moved])
+    card = (tmp_path / "engines" / "moved" / "MODEL_CARD.md").read_text()
+    assert str(now / "night") in card
+    assert str(before) not in card
+    assert load_bundle(tmp_path / "engines" / "moved").network_hw == NETWORK_HW
 
 
 def test_int8_is_judged_by_day_or_by_the_first_set() -> None:
