@@ -37,13 +37,19 @@ endif
 
 PIP_INSTALL := $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test mutants soak scale bench gpu sbom check clean
+.PHONY: help demo train test mutants soak scale bench gpu sbom check clean
 
 help:
 	@sed -n -E 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 12
 
 demo: $(RUNTIME)  ## a night drive through the ROS 2 node, result in out/demo [INPUT=video or bag] [OUT=folder]
 	@exec $(VENV_PYTHON) -m darkseg_ros.commands.demo --out "$(OUT)" $(if $(INPUT),--input "$(INPUT)")
+
+train: $(DEVELOP)  ## a small network trained on generated scenes, exported and run in the demo, minutes [ARGS=key=value]
+	@$(VENV_PYTHON) -m training.data generate --out out/train/data
+	@$(VENV_PYTHON) -m training.train_segmenter --config training/configs/segmenter_first.yaml $(ARGS)
+	@$(VENV_PYTHON) -m engines.export --checkpoint out/train/run/checkpoints/last.pt --name first_model --out out/train
+	@$(VENV_PYTHON) -m darkseg_ros.commands.demo --bundle out/train/first_model --out out/train/demo
 
 test: $(DEVELOP)  ## build the colcon workspace and run every test
 	@rm -f $(CLOSING_LINE)

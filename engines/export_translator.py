@@ -1,4 +1,4 @@
-"""Export a UNIT checkpoint to a translator's bundle: fused ONNX, golden answer, model card.
+"""Export a translator's checkpoint to a translator's bundle: fused ONNX, golden answer, model card.
 
     python -m engines.export_translator --checkpoint runs/unit_perceptual/checkpoints/last.pt --name my_translator
 
@@ -23,8 +23,8 @@ from darkseg_ros.synthetic_drive import SyntheticDrive
 from engines.bundle_writer import TranslatorContent, write_translator_bundle
 from engines.export import export_onnx
 from training.runs.results import one_line_errors
-from training.translation.unit.config import LATENT_STRIDE
-from training.translation.unit.network import load_translator
+from training.translation.catalogue import name_of, translator_kind
+from training.translation.load import load_translator
 
 TORCH_DIFFERENCE_MAX = 0.5
 """Mean difference of the ONNX graph from torch, in grey levels: more than rounding is a fault of the export."""
@@ -35,7 +35,7 @@ _GOLDEN_DIFFERENCE_MAX = 2.0  # libraries and CPUs differ in the order of sums
 def main(arguments: list[str] | None = None) -> None:
     """Run the export from the command line."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint of training.train_unit")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint of training.train_translator")
     parser.add_argument("--name", required=True, help="of the bundle and its folder")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of bundles (default: engines/)")
     parser.add_argument(
@@ -74,10 +74,10 @@ def export_translator(checkpoint: Path, *, name: str, out: Path, input_hw: tuple
     """Write the bundle ``out/name`` and return its path.
 
     Args:
-        checkpoint: of `training.train_unit`; its averaged weights, day to night, are exported.
+        checkpoint: of `training.train_translator`; its averaged weights, day to night, are exported.
         name: of the bundle.
         out: folder of bundles.
-        input_hw: size of the graph, multiples of 4; None takes the square of the training's `view_px`.
+        input_hw: size of the graph, multiples of the translator's stride; None takes the training's `view_px`.
 
     Raises:
         InputError: if the checkpoint is none, the size does not fit, or ONNX Runtime answers otherwise than torch.
@@ -85,8 +85,9 @@ def export_translator(checkpoint: Path, *, name: str, out: Path, input_hw: tuple
     translator, config = load_translator(checkpoint, "day_to_night")
     view_px = config["view_px"]
     input_hw = input_hw or (view_px, view_px)
-    if min(input_hw) < LATENT_STRIDE or any(side % LATENT_STRIDE for side in input_hw):
-        raise InputError(f"the size {input_hw[0]}×{input_hw[1]} does not fit; expected multiples of {LATENT_STRIDE}")
+    stride = translator.stride
+    if min(input_hw) < stride or any(side % stride for side in input_hw):
+        raise InputError(f"the size {input_hw[0]}×{input_hw[1]} does not fit; expected multiples of {stride}")
     graph = TranslatorGraph(translator).eval()
     frames = golden_day_frames(input_hw)
     with tempfile.TemporaryDirectory() as temporary:
@@ -111,7 +112,12 @@ def export_translator(checkpoint: Path, *, name: str, out: Path, input_hw: tuple
                 golden_frames=frames,
                 golden_night=night,
                 golden_difference_max=_GOLDEN_DIFFERENCE_MAX,
-                model_card=_model_card(name, config=OmegaConf.to_yaml(OmegaConf.create(config)), input_hw=input_hw),
+                model_card=_model_card(
+                    name,
+                    source=translator_kind(name_of(config)).source,
+                    config=OmegaConf.to_yaml(OmegaConf.create(config)),
+                    input_hw=input_hw,
+                ),
             ),
         )
 
@@ -121,12 +127,12 @@ def golden_day_frames(input_hw: tuple[int, int]) -> np.ndarray:
     return preprocess(SyntheticDrive(seed=0, size_hw=(512, 1024), night=False).frame(0).bgr, input_hw)
 
 
-def _model_card(name: str, *, config: str, input_hw: tuple[int, int]) -> str:
+def _model_card(name: str, *, source: str, config: str, input_hw: tuple[int, int]) -> str:
     height, width = input_hw
     return f"""# {name}
 
-Translates street scenes by day into the same scenes by night (UNIT: Liu, Breuel and Kautz, NeurIPS 2017, arXiv
-1703.00848). Frames are stretched to {width}×{height} and come back at their own size, with the detail of the
+Translates street scenes by day into the same scenes by night ({source}).
+Frames are stretched to {width}×{height} and come back at their own size, with the detail of the
 graph's.
 
 ## Intended use and limits

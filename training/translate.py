@@ -2,11 +2,14 @@
 
     python -m training.translate --checkpoint FILE --source FOLDER --out FOLDER
         [--direction day_to_night|night_to_day] [--resize-px N | --tile-px N] [--unlabelled]
+        [--enhance none|match_histogram|equalise] [--reference FOLDER]
     fabric run --devices 4 … training/translate.py --checkpoint …
 
 FOLDER holds image/ and label/; with --unlabelled it holds the images themselves. Written are image/<stem>.jpg
 (JPEG, quality 95, of the source's size), label/ byte for byte as it was, translation.json (what made them) and
 contact_sheet.png (8 images above their translations). Started again, it skips what is there.
+--enhance match_histogram gives each translation the light of an image of --reference, such as real night; equalise
+strengthens its local contrast.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -25,12 +29,14 @@ from darkseg_ros.errors import InputError
 from darkseg_ros.frames.labelled import LabelledImage, read_labelled
 from darkseg_ros.frames.source import ImageFile, image_files, read_image
 from darkseg_ros.whole_files import sha256_of
+from training.data.listing import files_digest
 from training.data.pairs import find_labelled_images
 from training.runs.config import RunSettings
 from training.runs.fabric import add_accelerator, start_fabric
 from training.runs.results import one_line_errors, write_picture, write_result
+from training.translation.enhancement import Enhancement, equalise, match_histogram
+from training.translation.load import load_translator
 from training.translation.tiles import TranslationSettings, refuse_unfit_sizes, translate_image
-from training.translation.unit.network import load_translator
 
 _JPEG_QUALITY = 95
 _SHEET_COLUMNS = 8
@@ -54,7 +60,9 @@ class _Task:
 def main(arguments: list[str] | None = None) -> None:
     """Run the stage from the command line."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, required=True, help="of training.train_unit; its averaged weights")
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, help="of training.train_translator; its averaged weights"
+    )
     parser.add_argument("--source", type=Path, required=True, help="folder with image/ and label/")
     parser.add_argument("--out", type=Path, required=True, help="folder for image/ and label/")
     parser.add_argument("--direction", choices=("day_to_night", "night_to_day"), default="day_to_night")
@@ -62,9 +70,13 @@ def main(arguments: list[str] | None = None) -> None:
     size.add_argument("--resize-px", type=int, metavar="N", help="squeeze each image to N×N, stretch it back after")
     size.add_argument("--tile-px", type=int, metavar="N", help="translate in overlapping N×N tiles, blended")
     parser.add_argument("--unlabelled", action="store_true", help="the source is a plain folder of images")
+    parser.add_argument("--enhance", choices=get_args(Enhancement), default="none", help="the translations")
+    parser.add_argument("--reference", type=Path, metavar="FOLDER", help="images whose light match_histogram takes")
     add_accelerator(parser)
     parsed = parser.parse_args(arguments)
-    settings = TranslationSettings(direction=parsed.direction, resize_px=parsed.resize_px, tile_px=parsed.tile_px)
+    settings = TranslationSettings(
+        direction=parsed.direction, resize_px=parsed.resize_px, tile_px=parsed.tile_px, enhance=parsed.enhance
+    )
     with one_line_errors("translate"):
         translate_folder(
             parsed.checkpoint,
@@ -72,6 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
             parsed.out,
             settings=settings,
             labelled=not parsed.unlabelled,
+            reference=parsed.reference,
             accelerator=parsed.accelerator,
         )
 
@@ -83,43 +96,55 @@ def translate_folder(
     *,
     settings: TranslationSettings,
     labelled: bool,
+    reference: Path | None = None,
     accelerator: str = "auto",
 ) -> None:
     """Translate every image of a folder that `out` does not hold yet; each process takes its share of them.
 
     Args:
-        checkpoint: of `training.train_unit`.
+        checkpoint: of `training.train_translator`.
         source: folder with image/ and label/, or of plain images.
         out: gets image/, label/ (if labelled), translation.json and contact_sheet.png.
         settings: how the images pass through.
         labelled: whether the source has labels.
+        reference: folder of images for ``enhance="match_histogram"``, taken in turn.
         accelerator: auto, cpu or gpu.
 
     Raises:
         InputError: on an unusable checkpoint, source or size, on an `out` that was made from something else, or if
             `out` cannot be written.
     """
-    refuse_unfit_sizes(settings)
+    if (settings.enhance == "match_histogram") != (reference is not None):
+        raise InputError("--enhance match_histogram needs --reference FOLDER of images, and nothing else takes it")
+    translator, _config = load_translator(checkpoint, settings.direction)
+    refuse_unfit_sizes(settings, translator.stride)
+    references = image_files(reference) if reference is not None else []
     fabric = start_fabric(RunSettings(accelerator=accelerator))
     tasks = _find_tasks(source, out, labelled=labelled)
-    translator, _config = load_translator(checkpoint, settings.direction)
     translator.to(fabric.device)
     if fabric.is_global_zero:
-        _record(out, checkpoint, source, settings)
+        _record(out, checkpoint, source, settings, files_digest(references) if references else None)
     fabric.barrier()
 
     # shared out before asking what is done, which changes while the others write
-    own_tasks = tasks[fabric.global_rank :: fabric.world_size]
-    open_tasks = [task for task in own_tasks if not task.is_done]
+    own_tasks = list(enumerate(tasks))[fabric.global_rank :: fabric.world_size]
+    open_tasks = [(number, task) for number, task in own_tasks if not task.is_done]
     print(f"{len(own_tasks) - len(open_tasks)} of {len(own_tasks)} images are in {out} already")
-    for task in tqdm(open_tasks, desc="translate", unit="image", mininterval=10, disable=not fabric.is_global_zero):
+    for number, task in tqdm(
+        open_tasks, desc="translate", unit="image", mininterval=10, disable=not fabric.is_global_zero
+    ):
         if task.label is None:
             bgr = read_image(task.image)
         else:
             bgr, _label_map = read_labelled(LabelledImage(task.image, task.label))
         if task.label is not None and task.label_out is not None:
             write_result(task.label_out, task.label.read_bytes())
-        write_result(task.image_out, _jpeg(translate_image(translator, bgr, settings)))
+        translated = translate_image(translator, bgr, settings)
+        if settings.enhance == "match_histogram":
+            translated = match_histogram(translated, read_image(references[number % len(references)]))
+        elif settings.enhance == "equalise":
+            translated = equalise(translated)
+        write_result(task.image_out, _jpeg(translated))
     fabric.barrier()
     if fabric.is_global_zero:
         write_contact_sheet(out / "contact_sheet.png", [(task.image, task.image_out) for task in tasks])
@@ -142,17 +167,19 @@ def _find_tasks(source: Path, out: Path, *, labelled: bool) -> list[_Task]:
     ]
 
 
-def _record(out: Path, checkpoint: Path, source: Path, settings: TranslationSettings) -> None:
+def _record(out: Path, checkpoint: Path, source: Path, settings: TranslationSettings, reference: str | None) -> None:
     """Write what makes the images of `out`, or refuse to mix them with others.
 
     Raises:
         InputError: if `out` was made with another checkpoint, source or settings, or cannot be written.
     """
     asked = {"checkpoint_sha256": sha256_of(checkpoint), "source": str(source.resolve()), **asdict(settings)}
+    asked["reference"] = reference
     record = out / "translation.json"
     try:
         if record.is_file():
             saved = json.loads(record.read_text(encoding="utf-8"))
+            saved.setdefault("enhance", "none")  # written before 2026-11-28
             changed = sorted(key for key in asked if saved.get(key) != asked[key])
             if changed:
                 raise InputError(

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from darkseg_ros.errors import InputError
+from training.data.pairs import find_labelled_images
+from training.data.shards import write_shards
 from training.runs.checkpoints import load_checkpoint
 from training.runs.config import load_config
 from training.runs.fabric import start_fabric
@@ -81,6 +83,26 @@ def test_two_processes_end_where_one_does(
     # own mean makes 0.7
     assert (found - expected).norm() < 0.1 * expected.norm()
     assert json.loads((tmp_path / "metrics.json").read_text()).keys() == {"day", "night"}
+
+
+def test_two_processes_that_read_shards_of_their_own_end_where_one_does(
+    settings: list[str], generated_data: Path, tmp_path: Path
+) -> None:
+    shards = tmp_path / "shards"
+    assert write_shards(find_labelled_images(generated_data / "source"), shards, data_set="plain", shard_bytes=1) == 6
+    sharded = [*settings, f"data.source=[{{folder: {shards}, data_set: shards}}]", "data.shard_groups=2"]
+    train(load_config(SegmenterConfig, REPOSITORY / CONFIG, [*sharded, f"output={tmp_path / 'one'}"]))
+    finished = subprocess.run(
+        [sys.executable, "-m", "training.train_segmenter", "--config", CONFIG, *sharded]
+        + [f"output={tmp_path / 'two'}", "devices=2"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    expected, found = last_step(tmp_path / "one"), last_step(tmp_path / "two")
+    assert (found - expected).norm() < 0.1 * expected.norm()  # as above
 
 
 def test_a_precision_that_the_checkpoints_would_not_name_is_refused(

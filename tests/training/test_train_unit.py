@@ -19,10 +19,10 @@ from training.runs import loop
 from training.runs.checkpoints import load_checkpoint, save_checkpoint
 from training.runs.config import load_config
 from training.train_unit import train
+from training.translation.load import load_translator
+from training.translation.optimiser import set_learning_rate
 from training.translation.samples import UnpairedSamples
 from training.translation.unit.config import UnitConfig
-from training.translation.unit.network import load_translator
-from training.translation.unit.optimiser import set_learning_rate
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIG = Path("training/configs/unit_mini_no_perceptual.yaml")

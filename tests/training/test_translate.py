@@ -16,8 +16,9 @@ from darkseg_ros.errors import InputError
 from training.data.pairs import find_labelled_images
 from training.runs.checkpoints import load_checkpoint, save_checkpoint
 from training.translate import main, translate_folder
+from training.translation.load import load_translator
 from training.translation.tiles import TranslationSettings, translate_image
-from training.translation.unit.network import build_unit, load_translator
+from training.translation.unit.network import build_unit
 
 REPOSITORY = Path(__file__).parents[2]
 NETWORK = {"channels": 2, "residual_blocks": 1, "shared_blocks": 1, "generator_norm": "layer"}

@@ -1,10 +1,12 @@
-"""Look at data before a training, or copy it into shards.
+"""Look at data before a training, copy it into shards, or generate some.
 
     python -m training.data check ROOT [--data-set NAME] [--split NAME] [--sheet FILE.png]
     python -m training.data shard ROOT --out FOLDER [--data-set NAME] [--split NAME] [--shard-mb N]
+    python -m training.data generate --out FOLDER [--images N] [--size-hw HEIGHT WIDTH]
 
 Without --data-set the layout is told by the folders. The status of check is 1 where a file is broken or unpaired. shard
-writes one split as WebDataset tar files and the index that training reads them by; a broken file ends it.
+writes one split as WebDataset tar files and the index that training reads them by; a broken file ends it. generate
+writes scenes of a drawn street with exact labels, for a first training without any data.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from pathlib import Path
 from darkseg_ros.errors import InputError
 from training.data.catalogue import CATALOGUE, data_set, layouts_of, origin_of
 from training.data.check import check_pairs, contact_sheet
+from training.data.generated import write_generated
 from training.data.pairs import Source, find_source, source_of
 from training.data.shards import write_shards
 from training.runs.results import one_line_errors, write_picture
@@ -34,8 +37,17 @@ def main(arguments: list[str] | None = None) -> int:
         verb.add_argument("root", type=Path, metavar="ROOT", help="folder of the data set")
         verb.add_argument("--data-set", choices=CATALOGUE, help="its name; default: told by the folders")
         verb.add_argument("--split", default="", help=f"of the data set; default: {default}")
+    generate = verbs.add_parser("generate", help="scenes of a drawn street, with exact labels")
+    generate.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="gets train, night and validation")
+    generate.add_argument(
+        "--images", type=int, default=160, metavar="N", help="labelled ones to train on (%(default)s)"
+    )
+    generate.add_argument("--size-hw", type=int, nargs=2, default=(128, 256), metavar=("HEIGHT", "WIDTH"))
     parsed = parser.parse_args(arguments)
     with one_line_errors("data"):
+        if parsed.verb == "generate":
+            write_generated(parsed.out, images=parsed.images, size_hw=tuple(parsed.size_hw))
+            return 0
         name = parsed.data_set or layout_of(parsed.root)
         if parsed.verb == "check":
             return _check(parsed.root, name, parsed.split, parsed.sheet)

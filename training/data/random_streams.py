@@ -41,6 +41,8 @@ class Stream(IntEnum):
     """Which blocks of the night image at a position are blacked out, by step."""
     GROUP_SEED = 16
     """Seeds of the draws of each group of shards."""
+    IMAGE_POOL = 17
+    """Which earlier translation a discriminator is shown, by domain and position."""
 
 
 def generator(seed: int, stream: Stream, *position: int) -> np.random.Generator:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,13 @@ from darkseg_ros.errors import InputError
 from training.networks.config import NetworkConfig, complete, from_flat
 
 
-def read_command_line(schema: type, description: str, arguments: list[str] | None = None) -> DictConfig:
+def read_command_line(
+    schema: type | Callable[[Path], type], description: str, arguments: list[str] | None = None
+) -> DictConfig:
     """Parse ``--config FILE [key=value …]`` of a stage.
 
     Args:
-        schema: dataclass of the stage's settings.
+        schema: dataclass of the stage's settings, or what tells it from the file.
         description: shown by ``--help``.
         arguments: the command line; None takes the process'.
 
@@ -32,7 +34,8 @@ def read_command_line(schema: type, description: str, arguments: list[str] | Non
     parser.add_argument("--config", type=Path, required=True, help="YAML file of the run")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the file's")
     parsed = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
-    return load_config(schema, parsed.config, parsed.overrides)
+    settings = schema if isinstance(schema, type) else schema(parsed.config)
+    return load_config(settings, parsed.config, parsed.overrides)
 
 
 def load_config(schema: type, path: Path, overrides: list[str]) -> DictConfig:

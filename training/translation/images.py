@@ -18,7 +18,12 @@ def read_view(path: Path, view_px: int) -> np.ndarray:
     Raises:
         InputError: naming the file, if it cannot be read.
     """
-    return cv2.resize(read_image(path), (view_px, view_px), interpolation=cv2.INTER_AREA)
+    return view_of(read_image(path), view_px)
+
+
+def view_of(bgr: np.ndarray, view_px: int) -> np.ndarray:
+    """As `read_view`, of an image that was read before."""
+    return cv2.resize(bgr, (view_px, view_px), interpolation=cv2.INTER_AREA)
 
 
 def unit_input(bgr: np.ndarray) -> Tensor:

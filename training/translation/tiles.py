@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from darkseg_ros.errors import InputError
+from training.translation.enhancement import Enhancement
 from training.translation.images import bgr_of, unit_input
-from training.translation.unit.config import LATENT_STRIDE
-from training.translation.unit.network import Direction
+from training.translation.translator import Direction
 
 _OVERLAP = 0.25
+_STRIDE = 4  # of UNIT and CycleGAN
 
 
 @dataclass(frozen=True)
@@ -26,19 +27,21 @@ class TranslationSettings:
     Attributes:
         direction: what the images are and become.
         resize_px: side of the square they are squeezed into before, and stretched back from after.
-        tile_px: side of the overlapping square tiles they are cut into; a multiple of 4.
+        tile_px: side of the overlapping square tiles they are cut into; a multiple of the translator's stride.
+        enhance: what is done to them afterwards.
     """
 
     direction: Direction = "day_to_night"
     resize_px: int | None = None
     tile_px: int | None = None
+    enhance: Enhancement = "none"
 
 
 def translate_image(translator: nn.Module, bgr: np.ndarray, settings: TranslationSettings) -> np.ndarray:
     """Translate one image of any size.
 
     Args:
-        translator: (B, 3, H, W) float RGB in [-1, 1] → the same; H and W multiples of 4.
+        translator: (B, 3, H, W) float RGB in [-1, 1] → the same; H and W multiples of its ``stride``, 4 if it has none.
         bgr: (H, W, 3) uint8.
         settings: whole, squeezed or in tiles.
 
@@ -60,8 +63,9 @@ def translate_image(translator: nn.Module, bgr: np.ndarray, settings: Translatio
 def _translate_whole(translator: nn.Module, rgb: Tensor) -> Tensor:
     """Translate (B, 3, H, W) on the translator's device, padded to the sizes it takes; the answer is on the CPU."""
     height, width = rgb.shape[-2:]
+    stride = stride_of(translator)
     # two latent positions at least: borders are reflected there, and one position has nothing to reflect
-    padded = _pad(rgb, *(max(math.ceil(side / LATENT_STRIDE), 2) * LATENT_STRIDE for side in (height, width)))
+    padded = _pad(rgb, *(max(math.ceil(side / stride), 2) * stride for side in (height, width)))
     parameter = next(translator.parameters(), None)
     answer = translator(padded if parameter is None else padded.to(parameter.device))
     return answer[..., :height, :width].float().cpu()
@@ -97,7 +101,14 @@ def _pad(rgb: Tensor, height: int, width: int) -> Tensor:
     return functional.pad(rgb, (0, width - rgb.shape[-1], 0, height - rgb.shape[-2]), mode="replicate")
 
 
-def refuse_unfit_sizes(settings: TranslationSettings) -> None:
+def stride_of(translator: nn.Module) -> int:
+    """What the sides of its images are multiples of."""
+    return int(getattr(translator, "stride", _STRIDE))
+
+
+def refuse_unfit_sizes(settings: TranslationSettings, stride: int) -> None:
+    """Raise InputError for squares that a translator of this stride cannot take."""
     for name, side in (("--resize-px", settings.resize_px), ("--tile-px", settings.tile_px)):
-        if side is not None and (side < LATENT_STRIDE * 4 or side % LATENT_STRIDE):
-            raise InputError(f"{name} is {side}; expected a multiple of {LATENT_STRIDE} from {LATENT_STRIDE * 4} on")
+        smallest = max(4 * _STRIDE, stride)
+        if side is not None and (side < smallest or side % stride):
+            raise InputError(f"{name} is {side}; expected a multiple of {stride} from {smallest} on")

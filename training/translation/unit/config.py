@@ -1,32 +1,16 @@
-"""The settings of `training.train_unit`."""
+"""The settings of UNIT."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from omegaconf import MISSING
+from omegaconf import DictConfig
 
-from training.runs.config import RunSettings
+from darkseg_ros.errors import InputError
+from training.translation.settings import TranslatorConfig, TranslatorOptimiser, refuse_sizes
 
 LATENT_STRIDE = 4
 """Image pixels to one latent position, along each side."""
-
-
-@dataclass
-class UnitDataConfig:
-    """Where the images of the two domains are; no image needs a partner.
-
-    Attributes:
-        day: folders of images, drawn from as one pool.
-        night: the same.
-        day_list: image list of the only folder of `day` (see `training.data.image_lists`); null for all of its images.
-        night_list: the same of `night`.
-    """
-
-    day: list[str] = MISSING
-    night: list[str] = MISSING
-    day_list: str | None = None
-    night_list: str | None = None
 
 
 @dataclass
@@ -68,19 +52,6 @@ class PerceptualConfig:
 
 
 @dataclass
-class UnitOptimiserConfig:
-    """Adam; the learning rate is constant for the first half of the run and falls linearly to 0 in the second.
-
-    Attributes:
-        lr: of encoders and generators, and of the discriminators.
-        average_decay: of the averaged weights, once warmed up.
-    """
-
-    lr: float = 1e-4
-    average_decay: float = 0.999
-
-
-@dataclass
 class UnitWeights:
     """Weights of `UnitTerms`.
 
@@ -104,25 +75,24 @@ class UnitWeights:
 
 
 @dataclass
-class UnitConfig(RunSettings):
-    """Everything that one training run depends on.
+class UnitConfig(TranslatorConfig):
+    """Everything that one run of UNIT depends on."""
 
-    Attributes:
-        output: folder of the run: checkpoints, TensorBoard events, samples.
-        steps: optimiser steps in all.
-        batch_size: pairs of images a step, over all processes.
-        view_px: side of the square that images are squeezed into.
-        crop_px: side of the random square cut out of it; a multiple of 4.
-    """
-
-    output: str = MISSING
-    seed: int = 0
-    steps: int = 280_000
-    batch_size: int = 1
-    view_px: int = 256
-    crop_px: int = 256
-    data: UnitDataConfig = field(default_factory=UnitDataConfig)
+    translator: str = "unit"
     network: UnitNetworkConfig = field(default_factory=UnitNetworkConfig)
     weights: UnitWeights = field(default_factory=UnitWeights)
     perceptual: PerceptualConfig = field(default_factory=PerceptualConfig)
-    optimiser: UnitOptimiserConfig = field(default_factory=UnitOptimiserConfig)
+    optimiser: TranslatorOptimiser = field(default_factory=lambda: TranslatorOptimiser(lr=1e-4))
+
+
+def refuse_unusable(config: DictConfig) -> None:
+    """Raise InputError for sizes that cannot be cut out or translated, and a loss without its weights."""
+    layers, scales = config.network.discriminator_layers, config.network.discriminator_scales
+    refuse_sizes(
+        config,
+        stride=LATENT_STRIDE,
+        smallest=2 ** (layers + scales - 1),
+        discriminator=f"discriminators of {layers} layers and {scales} scales",
+    )
+    if config.weights.perceptual and not config.perceptual.vgg_weights:
+        raise InputError("weights.perceptual is set without perceptual.vgg_weights; name the file, or set it to 0")

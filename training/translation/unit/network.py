@@ -5,7 +5,6 @@ Source: Liu, Breuel and Kautz, "Unsupervised image-to-image translation networks
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -13,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from darkseg_ros.errors import InputError
-from training.runs.checkpoints import load_checkpoint
+from training.translation.layers import downsampling, residual_stack, upsampling
+from training.translation.translator import Direction, Translator, refuse_odd_size
 from training.translation.unit.config import LATENT_STRIDE
 
 Domain = Literal["day", "night"]
-Direction = Literal["day_to_night", "night_to_day"]
 
 DRAWS_PER_PAIR = 4
 """Latent codes sampled for a pair of images: day, night, and the two translated images of the cycle."""
@@ -80,8 +79,8 @@ class Unit(nn.Module):
         own_blocks = residual_blocks - shared_blocks
         # Registered once each, so that a parameter has one name in checkpoints and is averaged once.
         self.fronts = nn.ModuleDict({domain: _front(channels, own_blocks) for domain in ("day", "night")})
-        self.shared_encoder = _residual_blocks(self.latent_channels, shared_blocks, "instance")
-        self.shared_generator = _residual_blocks(self.latent_channels, shared_blocks, generator_norm)
+        self.shared_encoder = residual_stack(self.latent_channels, shared_blocks, "instance")
+        self.shared_generator = residual_stack(self.latent_channels, shared_blocks, generator_norm)
         self.backs = nn.ModuleDict({domain: _back(channels, own_blocks, generator_norm) for domain in ("day", "night")})
 
     def encoder(self, domain: Domain) -> nn.Sequential:
@@ -104,7 +103,7 @@ class Unit(nn.Module):
         Raises:
             InputError: if a side is no multiple of 4.
         """
-        refuse_odd_size(day)
+        refuse_odd_size(day, LATENT_STRIDE)
         day_noise, night_noise, fake_night_noise, fake_day_noise = noise.unbind(1)
         encode_day, encode_night = self.encoder("day"), self.encoder("night")
         generate_day, generate_night = self.generator("day"), self.generator("night")
@@ -171,43 +170,14 @@ class MultiScaleDiscriminator(nn.Module):
         return logits
 
 
-class Translator(nn.Module):
-    """One direction of a trained UNIT: (B, 3, H, W) RGB in [-1, 1] → the same in the other domain.
-
-    H and W are multiples of 4; the latent code is the mean, without noise, so equal images translate equally.
-    """
-
-    def __init__(self, encoder: nn.Module, generator: nn.Module) -> None:
-        super().__init__()
-        self.encoder, self.generator = encoder, generator
-
-    def forward(self, images: Tensor) -> Tensor:
-        refuse_odd_size(images)
-        return self.generator(self.encoder(images))
-
-
-def load_translator(checkpoint: Path, direction: Direction = "day_to_night") -> tuple[Translator, dict[str, Any]]:
-    """The averaged weights of a run of `training.train_unit`, in evaluation mode, and the run's settings.
-
-    Raises:
-        InputError: if the file is no checkpoint of `training.train_unit`, or there is no such direction.
-    """
-    if direction not in ("day_to_night", "night_to_day"):
-        raise InputError(f"there is no direction {direction}; expected day_to_night or night_to_day")
-    state = load_checkpoint(checkpoint)
-    if "averaged_unit" not in state:
-        raise InputError(f"{checkpoint} is of another kind of run; expected one of training.train_unit")
-    try:
-        unit = build_unit(state["config"]["network"])
-        unit.load_state_dict(state["averaged_unit"])
-    except (KeyError, RuntimeError) as error:
-        raise InputError(
-            f"{checkpoint} holds a UNIT that this version does not know ({error}); train it anew or take its version"
-        ) from error
+def translator_of(state: dict[str, Any], direction: Direction) -> Translator:
+    """One direction of a checkpoint's averaged weights; the latent code is the mean, without noise."""
+    unit = build_unit(state["config"]["network"])
+    unit.load_state_dict(state["averaged_unit"])
     from_day = direction == "day_to_night"
     encoder = unit.encoder("day" if from_day else "night")
     generator = unit.generator("night" if from_day else "day")
-    return Translator(encoder, generator).eval().requires_grad_(False), state["config"]
+    return Translator(nn.Sequential(encoder, generator), stride=LATENT_STRIDE)
 
 
 def build_unit(settings: Any) -> Unit:
@@ -220,72 +190,12 @@ def build_unit(settings: Any) -> Unit:
     )
 
 
-def refuse_odd_size(images: Tensor) -> None:
-    """Raise InputError unless height and width are multiples of `LATENT_STRIDE`."""
-    height, width = images.shape[-2:]
-    if height % LATENT_STRIDE or width % LATENT_STRIDE:
-        raise InputError(
-            f"an image of {width}×{height} cannot be translated; expected sides that are multiples of {LATENT_STRIDE}: "
-            "resize or pad it"
-        )
-
-
-class _ResidualBlock(nn.Module):
-    def __init__(self, channels: int, norm: str) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            *_convolution(channels, channels, 3, norm=norm), nn.ReLU(), *_convolution(channels, channels, 3, norm=norm)
-        )
-
-    def forward(self, features: Tensor) -> Tensor:
-        return features + self.body(features)
-
-
-def _residual_blocks(channels: int, count: int, norm: str) -> nn.Sequential:
-    return nn.Sequential(*(_ResidualBlock(channels, norm) for _ in range(count)))
-
-
 def _front(channels: int, own_blocks: int) -> nn.Sequential:
-    return nn.Sequential(
-        *_convolution(3, channels, 7, norm="instance"),
-        nn.ReLU(),
-        *_convolution(channels, 2 * channels, 4, norm="instance", stride=2),
-        nn.ReLU(),
-        *_convolution(2 * channels, 4 * channels, 4, norm="instance", stride=2),
-        nn.ReLU(),
-        _residual_blocks(4 * channels, own_blocks, "instance"),
-    )
+    return nn.Sequential(*downsampling(channels), residual_stack(4 * channels, own_blocks, "instance"))
 
 
 def _back(channels: int, own_blocks: int, norm: str) -> nn.Sequential:
-    return nn.Sequential(
-        _residual_blocks(4 * channels, own_blocks, norm),
-        nn.Upsample(scale_factor=2),
-        *_convolution(4 * channels, 2 * channels, 3, norm=norm),
-        nn.ReLU(),
-        nn.Upsample(scale_factor=2),
-        *_convolution(2 * channels, channels, 3, norm=norm),
-        nn.ReLU(),
-        _image_layer(channels),
-        nn.Tanh(),
-    )
-
-
-def _image_layer(channels: int) -> nn.Conv2d:
-    layer = nn.Conv2d(channels, 3, 7, padding=3, padding_mode="reflect")
-    nn.init.kaiming_normal_(layer.weight)
-    layer.weight.data *= 0.3  # the tanh after it would start saturated, and hardly learn
-    return layer
-
-
-def _convolution(in_channels: int, out_channels: int, kernel: int, *, norm: str, stride: int = 1) -> list[nn.Module]:
-    convolution = nn.Conv2d(
-        in_channels, out_channels, kernel, stride, padding=(kernel - 1) // 2, padding_mode="reflect", bias=False
-    )
-    nn.init.kaiming_normal_(convolution.weight)
-    # Layer normalisation of a feature map is group normalisation with one group.
-    groups = 1 if norm == "layer" else out_channels
-    return [convolution, nn.GroupNorm(groups, out_channels)]
+    return nn.Sequential(residual_stack(4 * channels, own_blocks, norm), *upsampling(channels, norm))
 
 
 def _patch_discriminator(channels: int, layers: int) -> nn.Sequential:

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from darkseg_ros.errors import InputError
 from training.runs.checkpoints import load_checkpoint, save_checkpoint
+from training.translation.load import load_translator
 from training.translation.unit.config import UnitWeights
 from training.translation.unit.losses import unit_terms, weighted_sum
-from training.translation.unit.network import Discriminators, Unit, load_translator
+from training.translation.unit.network import Discriminators, Unit
 
 TINY = {"channels": 4, "residual_blocks": 2, "shared_blocks": 1, "generator_norm": "layer"}
 

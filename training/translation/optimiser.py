@@ -1,4 +1,4 @@
-"""The optimiser of UNIT."""
+"""The optimiser of translators."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 
 def build_optimiser(network: nn.Module, config: DictConfig) -> torch.optim.Optimizer:
-    """Adam as in arXiv 1703.00848, section 5."""
+    """Adam as in arXiv 1703.00848, section 5, 1703.10593, section 4, and 1611.07004, section 3.3."""
     return torch.optim.Adam(network.parameters(), lr=config.optimiser.lr, betas=(0.5, 0.999))
 
 
