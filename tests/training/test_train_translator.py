@@ -145,7 +145,6 @@ def test_two_processes_of_cyclegan_end_like_one(small: list[str], tmp_path: Path
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
         check=False,
     )
     assert finished.returncode == 0, finished.stderr

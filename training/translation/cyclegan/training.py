@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from training.adaptation.teacher import copy_as_teacher, update_teacher
 from training.data.cache import ImageStore
-from training.runs.fabric import refuse_nan
+from training.runs.fabric import all_reduce, refuse_nan
 from training.runs.loop import TrainingRun
 from training.translation.cyclegan.image_pool import ImagePool
 from training.translation.cyclegan.network import CycleGan, Discriminators, build_cyclegan
@@ -108,10 +108,11 @@ class CycleGanTraining:
         fake = fake.detach().float()
         if self._fabric.world_size == 1:
             return pool.exchange(fake, step=step)
-        together = self._fabric.all_gather(fake)
-        assert isinstance(together, Tensor)
+        together = fake.new_zeros(self._fabric.world_size, *fake.shape)
+        together[self._fabric.global_rank] = fake
+        together = all_reduce(together, self._fabric, how="sum").flatten(0, 1)
         first = self._fabric.global_rank * len(fake)
-        return pool.exchange(together.flatten(0, 1), step=step)[first : first + len(fake)]
+        return pool.exchange(together, step=step)[first : first + len(fake)]
 
 
 def generator_loss(fake_values: Tensor) -> Tensor:
