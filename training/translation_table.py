@@ -17,6 +17,7 @@ from argparse import ArgumentParser
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -106,7 +107,8 @@ def _write_common(data: Path, runs: Path, budget: Budget) -> None:
     night = image_files(data / "target_night_unlabelled")
     if min(len(pairs), len(night)) < budget.images:
         raise InputError(f"{data} holds {len(pairs)} day and {len(night)} night images; --images asks for more")
-    pairs, night = ([files[i * len(files) // budget.images] for i in range(budget.images)] for files in (pairs, night))
+    pairs = [pairs[i * len(pairs) // budget.images] for i in range(budget.images)]
+    night = [night[i * len(night) // budget.images] for i in range(budget.images)]
     if (runs / "darkened" / "label" / pairs[-1].label.name).is_file():
         return
     for folder in ("night", "day/image", "day/label", "darkened/image", "darkened/label"):
@@ -157,7 +159,7 @@ def _images_of(row: ComparedRow, runs: Path, budget: Budget) -> Path:
     return out
 
 
-def _segmenter_figures(images: Path, run: Path, *, data: Path, runs: Path, budget: Budget) -> dict[str, float | dict]:
+def _segmenter_figures(images: Path, run: Path, *, data: Path, runs: Path, budget: Budget) -> dict[str, Any]:
     """Train the segmenter of a row; its figures on labelled night, as metrics.json has them."""
     settings = [
         f"output={run}",
@@ -181,7 +183,8 @@ def _segmenter_figures(images: Path, run: Path, *, data: Path, runs: Path, budge
         "optimiser.average_decay=0.95",
     ]
     train_segmenter(load_config(SegmenterConfig, _CONFIGS / "segmenter_slim.yaml", settings))
-    return json.loads((run / "metrics.json").read_text(encoding="utf-8"))["night"]
+    figures: dict[str, Any] = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["night"]
+    return figures
 
 
 if __name__ == "__main__":

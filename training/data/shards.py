@@ -185,20 +185,17 @@ def read_shards(folder: str) -> list[LabelledImage]:
             raise InputError(f"the shard {url} cannot be found ({error}); copy it to where {INDEX} lies") from error
         if size != shard["size"]:
             raise InputError(f"the shard {url} has {size} bytes, {INDEX} says {shard['size']}; copy it anew")
-    return [
-        LabelledImage(
-            ShardFile(url, *sample["image"]),
-            ShardLabel(
-                url,
-                *sample["label"],
-                formats[sample["format"]],
-                {int(train_id): count for train_id, count in sample["pixels"].items()},
-            ),
-            formats[sample["format"]],
-        )
-        for url, shard in shards.items()
-        for sample in shard["samples"]
-    ]
+    return [_pair(url, sample, formats) for url, shard in shards.items() for sample in shard["samples"]]
+
+
+def _pair(url: str, sample: dict[str, Any], formats: list[LabelFormat]) -> LabelledImage:
+    """An entry of the index as an image and its label map."""
+    label_format = formats[sample["format"]]
+    pixels = {int(train_id): int(count) for train_id, count in sample["pixels"].items()}
+    name, offset, size = sample["label"]
+    return LabelledImage(
+        ShardFile(url, *sample["image"]), ShardLabel(url, name, offset, size, label_format, pixels), label_format
+    )
 
 
 def written_from(folder: str) -> str:

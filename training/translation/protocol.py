@@ -20,8 +20,11 @@ class Training(Protocol):
         samples: item i is what stands at position i of the run, a function of seed and position alone.
     """
 
-    parts: Mapping[str, Any]
-    samples: Dataset[dict[str, Tensor]]
+    @property
+    def parts(self) -> Mapping[str, Any]: ...
+
+    @property
+    def samples(self) -> Dataset[dict[str, Tensor]]: ...
 
     def step(self, batch: dict[str, Tensor], run: TrainingRun) -> dict[str, Tensor]:
         """One step of all networks; returns the terms of the loss, scalars, by name.

@@ -42,9 +42,11 @@ class CycleGanTraining:
         assert isinstance(averaged, CycleGan)
         self._averaged = averaged
         self._pools = [
-            fabric.to_device(ImagePool(size=config.pool_size, image_px=config.crop_px, seed=config.seed, domain=domain))
+            ImagePool(size=config.pool_size, image_px=config.crop_px, seed=config.seed, domain=domain)
             for domain in (0, 1)
         ]
+        for pool in self._pools:
+            fabric.to_device(pool)
         self.samples = UnpairedSamples(
             list(day), list(night), view_px=config.view_px, crop_px=config.crop_px, seed=config.seed, store=store
         )

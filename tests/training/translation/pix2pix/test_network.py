@@ -28,14 +28,12 @@ def test_dropout_is_the_noise_of_training_alone() -> None:
     assert torch.equal(generator(day), generator(day))
 
 
-def test_each_pixel_reaches_its_place_past_the_bottleneck() -> None:
+def test_what_does_not_pass_the_bottleneck_reaches_the_image_beside_it() -> None:
     generator = tiny().eval()
-    day = torch.rand(1, 3, 16, 16, dtype=torch.float64, requires_grad=True)
-    generator(day)[0, 0, 5, 9].backward()
-    assert day.grad is not None
-    influence = day.grad.abs().sum(1)[0]
-    near, far = influence[4:7, 8:11].mean(), influence[12:, :4].mean()
-    assert near > 3 * far  # the outermost skip carries it; through the bottleneck alone all places are alike
+    for parameter in generator.down[-1].parameters():
+        parameter.data.zero_()
+    one, other = torch.rand(2, 1, 3, 16, 16, dtype=torch.float64)
+    assert (generator(one) - generator(other)).abs().max() > 0.01
 
 
 def test_the_discriminator_judges_patches_down_to_its_smallest_image() -> None:
