@@ -23,7 +23,7 @@ from darkseg_ros.synthetic_drive import SyntheticDrive
 from engines.bundle_writer import TranslatorContent, write_translator_bundle
 from engines.export import export_onnx
 from training.runs.results import one_line_errors
-from training.translation.catalogue import name_of, translator_kind
+from training.translation.catalogue import TranslatorKind, name_of, translator_kind
 from training.translation.load import load_translator
 
 TORCH_DIFFERENCE_MAX = 0.5
@@ -114,7 +114,7 @@ def export_translator(checkpoint: Path, *, name: str, out: Path, input_hw: tuple
                 golden_difference_max=_GOLDEN_DIFFERENCE_MAX,
                 model_card=_model_card(
                     name,
-                    source=translator_kind(name_of(config)).source,
+                    kind=translator_kind(name_of(config)),
                     config=OmegaConf.to_yaml(OmegaConf.create(config)),
                     input_hw=input_hw,
                 ),
@@ -127,11 +127,11 @@ def golden_day_frames(input_hw: tuple[int, int]) -> np.ndarray:
     return preprocess(SyntheticDrive(seed=0, size_hw=(512, 1024), night=False).frame(0).bgr, input_hw)
 
 
-def _model_card(name: str, *, source: str, config: str, input_hw: tuple[int, int]) -> str:
+def _model_card(name: str, *, kind: TranslatorKind, config: str, input_hw: tuple[int, int]) -> str:
     height, width = input_hw
     return f"""# {name}
 
-Translates street scenes by day into the same scenes by night ({source}).
+Translates street scenes by day into the same scenes by night ({kind.title}: {kind.source}).
 Frames are stretched to {width}×{height} and come back at their own size, with the detail of the
 graph's.
 

@@ -26,12 +26,14 @@ class TranslatorKind:
     """A row of `TRANSLATORS`.
 
     Attributes:
-        source: name and paper, for model cards.
+        title: its name.
+        source: its paper.
         schema: dataclass of its settings.
         refuse_unusable: raises InputError for settings that do not fit each other.
         paired: it learns from images with partners of the same name.
     """
 
+    title: str
     source: str
     schema: type
     refuse_unusable: Callable[[DictConfig], None]
@@ -40,15 +42,17 @@ class TranslatorKind:
 
 TRANSLATORS = {
     "unit": TranslatorKind(
-        "UNIT: Liu, Breuel and Kautz, NeurIPS 2017, arXiv 1703.00848", unit.UnitConfig, unit.refuse_unusable
+        "UNIT", "Liu, Breuel and Kautz, NeurIPS 2017, arXiv 1703.00848", unit.UnitConfig, unit.refuse_unusable
     ),
     "cyclegan": TranslatorKind(
-        "CycleGAN: Zhu, Park, Isola and Efros, ICCV 2017, arXiv 1703.10593",
+        "CycleGAN",
+        "Zhu, Park, Isola and Efros, ICCV 2017, arXiv 1703.10593",
         cyclegan.CycleGanConfig,
         cyclegan.refuse_unusable,
     ),
     "pix2pix": TranslatorKind(
-        "Pix2Pix: Isola, Zhu, Zhou and Efros, CVPR 2017, arXiv 1611.07004",
+        "Pix2Pix",
+        "Isola, Zhu, Zhou and Efros, CVPR 2017, arXiv 1611.07004",
         pix2pix.Pix2PixConfig,
         pix2pix.refuse_unusable,
         paired=True,

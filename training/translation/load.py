@@ -34,11 +34,11 @@ def load_translator(checkpoint: Path, direction: Direction = "day_to_night") -> 
             f"{checkpoint} is of another kind of run; expected one of training.train_unit or training.train_translator"
         )
     name = name_of(state["config"])
-    translator_kind(name)
+    kind = translator_kind(name)
     try:
         translator = _TRANSLATOR_OF[name](state, direction)
     except (KeyError, RuntimeError) as error:
         raise InputError(
-            f"{checkpoint} holds a {name} that this version does not know ({error}); train it anew or take its version"
+            f"{checkpoint} holds a {kind.title} that this version does not know ({error}); train it anew or take its version"
         ) from error
     return translator.eval().requires_grad_(False), state["config"]
