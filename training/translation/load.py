@@ -39,6 +39,7 @@ def load_translator(checkpoint: Path, direction: Direction = "day_to_night") -> 
         translator = _TRANSLATOR_OF[name](state, direction)
     except (KeyError, RuntimeError) as error:
         raise InputError(
-            f"{checkpoint} holds a {kind.title} that this version does not know ({error}); train it anew or take its version"
+            f"{checkpoint} holds a {kind.title} that this version does not know ({error}); "
+            "train it anew or take its version"
         ) from error
     return translator.eval().requires_grad_(False), state["config"]
