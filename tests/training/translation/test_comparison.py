@@ -20,6 +20,8 @@ def test_conclusions_name_the_nearest_the_best_and_what_cannot_be_told_apart() -
     page = page_of(figures(cyclegan=Compared(170.0, 0.2, 0.15, 0.25, 0.6)), BUDGET, "here")
     assert "Nearest to real night by FID: CycleGAN. Nearer than the day images themselves: CycleGAN." in page
     assert "Highest night mIoU: CycleGAN." in page
-    assert "above that of the day images: CycleGAN; the others cannot be told" in page
+    assert "above that of the day images: CycleGAN; below it: none. The others" in page
     overlapping = page_of(figures(cyclegan=Compared(170.0, 0.2, 0.11, 0.25, 0.6)), BUDGET, "here")
     assert "above that of the day images: none" in overlapping
+    worse = page_of(figures(unit=Compared(390.0, 0.04, 0.03, 0.05, 0.4)), BUDGET, "here")
+    assert "below it: UNIT. The others" in worse
