@@ -86,7 +86,9 @@ def page_of(figures: Mapping[str, Compared], budget: Budget, machine: str) -> st
         "<!-- Written by training/translation_table.py; edit training/translation/comparison.py. -->",
         "# Translators, compared",
         "",
-        "    python -m training.translation_table --extractor FILE",
+        "    python -m training.translation_table --extractor FILE "
+        f"--steps {budget.translator_steps} --crop-px {budget.crop_px} "
+        f"--segmenter-steps {budget.segmenter_steps} --images {budget.images}",
         "",
         f"Every row has the same budget, a very small one: translators of 16 channels take {budget.translator_steps} "
         f"steps of one pair of {budget.crop_px}² crops, then a slim segmenter takes {budget.segmenter_steps} steps of "
