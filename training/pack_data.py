@@ -123,7 +123,8 @@ def _labelled(pairs: Sequence[LabelledImage], folder: str) -> Iterator[_Image]:
 
 def _write_others(config: DictConfig, out: Path) -> int:
     """Weights, boxes and the packed config; returns their size in bytes."""
-    packed = OmegaConf.create(OmegaConf.to_container(config))
+    packed = config.copy()
+    OmegaConf.set_struct(packed, False)
     packed.data.source = [str(out / "source")]
     packed.data.night = str(out / "night")
     packed.data.validation = {name: str(out / "validation" / name) for name in config.data.validation}

@@ -69,7 +69,7 @@ def _machine_line(report: Mapping[str, Any] | None) -> str:
         return (
             "No GPU has run it yet: every row says so. What the tests show without one stands in `tests/engines/gpu`."
         )
-    machine = next((each["figures"] for each in report["outcomes"] if each["step"] == "machine"), {})
+    machine: Mapping[str, Any] = next((each["figures"] for each in report["outcomes"] if each["step"] == "machine"), {})
     gpu, capability, cuda = (machine.get(name, "–") for name in ("gpu", "capability", "driver_cuda"))
     run = f"Run on {report['date']} with the bundle {report['bundle']} in {report['seconds']:.0f} s"
     return f"{run}. GPU: {gpu} ({capability}), driver for CUDA {cuda}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def time_graph(bundle: ModelBundle, device: str) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for precision in ("fp32", "fp16"):
         network = _ready(graph_for_plan(bundle.fused_onnx.path, precision=precision, batch=1), device)
-        figures[f"{precision}_launched_ms"] = median_ms(lambda network=network: network(frames), device)
+        figures[f"{precision}_launched_ms"] = median_ms(partial(network, frames), device)
         if device == "cuda":
             figures[f"{precision}_replayed_ms"] = median_ms(_replayed(network, frames), device)
     return figures
@@ -57,7 +58,7 @@ def time_finishes(bundle: ModelBundle, device: str, *, compiled: bool = False) -
             finish = torch.compile(finish, fullgraph=True, dynamic=False)
         with torch.inference_mode():
             maps.append(finish(logits)[0].cpu())
-        figures[f"{name}_launched_ms"] = median_ms(lambda finish=finish: finish(logits), device)
+        figures[f"{name}_launched_ms"] = median_ms(partial(finish, logits), device)
         if device == "cuda":
             figures[f"{name}_replayed_ms"] = median_ms(_replayed(finish, logits), device)
     assert torch.equal(*maps), "ArgMax and ReduceMax give different class maps"

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ def check_engine(bundle: ModelBundle, driver: Any, place: Place, *, precision: s
         lowest = min(lowest, *(float((answer == expected[:1]).mean()) for answer in together))
         assert lowest >= _AGREEMENT_MIN[precision], f"agrees with torch on the CPU on {lowest:.2%} of the pixels"
         recorded, name = engine.recorded, engine.name
-        one_ms, all_ms = (_median_ms(lambda count=count: engine(frames[:count])) for count in (1, _BATCH))
+        one_ms, all_ms = (_median_ms(partial(engine, frames[:count])) for count in (1, _BATCH))
     engine.close()  # once more
     return {
         "engine": name,
