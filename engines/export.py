@@ -40,7 +40,7 @@ from darkseg_ros.frames.labelled import LabelledImage, read_labelled
 from darkseg_ros.frames.source import read_image
 from darkseg_ros.model.backends import open_engine
 from darkseg_ros.model.backends.open import check_golden
-from darkseg_ros.model.bundle import ANY_MATCH, Golden, GoldenMatch, ModelBundle, load_bundle
+from darkseg_ros.model.bundle import ANY_MATCH, EXACT_MATCH, Golden, GoldenMatch, ModelBundle, load_bundle
 from darkseg_ros.model.exposure import Exposure
 from darkseg_ros.model.segmenter import Segmenter, preprocess
 from darkseg_ros.night.cheap_night import CheapNight, darken
@@ -85,6 +85,7 @@ _CALIBRATION_IMAGES = 96
 FUSED_MATCH = GoldenMatch(agreement=0.995, confidence_difference=16.0)
 """What the graph must reach that made the golden answer, in other libraries and in fp16 too."""
 _INT8_AGREEMENT_MARGIN = 0.03  # other CPUs and GPUs round int8 a little differently
+_OPENINGS = 3
 _INT8_CONFIDENCE_MARGIN = 11.0  # of 255; with the shipped graph's 5 it makes the 16 that bundles without a limit have
 _PARITY_EVERY = 5  # of the day validation images: torch takes its time
 
@@ -464,9 +465,16 @@ def in_onnx_runtime(bundle: ModelBundle) -> ModelBundle:
 
 
 def match_on_golden(bundle: ModelBundle, backend: str) -> GoldenMatch:
-    """How well a backend's answer to the golden frame matches the float graph's."""
-    with closing(open_engine(bundle, backend=backend)) as engine:
-        return check_golden(engine, bundle, ANY_MATCH)
+    """How well a backend's answer to the golden frame matches the float graph's, the worst of several openings.
+
+    OpenVINO compiles some graphs anew each time: the int8 graph of a small segformer answered otherwise after each
+    opening, and its confidence was 11 to 19 of 255 off. Convolutional networks, the shipped ones too, do not change.
+    """
+    worst = EXACT_MATCH
+    for _ in range(_OPENINGS):
+        with closing(open_engine(bundle, backend=backend)) as engine:
+            worst = worst.or_worse(check_golden(engine, bundle, ANY_MATCH))
+    return worst
 
 
 def evaluate_bundle(

@@ -75,6 +75,13 @@ class GoldenMatch:
         """Whether it is at least as good in both."""
         return self.agreement >= least.agreement and self.confidence_difference <= least.confidence_difference
 
+    def or_worse(self, other: GoldenMatch) -> GoldenMatch:
+        """The worse of two in each."""
+        return GoldenMatch(
+            agreement=min(self.agreement, other.agreement),
+            confidence_difference=max(self.confidence_difference, other.confidence_difference),
+        )
+
 
 EXACT_MATCH = GoldenMatch(agreement=1.0, confidence_difference=0.0)
 ANY_MATCH = GoldenMatch(agreement=0.0, confidence_difference=255.0)

@@ -13,6 +13,7 @@ import torch
 from darkseg_ros.errors import InputError
 from darkseg_ros.frames.labelled import LabelledImage
 from darkseg_ros.model.backends import open_engine
+from darkseg_ros.model.backends.fake import FakeEngine
 from darkseg_ros.model.bundle import ANY_MATCH, GoldenMatch, load_bundle
 from darkseg_ros.model.segmenter import Segmenter
 from darkseg_ros.synthetic_drive import SyntheticDrive
@@ -238,6 +239,13 @@ def test_the_machine_that_exported_a_bundle_takes_it_however_far_int8_is_off(bun
     assert bundle.cpu_match == least_match_of(measured)
     for far in (measured, GoldenMatch(0.01, 200.0), GoldenMatch(0.0, 255.0)):
         assert far.reaches(least_match_of(far))
+
+
+def test_the_worst_of_several_openings_counts(bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = iter([GoldenMatch(0.99, 11.0), GoldenMatch(0.98, 9.0), GoldenMatch(0.995, 19.0)])
+    monkeypatch.setattr(export_module, "open_engine", lambda bundle, backend: FakeEngine(bundle.classes))
+    monkeypatch.setattr(export_module, "check_golden", lambda engine, bundle, least: next(found))
+    assert match_on_golden(load_bundle(bundle_folder), "openvino") == GoldenMatch(0.98, 19.0)
 
 
 def test_the_manifest_records_what_the_engines_need(bundle_folder: Path) -> None:

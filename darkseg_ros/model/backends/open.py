@@ -103,10 +103,7 @@ def check_golden(engine: Engine, bundle: ModelBundle, least: GoldenMatch) -> Gol
                 "the graph or the library is not the one that was exported: copy the bundle again, choose another "
                 "backend, or export the model again"
             )
-        worst = GoldenMatch(
-            agreement=min(worst.agreement, found.agreement),
-            confidence_difference=max(worst.confidence_difference, found.confidence_difference),
-        )
+        worst = worst.or_worse(found)
     return worst
 
 
