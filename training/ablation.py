@@ -14,71 +14,19 @@ import subprocess
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from omegaconf import MISSING, DictConfig
+from omegaconf import DictConfig
 
 from darkseg_ros.errors import InputError
 from darkseg_ros.evaluation.metrics import iou_per_class, mean_iou_of_present, paired_interval, pixel_accuracy
+from training.ablation_config import AblationConfig, refuse_unusable
 from training.runs.config import load_config
 from training.runs.results import one_line_errors, write_result
 
-STAGES = ("train_segmenter", "adapt_segmenter")
-
 _RARE_PIXELS = 1000
 """Classes of at most so many pixels in a whole set are left out of the table's second mIoU."""
-
-
-@dataclass
-class Row:
-    """One run.
-
-    Attributes:
-        name: what the row adds, as the table says it.
-        stage: of `STAGES`.
-        config: YAML file of the stage; rows of one file share their settings.
-        settings: ``key=value`` on top of those of the rows before that have the same file.
-        prepare: commands before the run, each the words after ``python -m``; {seed} stands for the folder of the seed.
-    """
-
-    name: str = MISSING
-    stage: str = MISSING
-    config: str = MISSING
-    settings: list[str] = field(default_factory=list)
-    prepare: list[list[str]] = field(default_factory=list)
-
-
-@dataclass
-class JudgedSet:
-    """Labelled images that every row is judged on.
-
-    Attributes:
-        source: an entry as in ``data.validation``.
-        every: takes each so many-th image.
-        merged: classes that the labels hold under another's name, by that name: answers are counted so too.
-    """
-
-    source: Any = MISSING
-    every: int = 1
-    merged: dict[str, list[str]] = field(default_factory=dict)
-
-
-@dataclass
-class AblationConfig:
-    """All rows.
-
-    Attributes:
-        output: folder of the runs and of table.md.
-        rows: in the order in which they add up.
-        sets: by name, in the order of the table's columns.
-    """
-
-    output: str = MISSING
-    rows: list[Row] = field(default_factory=list)
-    sets: dict[str, JudgedSet] = field(default_factory=dict)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -96,17 +44,6 @@ def main(arguments: list[str] | None = None) -> None:
         table = "\n".join(table_of(config, parsed.seeds))
         write_result(Path(config.output) / "table.md", f"{table}\n")
         print(table)
-
-
-def refuse_unusable(config: DictConfig, only: Sequence[str]) -> None:
-    """Raise InputError for rows that cannot be run, before the first one is."""
-    names = [row.name for row in config.rows]
-    if len(set(names)) < len(names) or not names or not config.sets:
-        raise InputError("an ablation needs rows, each with a name of its own, and sets to judge them by")
-    if unknown := [name for name in only if name not in names]:
-        raise InputError(f"there is no row {unknown[0]}; rows: {', '.join(names)}")
-    if strange := [row.stage for row in config.rows if row.stage not in STAGES]:
-        raise InputError(f"there is no stage {strange[0]}; expected one of {', '.join(STAGES)}")
 
 
 def run_rows(config: DictConfig, seed: int, *, only: Sequence[str]) -> None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import get_args
@@ -33,14 +32,13 @@ from training.data.listing import files_digest
 from training.data.pairs import find_labelled_images
 from training.runs.config import RunSettings
 from training.runs.fabric import add_accelerator, start_fabric
-from training.runs.results import one_line_errors, write_picture, write_result
+from training.runs.results import one_line_errors, write_result
+from training.translation.contact_sheet import write_contact_sheet
 from training.translation.enhancement import Enhancement, equalise, match_histogram
 from training.translation.load import load_translator
 from training.translation.tiles import TranslationSettings, refuse_unfit_sizes, translate_image
 
 _JPEG_QUALITY = 95
-_SHEET_COLUMNS = 8
-_SHEET_CELL_PX = 256
 
 
 @dataclass(frozen=True)
@@ -191,26 +189,6 @@ def _record(out: Path, checkpoint: Path, source: Path, settings: TranslationSett
     except (OSError, json.JSONDecodeError) as error:
         raise InputError(f"{record} cannot be read ({error}); check permissions or remove {out}") from error
     write_result(record, json.dumps(asked, indent=2) + "\n")
-
-
-def write_contact_sheet(path: Path, pairs: Sequence[tuple[ImageFile, Path]]) -> None:
-    """Write a picture of up to 8 images, evenly picked, with their translations below.
-
-    Args:
-        path: a PNG file.
-        pairs: image and translation.
-
-    Raises:
-        InputError: if an image cannot be read or the picture not be written.
-    """
-    picked = np.linspace(0, len(pairs) - 1, min(_SHEET_COLUMNS, len(pairs))).round().astype(int)
-    height, width = read_image(pairs[0][0]).shape[:2]
-    cell_wh = (_SHEET_CELL_PX, round(_SHEET_CELL_PX * height / width))
-    columns = [
-        np.vstack([cv2.resize(read_image(file), cell_wh, interpolation=cv2.INTER_AREA) for file in pairs[index]])
-        for index in picked
-    ]
-    write_picture(path, np.hstack(columns))
 
 
 if __name__ == "__main__":

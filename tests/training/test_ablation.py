@@ -8,7 +8,8 @@ import pytest
 
 from darkseg_ros.errors import InputError
 from training import ablation
-from training.ablation import AblationConfig, folder_of, frequent_miou, main, run_rows, table_of
+from training.ablation import folder_of, frequent_miou, main, run_rows, table_of
+from training.ablation_config import AblationConfig, refuse_unusable
 from training.runs.config import load_config
 
 CONFIGS = sorted((Path(__file__).parents[2] / "training/configs/ablation").glob("*.yaml"))
@@ -126,5 +127,5 @@ def test_a_row_that_fails_names_its_command(tmp_path: Path, capfd: pytest.Captur
 )
 def test_the_rows_that_are_published_can_be_run(path: Path) -> None:
     config = load_config(AblationConfig, path, [])
-    ablation.refuse_unusable(config, [])
+    refuse_unusable(config, [])
     assert all((path.parents[3] / row.config).is_file() for row in config.rows)
