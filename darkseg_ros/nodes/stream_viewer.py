@@ -89,6 +89,8 @@ class StreamViewer:
         if not sources:
             self._complain(f"nobody publishes {self._class_map_topic}; start segmentation_node, or name --class-map")
             return
+        if not sources[0].node_namespace.startswith("/"):
+            return  # its topic is known, the node itself not yet: the next look tells more
         if self._images is None:
             # a node listens to its images only while it is active
             heard = dict(

@@ -221,7 +221,7 @@ def test_a_bag_that_loops_is_served_in_every_pass(
     row = RowOfFault("bag_loop")
     start_ns = 1_700_000_000_000_000_000
     with BagWriter(tmp_path / "bag") as writer:
-        for number in range(20):  # 2 s at 10 Hz
+        for number in range(40):  # 4 s at 10 Hz: a pause of the machine does not pass for a late frame
             writer.write_image(
                 "/image", scene((3, 9), seed=number), stamp_ns=start_ns + number * 10**8, frame_id="camera"
             )

@@ -114,7 +114,7 @@ def toy(generated_data: Path, tmp_path: Path) -> Path:
             "day": f"[{generated_data / 'source' / 'image'}]",
             "plain": {"config": "unit.yaml", "run": "runs/unit_plain"},
             "perceptual": {"config": "unit.yaml", "run": "runs/unit_perceptual"},
-            "settings": "",
+            "settings": "seed=0",
         },
         "translate": "--resize-px 32",
         "pseudo_labels": "--confidence-min 0",

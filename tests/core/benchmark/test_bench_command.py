@@ -119,7 +119,7 @@ def test_the_node_is_measured_on_the_same_frames(
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(bench_verb, "find_spec", lambda name: object())
     assert bench(bundle, images, tmp_path / "out") == 0
-    assert calls == [(bundle, "fake", (3, 20, 30, 3), ["progress", "search_seconds", "seconds"])]
+    assert calls == [(bundle, "fake", (3, 20, 30, 3), ["device", "progress", "search_seconds", "seconds"])]
     assert read_report(tmp_path / "out" / "report.json").ros == ROS
 
 

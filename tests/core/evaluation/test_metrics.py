@@ -357,9 +357,10 @@ def test_memory_is_bounded_and_no_image_is_lost() -> None:
     right, wrong = np.array([[0]], np.uint8), np.array([[1]], np.uint8)
     for index in range(5000):
         evaluation.add(right, wrong if index % 4 == 0 else right)
-    assert len(evaluation._blocks) <= 1024
+    blocks = evaluation._confusions.stacked()
+    assert len(blocks) <= 1024
     # equally weighty blocks: 5000 images make 625 of eight
-    assert {int(block.sum()) for block in evaluation._blocks} == {8}
+    assert {int(block.sum()) for block in blocks} == {8}
     metrics = evaluation.metrics()
     assert metrics.images == 5000
     assert metrics.pixel_accuracy == pytest.approx(3 / 4)
