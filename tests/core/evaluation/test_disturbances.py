@@ -50,3 +50,8 @@ def test_an_unknown_object_changes_its_own_pixels_only(frame: np.ndarray) -> Non
     assert (drawn[~unknown] == frame[~unknown]).all()
     assert 0.005 < unknown.mean() < 0.2
     assert np.flatnonzero(unknown.any(1)).mean() > frame.shape[0] / 2
+
+
+def test_an_unknown_object_on_a_bright_frame_reaches_white() -> None:
+    drawn, unknown = disturbed(np.full((120, 200, 3), 250, np.uint8), "unknown", 0)
+    assert drawn[unknown].max() == 255

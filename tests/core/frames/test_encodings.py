@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from darkseg_ros.errors import ImageMessageError
+from darkseg_ros.frames.encodings import pixels_of
 from darkseg_ros.frames.messages import bgr_from_image
 
 # BT.601 of limited range, by hand: red is Y 81, U 90, V 240 → R 254; blue is Y 41, U 240, V 110 → B 255;
@@ -89,3 +90,9 @@ def test_nv24_and_uyvy_agree_on_every_grey() -> None:
 def test_planes_that_do_not_fit_are_an_error_that_says_what_is_wrong(message: Any, part_of_error: str) -> None:
     with pytest.raises(ImageMessageError, match=part_of_error):
         bgr_from_image(message)
+
+
+@pytest.mark.parametrize(("big_endian", "value"), [(True, 0x0A01), (False, 0x010A)])
+def test_values_of_16_bits_are_read_in_their_byte_order(big_endian: bool, value: int) -> None:
+    pixels = pixels_of(memoryview(b"\x0a\x01"), "mono16", height=1, width=1, step=2, big_endian=big_endian)
+    assert pixels[0, 0] == value
