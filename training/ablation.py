@@ -15,6 +15,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
@@ -99,9 +100,9 @@ def judge(checkpoint: Path, config: DictConfig, *, out: Path) -> None:
     torch.set_num_threads(1)
     network, state = load_teacher(checkpoint)
     settings = OmegaConf.create(state["config"]["network"])
-    confusions = {}
+    confusions: dict[str, Any] = {}
     for name, judged in config.sets.items():
-        source = OmegaConf.to_container(judged.source) if isinstance(judged.source, DictConfig) else judged.source
+        source: Any = OmegaConf.to_container(judged.source) if isinstance(judged.source, DictConfig) else judged.source
         confusions[name] = confusions_of(
             network,
             find_source(source)[:: judged.every],

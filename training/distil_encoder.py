@@ -116,7 +116,7 @@ def distil(
     device = pick_device(accelerator)
     seed_everything(_SEED, verbose=False)
     network, state = load_teacher(checkpoint)
-    teacher: Any = network.encoder.to(device).eval()  # type: ignore[operator, union-attr]
+    teacher: Any = network.encoder.to(device).eval()  # type: ignore[union-attr]
     settings = OmegaConf.create(state["config"]["network"])
     student: Any = build_network(
         NetworkConfig(encoder=encoder, encoder_weights=str(encoder_weights) if encoder_weights else None)

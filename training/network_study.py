@@ -10,6 +10,8 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from pathlib import Path
 
+from omegaconf import DictConfig
+
 from darkseg_ros.errors import InputError
 from training.runs.results import one_line_errors, write_result
 from training.study.page import page_of, write_plots
@@ -62,7 +64,7 @@ def make_runs(study: StudyConfig, runs: list[StudyRun]) -> None:
     from training.study.results import figures_file, measure
     from training.train_segmenter import train
 
-    def config_of(run: StudyRun) -> object:
+    def config_of(run: StudyRun) -> DictConfig:
         settings = [*run.settings, f"output={Path(study.output) / run.folder}"]
         config = load_config(SegmenterConfig, Path(study.segmenter), settings)
         refuse_unusable(config)

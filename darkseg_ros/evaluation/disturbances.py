@@ -80,8 +80,8 @@ def draw_unknown_object(bgr: np.ndarray, rng: np.random.Generator) -> tuple[np.n
     if not unknown.any():  # a frame of a few pixels
         return bgr, unknown
     cells = max(int(radius / rng.uniform(2, 6)), 1)
-    pattern = rng.uniform(0.3, 1.7, (height // cells + 1, width // cells + 1, 3)).astype(np.float32)
-    pattern = cv2.resize(pattern, (width, height), interpolation=cv2.INTER_NEAREST)
+    small = rng.uniform(0.3, 1.7, (height // cells + 1, width // cells + 1, 3)).astype(np.float32)
+    pattern = cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
     brightness = float(bgr[unknown].mean()) + 10
     drawn = bgr.copy()
     drawn[unknown] = np.clip(brightness * pattern[unknown], 0, 255).astype(np.uint8)

@@ -64,7 +64,8 @@ def find_pairs(
     """
     image_paths = _pictures(images)
     label_paths, kind = _label_files(labels, _pictures(labels), label_format)
-    image_endings, label_endings = _IMAGE_ENDINGS, _ALL_LABEL_ENDINGS
+    image_endings: tuple[str, ...] = _IMAGE_ENDINGS
+    label_endings: tuple[str, ...] = _ALL_LABEL_ENDINGS
     if {path.stem for path in image_paths} & {path.stem for path in label_paths}:
         image_endings = label_endings = ()  # label maps bear the names of their images, whatever these end in
     else:
