@@ -52,7 +52,7 @@ def bundle_folder(given: str | Path | None) -> Path:
     Raises:
         InputError: as `default_bundle`.
     """
-    if not given or not str(given):
+    if not given:
         return default_bundle()
     folder = Path(given)
     if len(folder.parts) == 1 and not folder.exists():
