@@ -15,6 +15,7 @@ import numpy as np
 
 from darkseg_ros.errors import ImageMessageError, one_line
 from darkseg_ros.frames.message_fields import MAX_IMAGE_BYTES, byte_field, field, integer_field, quoted, text_field
+from darkseg_ros.frames.picture_numbers import PICTURE_NUMBERS
 from darkseg_ros.frames.stamps import header_of, stamp_ns_of
 
 if TYPE_CHECKING:
@@ -25,12 +26,6 @@ _CODEC_OF_NAME = {"libx264": "h264", "libopenh264": "h264", "libx265": "hevc", "
 
 _MAX_PIXELS = MAX_IMAGE_BYTES // 3
 _PACKET_BYTES_MAX = 2**26
-
-_H264_SLICE, _H264_IDR_SLICE, _H264_SPS = 1, 5, 7
-_HEVC_KEYFRAMES = range(16, 22)
-"""BLA, IDR and CRA pictures."""
-
-_HIGH_PROFILES = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
 
 
 def is_video_packet(message: Any) -> bool:
@@ -58,9 +53,9 @@ class _Packet:
 class VideoDecoder:
     """Decodes the packets of one stream.
 
-    A lost packet is found by the packets' own count (FFMPEGPacket, unless its pts is a time), by the frame numbers in
-    H.264, and by the references that an H.265 frame needs. H.264 counts to 16 at least before it starts anew, so a
-    pause of more than half its range at the stream's usual rate counts as a loss as well.
+    A lost packet is found by the packets' own count (FFMPEGPacket, unless its pts is a time) and by the numbers that
+    H.264 and H.265 give their pictures. They count to 16 at least before they start anew, so a pause of more than half
+    that range at the stream's usual rate counts as a loss as well.
 
     Attributes:
         lost: packets that never came, as far as numbers tell; 1 for a pause.
@@ -73,7 +68,7 @@ class VideoDecoder:
         self._waits_for: str | None = "the stream does not begin with a keyframe"
         self._number: int | None = None
         self._counts = False
-        self._frame_numbers = _FrameNumbers()
+        self._picture_numbers = PICTURE_NUMBERS["h264"]()
         self._pause = _Pause()
 
     def bgr(self, message: Any) -> np.ndarray:
@@ -101,12 +96,10 @@ class VideoDecoder:
                 "of MP4 files"
             )
         if packet.codec != self._codec:
-            self._codec, self._decoder, self._waits_for = (
-                packet.codec,
-                None,
-                "the stream does not begin with a keyframe",
-            )
-        keyframe = any(_is_keyframe(packet.codec, unit) for unit in units)
+            self._codec, self._decoder = packet.codec, None
+            self._picture_numbers = PICTURE_NUMBERS[packet.codec]()
+            self._waits_for = "the stream does not begin with a keyframe"
+        keyframe = any(map(self._picture_numbers.is_keyframe, units))
         self._look_for_losses(packet, units, keyframe=keyframe)
         if keyframe and self._waits_for is not None:
             self._waits_for = None
@@ -129,9 +122,11 @@ class VideoDecoder:
             self._counts = self._counts or step == 1
             missing = step - 1 if self._counts else 0
         self._number = packet.number
-        paused = self._pause.before(packet.stamp_ns, keyframe=keyframe, longest=self._frame_numbers.range // 2)
-        if packet.codec == "h264":
-            missing = self._frame_numbers.missing_before(units) or missing or int(paused and not keyframe)
+        paused = self._pause.before(packet.stamp_ns, keyframe=keyframe, longest=self._picture_numbers.range // 2)
+        try:
+            missing = self._picture_numbers.missing_before(units) or missing or int(paused and not keyframe)
+        except IndexError:
+            raise ImageMessageError(f"the {packet.codec} packet is damaged: a header ends early") from None
         if missing:
             missing = max(missing, 1)  # a count that goes back is another stream
             self.lost += missing
@@ -196,10 +191,6 @@ def _units(data: bytes) -> Iterator[bytes]:
         start = end
 
 
-def _is_keyframe(codec: str, unit: bytes) -> bool:
-    return unit[0] & 31 == _H264_IDR_SLICE if codec == "h264" else unit[0] >> 1 & 63 in _HEVC_KEYFRAMES
-
-
 class _Pause:
     """A gap between stamps that is many times the mean since the last keyframe."""
 
@@ -217,96 +208,3 @@ class _Pause:
             self._intervals += 1
         self._last_ns = stamp_ns
         return paused
-
-
-class _FrameNumbers:
-    """H.264 counts its reference frames: `frame_num` of each slice, after the last reference frame's.
-
-    A stream whose numbers have gaps by intent (temporal layers) shows its keyframes only.
-
-    Attributes:
-        range: numbers start anew after so many.
-
-    Source: ITU-T H.264, 7.3.2.1.1, 7.3.3, 7.4.3.
-    """
-
-    def __init__(self) -> None:
-        self.range = 16
-        self._separate_planes = False
-        self._last: int | None = None
-
-    def missing_before(self, units: list[bytes]) -> int:
-        """Reference frames missing before a packet; 0 for one without a picture."""
-        for unit in units:
-            kind = unit[0] & 31
-            try:
-                if kind == _H264_SPS:
-                    self._read_parameters(_Bits(unit[1:512]))
-                elif kind == _H264_IDR_SLICE:
-                    self._last = 0
-                    return 0
-                elif kind == _H264_SLICE:
-                    return self._missing_before_slice(_Bits(unit[1:64]), is_reference=unit[0] & 0x60 != 0)
-            except IndexError:
-                raise ImageMessageError("the h264 packet is damaged: a header ends early") from None
-        return 0
-
-    def _missing_before_slice(self, bits: _Bits, *, is_reference: bool) -> int:
-        for _ in range(3):  # first macroblock, type, picture parameters
-            bits.exp_golomb()
-        if self._separate_planes:
-            bits.number(2)
-        number = bits.number(self.range.bit_length() - 1)
-        # the second field of a frame has the number of the first one
-        missing = 0 if self._last is None or number == self._last else (number - self._last - 1) % self.range
-        if is_reference or self._last is None:
-            self._last = number
-        return missing
-
-    def _read_parameters(self, bits: _Bits) -> None:
-        profile = bits.number(8)
-        bits.number(16)  # constraints, level
-        bits.exp_golomb()
-        self._separate_planes = False
-        if profile in _HIGH_PROFILES:
-            chroma_format = bits.exp_golomb()
-            if chroma_format == 3:
-                self._separate_planes = bits.number(1) == 1
-            bits.exp_golomb()
-            bits.exp_golomb()
-            bits.number(1)
-            if bits.number(1):
-                for index in range(12 if chroma_format == 3 else 8):
-                    if bits.number(1):
-                        _skip_scaling_list(bits, 16 if index < 6 else 64)
-        self.range = 1 << (4 + min(12, bits.exp_golomb()))
-
-
-def _skip_scaling_list(bits: _Bits, size: int) -> None:
-    last = following = 8
-    for _ in range(size):
-        if following:
-            code = bits.exp_golomb()
-            following = (last + (-(code // 2) if code % 2 == 0 else (code + 1) // 2)) % 256
-        last = following or last
-
-
-class _Bits:
-    """Reads a NAL unit bit by bit; IndexError at its end."""
-
-    def __init__(self, unit: bytes) -> None:
-        self._bytes = unit.replace(b"\0\0\3", b"\0\0")  # emulation prevention
-        self._position = 0
-
-    def number(self, bits: int) -> int:
-        value = 0
-        for _ in range(bits):
-            value = value << 1 | self._bytes[self._position >> 3] >> (7 - (self._position & 7)) & 1
-            self._position += 1
-        return value
-
-    def exp_golomb(self) -> int:
-        zeros = 0
-        while not self.number(1):
-            zeros += 1
-        return (1 << zeros) - 1 + self.number(zeros)

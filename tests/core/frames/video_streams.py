@@ -21,14 +21,20 @@ def pictures(count: int, *, height: int = 64, width: int = 96) -> list[np.ndarra
 
 
 def encode(
-    frames: list[np.ndarray], *, codec: str = "h264", keyframe_every: int = 8, b_frames: int = 0, references: int = 1
+    frames: list[np.ndarray],
+    *,
+    codec: str = "h264",
+    keyframe_every: int = 8,
+    b_frames: int = 0,
+    references: int = 1,
+    parameters: str = "",
 ) -> list[bytes]:
-    """One packet a frame, in Annex B form, in the order of decoding."""
+    """One packet a frame, in Annex B form, in the order of decoding; `parameters` are x265's own."""
     encoder: Any = av.CodecContext.create(ENCODERS[codec], "w")
     encoder.height, encoder.width = frames[0].shape[:2]
     encoder.pix_fmt, encoder.time_base = "yuv420p", Fraction(1, 30)
     encoder.gop_size, encoder.max_b_frames = keyframe_every, b_frames
-    encoder.options = {"preset": "ultrafast", "x265-params": "log-level=none"}
+    encoder.options = {"preset": "ultrafast", "x265-params": f"log-level=none:{parameters}".rstrip(":")}
     if not b_frames:
         encoder.options = {**encoder.options, "tune": "zerolatency", "refs": str(references)}
     packets = []
