@@ -131,6 +131,7 @@ def write_sidecar(plan: SidecarPlan, *, segmenter: Segmenter, bad_frames: BadFra
                 )
             diagnostics.counts["frames_published"] += 1
             diagnostics.look(bgr, header, log_stamp_ns=log_stamp_ns)
+        bad_frames.lose(stream.lost_packets, of=f"topic {plan.topic} in {plan.drive}")
         frames = diagnostics.counts["frames_published"]
         if not frames:
             raise BagError(f"none of the {total} frames of {plan.topic} in {plan.drive} can be decoded")

@@ -350,6 +350,8 @@ def read_parts(
                 yield stamp_ns, {"class_map": values, "class_map_at_ns": arrived_ns, "class_map_age_ms": age_ms}
             else:
                 yield stamp_ns, {part: values != 0 if part == "invalid_mask" else values}
+    if stream.lost_packets:
+        bad_frames.lose(stream.lost_packets, of=f"topic {topics['image'].name} in {path}")
 
 
 def _progress(reader: BagReader, topics: dict[Part, BagTopic], *, what: str) -> Iterator[BagMessage]:

@@ -25,10 +25,12 @@ class BadFrames:
 
     Attributes:
         count: frames left out so far.
+        lost_packets: video packets of inputs read so far that never came.
     """
 
     def __init__(self, *, strict: bool = False, tell: Callable[[str], None] = _write_to_stderr) -> None:
         self.count = 0
+        self.lost_packets = 0
         self._strict = strict
         self._tell = tell
 
@@ -62,8 +64,25 @@ class BadFrames:
             raise InputError(reason)
         self._tell(reason)
 
+    def lose(self, packets: int, *, of: str) -> None:
+        """Count video packets that an input lacks; the frames that stand on them are skipped one by one.
+
+        Args:
+            packets: how many, none included.
+            of: which input.
+
+        Raises:
+            InputError: if strict and there are any.
+        """
+        if packets:
+            self.miss(f"{_counted(packets, 'video packet')} of {of} never reached the recorder")
+        self.lost_packets += packets
+
     def summary(self) -> str:
-        """How many frames were left out, as the end of a line; empty if none was."""
-        if not self.count:
-            return ""
-        return f", {self.count} bad frame{'s' if self.count > 1 else ''} skipped"
+        """How many frames were left out and packets lost, as the end of a line; empty if none was."""
+        skipped = f", {_counted(self.count, 'bad frame')} skipped" if self.count else ""
+        return skipped + (f", {_counted(self.lost_packets, 'video packet')} lost" if self.lost_packets else "")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number > 1 else ''}"

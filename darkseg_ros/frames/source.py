@@ -321,6 +321,7 @@ def _open_bag(path: Path, topic_name: str | None, bad_frames: BadFrames) -> Fram
                     frame_id=header.frame_id,
                     name=f"{name_of(path)}_{index:06d}",
                 )
+            bad_frames.lose(stream.lost_packets, of=f"topic {topic.name} in {path}")
             if not decoded:
                 raise BagError(f"none of the {topic.count} messages of topic {topic.name} in {path} can be decoded")
 

@@ -130,7 +130,7 @@ class VideoDecoder:
         if missing:
             missing = max(missing, 1)  # a count that goes back is another stream
             self.lost += missing
-            self._waits_for = self._waits_for or f"{missing} video packets were lost"
+            self._waits_for = self._waits_for or f"{missing} video packet{'s were' if missing > 1 else ' was'} lost"
 
     def _decode(self, data: bytes) -> np.ndarray:
         import av

@@ -96,6 +96,7 @@ def translate_bag(
                     log_stamp_ns=message.log_stamp_ns,
                 )
                 frames += 1
+            bad_frames.lose(stream.lost_packets, of=f"topic {day_topic.name} in {bag}")
             if not frames:
                 raise BagError(f"none of the {days} frames of {day_topic.name} in {bag} can be decoded")
     return TranslatedBag(frames, skipped)

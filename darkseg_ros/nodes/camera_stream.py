@@ -115,6 +115,11 @@ class CameraStream:
         """Whether images are taken."""
         return self._subscription is not None
 
+    @property
+    def listens_to(self) -> str:
+        """The topic that images are taken from, remapped and of the transport; empty while none are taken."""
+        return "" if self._subscription is None else str(self._subscription.topic_name)
+
     def reset_figures(self) -> None:
         """Count from zero."""
         self._monitor = StreamMonitor(now_s=time.monotonic())
@@ -170,6 +175,7 @@ class CameraStream:
     def _on_image(self, image: ReceivedImage) -> None:
         arrived_s = image.arrived_s
         self._monitor.count_arrival(now_s=arrived_s, silence_ms=self._live().stale_after_ms, replaced=image.replaced)
+        self._monitor.count_lost_packets(image.lost_packets)
         if fault := self._judge_stamp(image.stamp_ns):
             self.drop(*fault)
             return

@@ -154,6 +154,7 @@ class Day2NightNode(Node):
     def _on_image(self, image: ReceivedImage) -> None:
         now_s = time.monotonic()
         self._monitor.count_arrival(now_s=now_s, silence_ms=self.get_parameter("stale_after_ms").value)
+        self._monitor.count_lost_packets(image.lost_packets)
         verdict = self._stamps.judge(stamp_ns_of(image.header))
         if verdict is StampVerdict.DUPLICATE:
             self._drop(DropReason.DUPLICATE_STAMP, "it has the stamp of the frame before it")

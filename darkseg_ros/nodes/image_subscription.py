@@ -67,6 +67,7 @@ class ReceivedImage:
 
     Attributes:
         bgr: gives the picture, (H, W, 3) uint8; raises ImageMessageError.
+        lost_packets: video packets between this one and the one before it that never came.
     """
 
     def __init__(
@@ -81,12 +82,14 @@ class ReceivedImage:
         self.arrived_s = time.monotonic() if arrived_s is None else arrived_s
         self.replaced = replaced
         self.bgr: Callable[[], np.ndarray]
+        lost_before = stream.lost_packets
         if isinstance(message, ImageMessageError):
             self._header: Any = Header()
             self.bgr = partial(_raise, message)
         else:
             self._header = header_of(message)
             self.bgr = stream.later(message)
+        self.lost_packets = stream.lost_packets - lost_before
 
     @property
     def stamp(self) -> Any:

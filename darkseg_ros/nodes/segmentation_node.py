@@ -203,7 +203,7 @@ class SegmentationNode(LifecycleNode):
         assert self._wait_set is not None  # it comes with the engine
         for stream in self._streams:
             self._lifecycle.in_executor(partial(stream.subscribe, self._wait_set))
-        topics = ", ".join(self.resolve_topic_name(stream.topic) for stream in self._streams)
+        topics = ", ".join(stream.listens_to for stream in self._streams)
         self.get_logger().info(
             f"ready after {self._opened_after_s:.1f} s: segments {topics} with bundle {self._bundle_name} on "
             f"{self._engine_name}"

@@ -47,6 +47,7 @@ class StreamFigures:
         frames_in_progress: frames waiting or in the engine.
         frames_dropped: count of each reason.
         stamp_rebases: jumps of the stamps back by more than REBASE_AFTER_NS.
+        video_packets_lost: packets of a video stream that never came; no frames_in.
         rate_in_hz: arrivals per second over RATE_WINDOW_S.
         rate_out_hz: class maps per second over RATE_WINDOW_S.
         inference_ms: time in the engine of the last frame.
@@ -62,6 +63,7 @@ class StreamFigures:
     frames_in_progress: int
     frames_dropped: dict[DropReason, int]
     stamp_rebases: int
+    video_packets_lost: int
     rate_in_hz: float
     rate_out_hz: float
     inference_ms: float | None
@@ -86,6 +88,7 @@ class StreamFigures:
             "frames_in_progress": str(self.frames_in_progress),
             **{f"dropped_{reason.value}": str(count) for reason, count in self.frames_dropped.items()},
             "stamp_rebases": str(self.stamp_rebases),
+            "video_packets_lost": str(self.video_packets_lost),
             "rate_in_hz": f"{self.rate_in_hz:.1f}",
             "rate_out_hz": f"{self.rate_out_hz:.1f}",
             **{name: "" if value is None else f"{value:.1f}" for name, value in measured.items()},
@@ -108,6 +111,7 @@ class StreamMonitor:
         self._frames_published = 0
         self._frames_dropped = dict.fromkeys(DropReason, 0)
         self._stamp_rebases = 0
+        self._video_packets_lost = 0
         self._latencies_ms: deque[float] = deque(maxlen=_LATENCY_SAMPLES)
         self._stamp_ages_ms: deque[float] = deque(maxlen=_LATENCY_SAMPLES)
         self._inference_ms: float | None = None
@@ -162,6 +166,11 @@ class StreamMonitor:
         with self._lock:
             self._stamp_rebases += 1
 
+    def count_lost_packets(self, count: int) -> None:
+        """So many packets of a video stream never came."""
+        with self._lock:
+            self._video_packets_lost += count
+
     def count_drop(self, reason: DropReason, *, now_s: float, error: str = "") -> None:
         """A frame gets no class map; `error` is shown in diagnostics."""
         with self._lock:
@@ -200,6 +209,7 @@ class StreamMonitor:
                 frames_in_progress=self._frames_in - self._frames_published - sum(self._frames_dropped.values()),
                 frames_dropped=dict(self._frames_dropped),
                 stamp_rebases=self._stamp_rebases,
+                video_packets_lost=self._video_packets_lost,
                 rate_in_hz=self._rate_hz(self._arrivals_s, now_s),
                 rate_out_hz=self._rate_hz(self._publications_s, now_s),
                 inference_ms=self._inference_ms,

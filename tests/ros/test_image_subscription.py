@@ -97,7 +97,7 @@ def test_each_video_packet_is_decoded_when_it_comes_though_its_frame_may_be_drop
         message.header = std_msgs.Header()
     images = [ReceivedImage(message, stream) for message in messages]
     assert np.abs(images[3].bgr().astype(int) - shown[3]).mean() < 8  # though nobody asked for those before
-    with pytest.raises(ImageMessageError, match="1 video packets were lost"):
+    with pytest.raises(ImageMessageError, match="1 video packet was lost"):
         images[4].bgr()
     assert stream.lost_packets == 1
 

@@ -8,7 +8,7 @@
 | skips pixels whose value no label has, as 255 | `hasClassId` |
 | takes masks only after labels | `isClassIdCostMapEmpty` |
 
-The content of `LabelInfo` is tested in test_own_classes.py: vision_msgs is not on PyPI.
+The content of `LabelInfo` is tested in test_own_classes.py, and live in test_foreign_messages.py.
 """
 
 from __future__ import annotations

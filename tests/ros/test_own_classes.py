@@ -69,7 +69,7 @@ class Message:
 def test_label_info_is_what_nav2s_semantic_segmentation_layer_reads(
     monkeypatch: pytest.MonkeyPatch, classes: ClassTable
 ) -> None:
-    """vision_msgs is not on PyPI; the layer reads class_name and class_id of each entry of class_map, and threshold."""
+    """The layer reads class_name and class_id of each entry of class_map, and threshold."""
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
     from builtin_interfaces.msg import Time
     from rclpy.qos import DurabilityPolicy, ReliabilityPolicy

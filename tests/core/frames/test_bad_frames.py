@@ -32,6 +32,19 @@ def test_strict_ends_at_the_first() -> None:
         BadFrames(strict=True).miss("the end is cut off")
 
 
+def test_lost_packets_are_told_and_stand_in_the_summary() -> None:
+    told: list[str] = []
+    bad_frames = BadFrames(tell=told.append)
+    bad_frames.lose(0, of="topic /a in drive")
+    assert (told, bad_frames.summary()) == ([], "")
+    bad_frames.skip("frame 3")
+    bad_frames.lose(2, of="topic /a in drive")
+    assert told[1:] == ["2 video packets of topic /a in drive never reached the recorder"]
+    assert bad_frames.summary() == ", 1 bad frame skipped, 2 video packets lost"
+    with pytest.raises(InputError, match="1 video packet of topic /a in drive never"):
+        BadFrames(strict=True).lose(1, of="topic /a in drive")
+
+
 def test_lines_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     BadFrames().skip("frame 3 is empty")
     assert capsys.readouterr() == ("", "darkseg: skipped: frame 3 is empty\n")

@@ -265,6 +265,25 @@ def test_video_in_a_bag_comes_from_its_first_keyframe_on(tmp_path: Path, kind: s
         assert np.abs(frame.bgr.astype(int) - bgr).mean() < 6
 
 
+@pytest.mark.parametrize("kind", ["foxglove_msgs/msg/CompressedVideo", "ffmpeg_image_transport_msgs/msg/FFMPEGPacket"])
+@pytest.mark.parametrize("codec", ["h264", "h265"])
+def test_packets_that_a_bag_lacks_are_counted(tmp_path: Path, kind: str, codec: str) -> None:
+    packets: list[Any] = []
+    for index, data in enumerate(video_streams.encode(video_streams.pictures(12), codec=codec)):
+        if kind.startswith("foxglove"):
+            packets.append(video_streams.compressed_video(data, index=index, codec=codec))
+        else:
+            packets.append(video_streams.ffmpeg_packet(data, index=index, encoding=codec))
+    with BagWriter(tmp_path / "drive") as writer:
+        for index, packet in enumerate(packets):
+            packet.data = np.frombuffer(packet.data, np.uint8)
+            if index not in (2, 3, 9):
+                writer.copy(BagMessage("/camera/video", kind, 10**18 + index, serialize(packet, kind)))
+    bad_frames = BadFrames(tell=lambda _: None)
+    assert len(list(open_frames(tmp_path / "drive", bad_frames=bad_frames))) == 3  # 0, 1 and keyframe 8
+    assert (bad_frames.count, bad_frames.lost_packets) == (6, 3)
+
+
 def serialize(message: Any, kind: str) -> bytes:
     return bytes(bags._image_types().serialize_cdr(message, kind))
 

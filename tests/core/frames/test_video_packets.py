@@ -90,7 +90,7 @@ def test_the_error_says_what_was_lost_and_what_is_waited_for() -> None:
     decoder = VideoDecoder()
     decoded(decoder, stream[:4])
     for message in stream[4:6]:
-        with pytest.raises(ImageMessageError, match="1 video packets were lost; frames are shown from the"):
+        with pytest.raises(ImageMessageError, match="1 video packet was lost; frames are shown from the"):
             decoder.bgr(message)
 
 

@@ -134,6 +134,14 @@ def test_frames_that_were_replaced_before_they_were_taken_came_in_and_were_dropp
     assert stream.monitor.figures(now_s=1.2).frames_in == 22 + 10**9
 
 
+def test_lost_video_packets_are_counted_beside_the_frames(stream: Stream) -> None:
+    stream.serve(0.1)
+    stream.monitor.count_lost_packets(3)
+    figures = stream.monitor.figures(now_s=0.2)
+    assert (figures.video_packets_lost, figures.frames_in) == (3, 1)
+    assert figures.values()["video_packets_lost"] == "3"
+
+
 def test_several_publishers_on_one_topic_are_a_warning(stream: Stream) -> None:
     stream.serve(0.1)
     stream.monitor.note_publishers(2)
