@@ -46,7 +46,7 @@ demo: $(RUNTIME)  ## a night drive through the ROS 2 node, result in out/demo [I
 	@exec $(VENV_PYTHON) -m darkseg_ros.commands.demo --out "$(OUT)" $(if $(INPUT),--input "$(INPUT)")
 
 train: $(DEVELOP)  ## a small network trained on generated scenes, exported and run in the demo, minutes [ARGS=key=value]
-	@$(VENV_PYTHON) -m training.data generate --out out/train/data
+	@$(VENV_PYTHON) -m training.data generate --images 96 --out out/train/data
 	@$(VENV_PYTHON) -m training.train_segmenter --config training/configs/segmenter_first.yaml $(ARGS)
 	@$(VENV_PYTHON) -m engines.export --checkpoint out/train/run/checkpoints/last.pt --name first_model --out out/train
 	@$(VENV_PYTHON) -m darkseg_ros.commands.demo --bundle out/train/first_model --out out/train/demo
