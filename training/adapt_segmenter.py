@@ -31,10 +31,11 @@ from training.adaptation.student import Student
 from training.data.cache import open_cache
 from training.data.class_balance import class_shares
 from training.data.class_table import classes_of
-from training.data.draws import RareClassDraw
+from training.data.draws import draw_labelled
 from training.data.listing import file_digests, files_digest, pairs_digest
 from training.data.pairs import find_images, find_labelled_pool, find_validation_sets
 from training.data.samples import LabelledSamples
+from training.data.shards import groups_by_shard
 from training.losses import class_weight_tensor, mean_over_processes, segmentation_loss
 from training.networks.build import build_network
 from training.networks.config import exposure_of
@@ -81,8 +82,13 @@ def adapt(config: DictConfig) -> None:
         LabelledSamples(
             pairs,
             night_images,
-            draw=RareClassDraw(
-                shares, seed=config.seed, share=config.rare_class_share, temperature=config.rare_class_temperature
+            draw=draw_labelled(
+                shares,
+                groups_by_shard(pairs, config.data.shard_groups),
+                seed=config.seed,
+                share=config.rare_class_share,
+                temperature=config.rare_class_temperature,
+                batch_size=config.batch_size,
             ),
             augmentation=config.augmentation,
             cheap_night=config.cheap_night,

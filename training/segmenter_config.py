@@ -25,6 +25,8 @@ class ImagesConfig:
         night: folder of unlabelled night images.
         validation: labelled images by the name of their set, as entries of `source`; null leaves a set out. Metrics,
             gates and model cards go by these names.
+        shard_groups: sources that lie in shards are split into as many groups of whole shards; each batch takes equally
+            many images of each. With a multiple of devices · num_nodes, no shard is read by two processes.
         cache: where decoded training images are kept.
         classes: what is learned, a list of ``{name, category, rgb}`` in the order of the train ids; null for the 19 of
             Cityscapes. With others, data sets of the catalogue need a ``mapping``.
@@ -33,6 +35,7 @@ class ImagesConfig:
     source: list[Any] = MISSING
     night: str = MISSING
     validation: dict[str, Any] = field(default_factory=dict)
+    shard_groups: int = 1
     cache: CacheConfig = field(default_factory=CacheConfig)
     classes: list[Any] | None = None
 
@@ -44,12 +47,9 @@ class DataConfig(ImagesConfig):
     Attributes:
         pseudo_labels: folder of label maps that `training.pseudo_label` wrote for the images of `night`; null without
             self-training.
-        shard_groups: sources that lie in shards are split into as many groups of whole shards; each batch takes equally
-            many images of each. With a multiple of devices · num_nodes, no shard is read by two processes.
     """
 
     pseudo_labels: str | None = None
-    shard_groups: int = 1
 
 
 @dataclass

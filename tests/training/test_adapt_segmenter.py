@@ -20,6 +20,8 @@ from training.adaptation.teacher import load_teacher
 from training.adjust_shares import adjust_shares
 from training.answer_images import answer_images
 from training.data.augmentation import Augmentation
+from training.data.pairs import find_labelled_images
+from training.data.shards import write_shards
 from training.runs import loop
 from training.runs.checkpoints import load_checkpoint
 from training.runs.config import load_config
@@ -123,6 +125,18 @@ def test_each_part_of_the_recipe_changes_the_student_when_it_is_set_alone(
     np.save("answers.npy", np.full((len(stems), 19, 16, 16), 13, np.uint8))
     changed = adapt([*night_run, *ONE_STEP, setting, "output=changed"])["student"]
     assert any(not torch.equal(value, changed[name]) for name, value in plain_student.items())
+
+
+def test_shards_teach_the_same_as_their_folder_and_groups_of_them_split_each_batch(
+    plain_student: dict[str, torch.Tensor], night_run: list[str], generated_data: Path, tmp_path: Path
+) -> None:
+    shards = tmp_path / "shards"
+    write_shards(find_labelled_images(generated_data / "source"), shards, data_set="plain", shard_bytes=1)
+    sharded = [*night_run, *ONE_STEP, f"data.source=[{{folder: {shards}, data_set: shards}}]"]
+    student = adapt([*sharded, f"output={tmp_path / 'run'}"])["student"]
+    assert all(torch.equal(value, student[name]) for name, value in plain_student.items())
+    with pytest.raises(InputError, match=r"does not split over 3 groups"):
+        adapt([*sharded, "data.shard_groups=3", f"output={tmp_path / 'groups'}"])
 
 
 def test_a_run_leaves_a_network_that_loads(night_run: list[str], tmp_path: Path) -> None:
