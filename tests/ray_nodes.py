@@ -18,6 +18,8 @@ from unittest import mock
 from ray._private import services
 from ray.cluster_utils import Cluster
 
+from darkseg_ros.fleet.runs import WORKER_STARTS_WITHIN_S
+
 _REGISTERED_WITHIN_S = 180.0
 _OBJECT_STORE_BYTES = 80 * 2**20
 _NO_METRICS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port")
@@ -29,7 +31,7 @@ def two_nodes() -> Iterator[tuple[Cluster, Any]]:
     cluster = Cluster()
     try:
         with (
-            mock.patch.dict(os.environ, {"RAY_worker_register_timeout_seconds": "600"}),
+            mock.patch.dict(os.environ, {"RAY_worker_register_timeout_seconds": str(WORKER_STARTS_WITHIN_S)}),
             mock.patch.object(services, "get_node", _ask_long(services.get_node)),
             mock.patch.object(services, "start_raylet", _with_ports(services.start_raylet)),
         ):

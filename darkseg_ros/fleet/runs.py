@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,10 @@ from darkseg_ros.fleet.places import REQUIREMENTS
 T = TypeVar("T")
 
 _LOCAL = re.compile(r"local\[(\d+)\]")
+WORKER_STARTS_WITHIN_S = 180
 _STARTS = 3
+_HEAD_ANSWERS_WITHIN_S = 10.0
+_QUIETLY = {"log_to_driver": False, "logging_level": "ERROR"}
 _TRIES_AFTER_A_LOSS = 3
 _WAITING_PER_CPU = 2
 """Drives that are handed to the cluster ahead of time: so workers never wait, and the driver's memory does not grow."""
@@ -65,24 +69,55 @@ def ray_cluster(ray: str | None) -> Iterator[None]:
         return
     library = _ray()
     local = _LOCAL.fullmatch(ray)
-    # by default a worker that a busy machine starts in more than a minute is given up, and its drive waits for ever
-    os.environ.setdefault("RAY_worker_register_timeout_seconds", "600")
-    where = {"num_cpus": int(local[1]), "include_dashboard": False} if local else {"address": ray}
-    for tries_left in reversed(range(_STARTS if local else 1)):
-        try:
-            library.init(**where, log_to_driver=False, logging_level="ERROR")
-            break
-        except Exception as error:  # Ray raises bare ones where a busy machine does not start its processes in 30 s
-            library.shutdown()
-            if not tries_left:
-                reason = one_line(error)
-                raise InputError(
-                    f"there is no Ray cluster at {ray}: {reason}; start one with `ray start --head`"
-                ) from error
+    # A busy machine may need more than Ray's 60 s to start a worker. No longer than needed: a worker that dies while it
+    # starts is missed, and its drive done by another, only after this time.
+    os.environ.setdefault("RAY_worker_register_timeout_seconds", str(WORKER_STARTS_WITHIN_S))
+    if local:
+        _start_here(library, int(local[1]))
+    else:
+        _join(library, ray)
     try:
         yield
     finally:
         library.shutdown()
+
+
+def _start_here(library: Any, workers: int) -> None:
+    for tries_left in reversed(range(_STARTS)):
+        try:
+            # "local" in words: without it Ray joins a cluster that RAY_ADDRESS or an earlier `ray start` names
+            library.init(address="local", num_cpus=workers, include_dashboard=False, **_QUIETLY)
+            return
+        except Exception as error:  # Ray raises bare ones where a busy machine does not start its processes in 30 s
+            library.shutdown()
+            if not tries_left:
+                raise InputError(
+                    f"Ray does not start {workers} workers here: {one_line(error)}; leave out --ray"
+                ) from error
+
+
+def _join(library: Any, address: str) -> None:
+    try:
+        _ask_head(address)
+        library.init(address=address, **_QUIETLY)
+    except (Exception, SystemExit) as error:  # Ray ends the process where a head does not answer it
+        library.shutdown()
+        raise InputError(
+            f"there is no Ray cluster at {address}: {one_line(error)}; start one with `ray start --head`"
+        ) from error
+
+
+def _ask_head(address: str) -> None:
+    """Raise ConnectionError where no head listens: Ray itself would ask it for five minutes."""
+    from ray._private.services import canonicalize_bootstrap_address_or_die
+
+    if "://" in address:  # Ray Client, which gives up after 30 s
+        return
+    host, _, port = canonicalize_bootstrap_address_or_die(address).rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_HEAD_ANSWERS_WITHIN_S).close()
+    except OSError as error:
+        raise ConnectionError(f"{host}:{port} does not answer ({error})") from error
 
 
 def run_drives(work: Callable[[Drive], T], drives: Iterable[Drive], *, on_ray: bool = False) -> Iterator[Outcome[T]]:
@@ -121,8 +156,9 @@ def run_drives(work: Callable[[Drive], T], drives: Iterable[Drive], *, on_ray: b
             try:
                 yield ray.get(reference)
             except ray.exceptions.RayError as error:
-                reason = one_line(error)
-                yield Outcome(drive, None, f"its worker died {_TRIES_AFTER_A_LOSS + 1} times: {reason}")
+                yield Outcome(
+                    drive, None, f"the cluster gave it up after {_TRIES_AFTER_A_LOSS} retries: {one_line(error)}"
+                )
 
 
 def _attempt(work: Callable[[Drive], T], drive: Drive) -> Outcome[T]:
