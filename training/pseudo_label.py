@@ -3,6 +3,9 @@
     python -m training.pseudo_label --checkpoint FILE --images NIGHT_FOLDER --out FOLDER [--list FILE]
     python -m training.pseudo_label --checkpoint FILE --images NIGHT_FOLDER --out FOLDER --reference DAY_FOLDER
 
+Several NIGHT_FOLDERs, bags, videos, globs in quotes and URLs are drives: FOLDER gets a folder of label maps for each,
+named as `darkseg bag to-images` names the images. --ray and --resume work as in `darkseg evaluate`.
+
 Without a reference the network's answers become the labels (thesis, section 3.3.3), from --confidence-min on.
 
 A network trained by day stops seeing some classes at night, the black sky above all, and its own pseudo-labels would
@@ -14,9 +17,11 @@ pixels of every class become labels.
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +31,10 @@ import torch
 from omegaconf import OmegaConf
 
 from darkseg_ros.classes import IGNORE_INDEX
+from darkseg_ros.commands.options import share
 from darkseg_ros.errors import InputError
 from darkseg_ros.frames.source import image_files, read_image
+from darkseg_ros.whole_files import sha256_of
 from training.adaptation.aligned_labels import (
     ALL_PIXELS,
     SUREST_PIXELS,
@@ -40,6 +47,7 @@ from training.adaptation.teacher import load_teacher
 from training.data.class_table import classes_of
 from training.data.image_lists import read_image_list
 from training.data.pairs import MADE_BY
+from training.drives import add_drive_options, are_many, run_on_drives
 from training.networks.config import exposure_of
 from training.runs.fabric import add_accelerator, pick_device
 from training.runs.results import one_line_errors
@@ -49,10 +57,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the stage from the command line."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, help="its averaged weights are the teacher")
-    parser.add_argument("--images", type=Path, required=True, help="folder of unlabelled night images")
+    parser.add_argument("--images", nargs="+", required=True, help="folder of unlabelled night images; or many drives")
     parser.add_argument("--list", type=Path, help="image list of training.select_images: label these only")
     parser.add_argument("--reference", type=Path, help="folder of day images from the same kind of camera")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the label maps, one PNG an image")
+    parser.add_argument("--out", required=True, help="folder for the label maps, one PNG an image; of many a URL too")
     parser.add_argument("--confidence-maps", action="store_true", help="write confidence/, one PNG an image, into it")
     for name, meaning in (
         ("portion", "share of each class' pixels that is kept"),
@@ -62,29 +70,37 @@ def main(arguments: list[str] | None = None) -> None:
         default, aligned = getattr(ALL_PIXELS, name), getattr(SUREST_PIXELS, name)
         parser.add_argument(
             f"--{name.replace('_', '-')}",
-            type=_share,
+            type=share,
             help=f"{meaning} (default {default:g}, with --reference {aligned:g})",
         )
     add_accelerator(parser)
+    add_drive_options(parser)
     parsed = parser.parse_args(arguments)
     given = {name: getattr(parsed, name) for name in vars(ALL_PIXELS) if getattr(parsed, name) is not None}
     with one_line_errors("pseudo_label"):
-        write_pseudo_labels(
-            parsed.checkpoint,
-            read_image_list(parsed.list, parsed.images) if parsed.list else image_files(parsed.images),
-            out=parsed.out,
-            choice=replace(SUREST_PIXELS if parsed.reference else ALL_PIXELS, **given),
-            reference=image_files(parsed.reference) if parsed.reference else None,
-            confidence_maps=parsed.confidence_maps,
-            accelerator=parsed.accelerator,
-        )
+        options: dict[str, Any] = {
+            "choice": replace(SUREST_PIXELS if parsed.reference else ALL_PIXELS, **given),
+            "reference": image_files(parsed.reference.absolute()) if parsed.reference else None,
+            "confidence_maps": parsed.confidence_maps,
+            "accelerator": parsed.accelerator,
+        }
+        if are_many(parsed.images, parsed):
+            if parsed.list:
+                raise InputError("--list names images of one folder; leave it out, or give that folder alone")
+            work = partial(_label_drive, parsed.checkpoint.absolute(), options)
+            record = {"checkpoint": sha256_of(parsed.checkpoint), **options, "choice": asdict(options["choice"])}
+            run_on_drives(work, parsed.images, parsed, what="label maps", settings=record)
+            return
+        images = Path(parsed.images[0])
+        names = read_image_list(parsed.list, images) if parsed.list else image_files(images)
+        write_pseudo_labels(parsed.checkpoint, names, out=Path(parsed.out), **options)
 
 
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise ArgumentTypeError(f"{text} is no share; expected 0…1")
-    return value
+def _label_drive(checkpoint: Path, options: dict[str, Any], images: Path, out: Path, place: str) -> int:
+    if (out / MADE_BY).is_file():  # of a try that was cut off before it was noted
+        shutil.rmtree(out)
+    write_pseudo_labels(checkpoint, found := image_files(images), out=out, source=place, **options)
+    return len(found)
 
 
 def write_pseudo_labels(
@@ -96,6 +112,7 @@ def write_pseudo_labels(
     reference: list[Path] | None = None,
     confidence_maps: bool = False,
     accelerator: str = "auto",
+    source: str | None = None,
 ) -> None:
     """Write ``out/<stem>.png`` for every image: uint8 train ids at the image's size, 255 where not sure enough.
 
@@ -107,6 +124,7 @@ def write_pseudo_labels(
         reference: day images that the answers are aligned to; None takes the answers as they are.
         confidence_maps: also write ``out/confidence/<stem>.png``, uint8, 255 = certain.
         accelerator: auto, cpu or gpu.
+        source: what the images come from, for the record; None is their folder.
 
     Raises:
         InputError: on an unusable checkpoint or image, two images of one stem, a full disk, or an `out` that already
@@ -140,7 +158,7 @@ def write_pseudo_labels(
     labels[:, margin:] = IGNORE_INDEX
     made_by = {
         "checkpoint": checkpoint.name,
-        "images": str(images[0].parent.resolve()),
+        "images": source or str(images[0].parent.resolve()),
         "reference": str(reference[0].parent.resolve()) if reference else None,
         **asdict(choice),
     }

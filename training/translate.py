@@ -8,17 +8,19 @@
 FOLDER holds image/ and label/; with --unlabelled it holds the images themselves. Written are image/<stem>.jpg
 (JPEG, quality 95, of the source's size), label/ byte for byte as it was, translation.json (what made them) and
 contact_sheet.png (8 images above their translations). Started again, it skips what is there.
+Several FOLDERs, bags, videos, globs in quotes and URLs are drives: --out gets a folder for each; --ray and --resume
+work as in `darkseg evaluate`. Bags and videos need --unlabelled.
 --enhance match_histogram gives each translation the light of an image of --reference, such as real night; equalise
 strengthens its local contrast.
 """
 
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -30,12 +32,14 @@ from darkseg_ros.frames.source import ImageFile, image_files, read_image
 from darkseg_ros.whole_files import sha256_of
 from training.data.listing import files_digest
 from training.data.pairs import find_labelled_images
+from training.drives import add_drive_options, are_many, run_on_drives
 from training.runs.config import RunSettings
 from training.runs.fabric import add_accelerator, start_fabric
 from training.runs.results import one_line_errors, write_result
 from training.translation.contact_sheet import write_contact_sheet
 from training.translation.enhancement import Enhancement, equalise, match_histogram
 from training.translation.load import load_translator
+from training.translation.record import record_translation
 from training.translation.tiles import TranslationSettings, refuse_unfit_sizes, translate_image
 
 _JPEG_QUALITY = 95
@@ -61,8 +65,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--checkpoint", type=Path, required=True, help="of training.train_translator; its averaged weights"
     )
-    parser.add_argument("--source", type=Path, required=True, help="folder with image/ and label/")
-    parser.add_argument("--out", type=Path, required=True, help="folder for image/ and label/")
+    parser.add_argument("--source", nargs="+", required=True, help="folder with image/ and label/; or many drives")
+    parser.add_argument("--out", required=True, help="folder for image/ and label/; of many a URL too")
     parser.add_argument("--direction", choices=("day_to_night", "night_to_day"), default="day_to_night")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--resize-px", type=int, metavar="N", help="squeeze each image to N×N, stretch it back after")
@@ -71,20 +75,27 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--enhance", choices=get_args(Enhancement), default="none", help="the translations")
     parser.add_argument("--reference", type=Path, metavar="FOLDER", help="images whose light match_histogram takes")
     add_accelerator(parser)
+    add_drive_options(parser)
     parsed = parser.parse_args(arguments)
     settings = TranslationSettings(
         direction=parsed.direction, resize_px=parsed.resize_px, tile_px=parsed.tile_px, enhance=parsed.enhance
     )
+    reference = parsed.reference and parsed.reference.absolute()
+    options: dict[str, Any] = {"settings": settings, "labelled": not parsed.unlabelled, "reference": reference}
     with one_line_errors("translate"):
-        translate_folder(
-            parsed.checkpoint,
-            parsed.source,
-            parsed.out,
-            settings=settings,
-            labelled=not parsed.unlabelled,
-            reference=parsed.reference,
-            accelerator=parsed.accelerator,
-        )
+        if are_many(parsed.source, parsed):
+            work = partial(_translate_drive, parsed.checkpoint.absolute(), options, parsed.accelerator)
+            record = {"checkpoint": sha256_of(parsed.checkpoint), **options, "settings": asdict(settings)}
+            run_on_drives(work, parsed.source, parsed, what="images", settings=record)
+            return
+        source, out = Path(parsed.source[0]), Path(parsed.out)
+        translate_folder(parsed.checkpoint, source, out, accelerator=parsed.accelerator, **options)
+
+
+def _translate_drive(
+    checkpoint: Path, options: dict[str, Any], accelerator: str, source: Path, out: Path, place: str
+) -> int:
+    return translate_folder(checkpoint, source, out, accelerator=accelerator, made_from=place, **options)
 
 
 def translate_folder(
@@ -96,7 +107,8 @@ def translate_folder(
     labelled: bool,
     reference: Path | None = None,
     accelerator: str = "auto",
-) -> None:
+    made_from: str | None = None,
+) -> int:
     """Translate every image of a folder that `out` does not hold yet; each process takes its share of them.
 
     Args:
@@ -107,6 +119,10 @@ def translate_folder(
         labelled: whether the source has labels.
         reference: folder of images for ``enhance="match_histogram"``, taken in turn.
         accelerator: auto, cpu or gpu.
+        made_from: what the source is called in the record; None is its path.
+
+    Returns:
+        How many images the source has.
 
     Raises:
         InputError: on an unusable checkpoint, source or size, on an `out` that was made from something else, or if
@@ -121,7 +137,8 @@ def translate_folder(
     tasks = _find_tasks(source, out, labelled=labelled)
     translator.to(fabric.device)
     if fabric.is_global_zero:
-        _record(out, checkpoint, source, settings, files_digest(references) if references else None)
+        made_from = made_from or str(source.resolve())
+        record_translation(out, checkpoint, made_from, settings, files_digest(references) if references else None)
     fabric.barrier()
 
     # shared out before asking what is done, which changes while the others write
@@ -146,6 +163,7 @@ def translate_folder(
     fabric.barrier()
     if fabric.is_global_zero:
         write_contact_sheet(out / "contact_sheet.png", [(task.image, task.image_out) for task in tasks])
+    return len(tasks)
 
 
 def _jpeg(bgr: np.ndarray) -> bytes:
@@ -163,32 +181,6 @@ def _find_tasks(source: Path, out: Path, *, labelled: bool) -> list[_Task]:
         _Task(pair.image, pair.label, images / f"{pair.image.stem}.jpg", out / "label" / pair.label.name)
         for pair in find_labelled_images(source)
     ]
-
-
-def _record(out: Path, checkpoint: Path, source: Path, settings: TranslationSettings, reference: str | None) -> None:
-    """Write what makes the images of `out`, or refuse to mix them with others.
-
-    Raises:
-        InputError: if `out` was made with another checkpoint, source or settings, or cannot be written.
-    """
-    asked = {"checkpoint_sha256": sha256_of(checkpoint), "source": str(source.resolve()), **asdict(settings)}
-    asked["reference"] = reference
-    record = out / "translation.json"
-    try:
-        if record.is_file():
-            saved = json.loads(record.read_text(encoding="utf-8"))
-            saved.setdefault("enhance", "none")  # written before 2026-11-28
-            changed = sorted(key for key in asked if saved.get(key) != asked[key])
-            if changed:
-                raise InputError(
-                    f"{out} was translated with another {', '.join(changed)}; choose another --out or remove it"
-                )
-            return
-        if (out / "image").is_dir() and any((out / "image").iterdir()):
-            raise InputError(f"{out} holds images but no translation.json; choose another --out or remove it")
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{record} cannot be read ({error}); check permissions or remove {out}") from error
-    write_result(record, json.dumps(asked, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from darkseg_ros.commands.many_drives import Written, write_of_drives
 from darkseg_ros.commands.options import (
     add_ray_option,
     add_selection_options,
@@ -18,6 +17,7 @@ from darkseg_ros.commands.options import (
 )
 from darkseg_ros.errors import InputError
 from darkseg_ros.fleet.drives import Drive, means_several
+from darkseg_ros.fleet.many_drives import Written, write_of_drives
 from darkseg_ros.fleet.places import fetched, folder_for, is_remote, place_in
 from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bag_images import ImageChoice, write_images
@@ -84,11 +84,13 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     if arguments.ray or is_remote(arguments.out) or means_several(arguments.bag):
         out = arguments.out if is_remote(arguments.out) else str(Path(arguments.out).absolute())
+        work = TakeImages(out, choice, arguments.topic, arguments.strict)
         return write_of_drives(
-            TakeImages(out, choice, arguments.topic, arguments.strict),
+            work,
             arguments.bag,
             out=out,
             what="images",
+            settings={name: value for name, value in asdict(work).items() if name != "out"},
             ray=arguments.ray,
             resume=arguments.resume,
             strict=arguments.strict,

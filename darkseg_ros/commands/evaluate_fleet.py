@@ -26,12 +26,13 @@ from darkseg_ros.evaluation.report import METRICS_FILE, REPORT_FILE, check_outpu
 from darkseg_ros.evaluation.thresholds import ThresholdResult, judge_figures
 from darkseg_ros.fleet.drives import Drive, find_drives
 from darkseg_ros.fleet.places import fetched, folder_for, is_remote, names_in, place_in, read_bytes, write_bytes
+from darkseg_ros.fleet.run_record import begin_run
 from darkseg_ros.fleet.runs import ray_cluster, run_drives
 from darkseg_ros.model.bundle import load_bundle
 from darkseg_ros.pictures.report_shell import now_text
 from darkseg_ros.whole_files import sha256_of, whole_file
 
-DRIVES_FOLDER, RUN_FILE = "drives", "run.json"
+DRIVES_FOLDER = "drives"
 _ENDING = ".parquet"
 MISSED = 3
 _SHARES = (
@@ -136,18 +137,9 @@ def _begin(out: str, settings: JudgementSettings, *, resume: bool) -> set[str]:
         "classes": None if settings.classes is None else sha256_of(settings.classes / "model.json"),
     }
     done = names_in(place_in(out, DRIVES_FOLDER), ending=_ENDING)
-    content = read_bytes(place_in(out, RUN_FILE))
     if done and not resume:
         raise InputError(f"{out} holds results of {len(done)} drives; go on with --resume, or choose another --out")
-    if done:
-        try:
-            before = json.loads(content or b"{}")
-        except ValueError as error:
-            raise InputError(f"{RUN_FILE} in {out} is damaged: {error}; choose another --out") from error
-        if changed := sorted(name for name in asked if before.get(name) != asked[name]):
-            raise InputError(f"{out} was evaluated with another {', '.join(changed)}; choose another --out")
-    else:
-        write_bytes(place_in(out, RUN_FILE), f"{json.dumps(asked, indent=2)}\n".encode())
+    begin_run(out, asked, resume=resume)
     return done
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from darkseg_ros.commands.many_drives import Written, write_of_drives
 from darkseg_ros.commands.offline_segmentation import Outputs, plan_segmentation, segment_files
 from darkseg_ros.commands.options import (
     add_model_options,
@@ -20,11 +19,13 @@ from darkseg_ros.commands.options import (
 )
 from darkseg_ros.commands.sidecar import plan_sidecar, write_sidecar
 from darkseg_ros.fleet.drives import Drive, means_several
+from darkseg_ros.fleet.many_drives import Written, write_of_drives
 from darkseg_ros.fleet.places import fetched, folder_for, is_remote, place_in
 from darkseg_ros.fleet.worker_model import open_once
 from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.source import FrameSelection
 from darkseg_ros.model.bundle import load_bundle
+from darkseg_ros.whole_files import sha256_of
 
 _PICTURE_OPTIONS = ("overlay", "side_by_side", "color", "palette", "label_ids")
 _SELECTION_OPTIONS = ("start", "duration", "every_nth")
@@ -160,6 +161,10 @@ def _write_pictures(arguments: argparse.Namespace) -> int:
             arguments.input,
             out=work.out,
             what="class maps",
+            settings={
+                **{name: value for name, value in asdict(work).items() if name not in ("out", "bundle", "resume")},
+                "model": sha256_of(work.bundle / "model.json"),
+            },
             ray=arguments.ray,
             resume=arguments.resume,
             strict=arguments.strict,

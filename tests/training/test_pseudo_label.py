@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -8,6 +10,8 @@ import pytest
 import torch
 
 from darkseg_ros.errors import InputError
+from darkseg_ros.frames.bags import IMAGE_TOPIC, BagWriter
+from darkseg_ros.frames.source import read_image
 from training.adaptation.aligned_labels import (
     ALL_PIXELS,
     LabelChoice,
@@ -20,7 +24,7 @@ from training.adaptation.aligned_labels import (
 from training.adaptation.teacher import load_teacher
 from training.data.image_lists import write_image_list
 from training.data.network_input import network_input
-from training.data.pairs import find_images, find_pseudo_labelled_images
+from training.data.pairs import MADE_BY, find_images, find_pseudo_labelled_images
 from training.networks.slim_fpn import SlimFpn
 from training.pseudo_label import main, write_pseudo_labels
 from training.runs.checkpoints import save_checkpoint
@@ -189,4 +193,35 @@ def test_what_cannot_be_used_is_named_and_leaves_no_folder(
 def test_a_share_above_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--checkpoint", "x", "--images", "x", "--out", "x", "--confidence-min", "60"])
-    assert "60 is no share; expected 0…1" in capsys.readouterr().err
+    assert "expected a number within 0…1, got 60" in capsys.readouterr().err
+
+
+def test_many_drives_have_a_folder_each_and_a_bad_one_is_told(
+    checkpoint: Path, generated_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("first", "second"):
+        shutil.copytree(generated_data / "night", tmp_path / "drives" / name)
+    with BagWriter(tmp_path / "drives" / "third") as writer:
+        for index, image in enumerate(find_images(generated_data / "night")):
+            writer.write_image(IMAGE_TOPIC, read_image(image), stamp_ns=index + 1, frame_id="camera")
+    (tmp_path / "drives" / "fourth").mkdir()
+    out = tmp_path / "out"
+    drives = ["--checkpoint", str(checkpoint), "--images", f"{tmp_path}/drives/*"]
+    with pytest.raises(SystemExit, match="go on with --resume"):
+        main([*drives, "--out", str(out)])
+    assert f"not done: {tmp_path}/drives/fourth" in capsys.readouterr().err
+    main(["--checkpoint", str(checkpoint), "--images", str(generated_data / "night"), "--out", str(tmp_path / "one")])
+    for image, frame in (("first/0", "third/third_000000"), ("second/3", "third/third_000003")):
+        alone = (tmp_path / "one" / f"{image[-1]}.png").read_bytes()
+        assert (out / f"{image}.png").read_bytes() == (out / f"{frame}.png").read_bytes() == alone
+    assert json.loads((out / "third" / MADE_BY).read_text())["images"] == str(tmp_path / "drives" / "third")
+
+    (tmp_path / "drives" / "fourth").rmdir()
+    next(out.glob("done/second-*.json")).unlink()  # killed between the label maps and the note
+    capsys.readouterr()
+    main([*drives, "--out", str(out), "--resume"])
+    told = capsys.readouterr().out
+    assert "2 of 3 drives are done already" in told
+    assert f"4 label maps of 1 drives in {out}" in told
+    with pytest.raises(SystemExit, match="another confidence_maps"):
+        main([*drives, "--out", str(out), "--resume", "--confidence-maps"])

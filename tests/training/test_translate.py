@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from darkseg_ros.errors import InputError
+from darkseg_ros.frames.bags import IMAGE_TOPIC, BagWriter
 from training.data.pairs import find_labelled_images
 from training.runs.checkpoints import load_checkpoint, save_checkpoint
 from training.translate import main, translate_folder
@@ -218,3 +220,31 @@ def test_what_made_the_images_is_written_beside_them(checkpoint: Path, generated
     assert record["direction"] == "day_to_night"
     assert record["resize_px"] == 32
     assert record["tile_px"] is None
+
+
+def test_many_drives_have_a_folder_each(checkpoint: Path, generated_data: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        shutil.copytree(generated_data / "source", tmp_path / "drives" / name)
+    out = tmp_path / "out"
+    drives = ["--checkpoint", str(checkpoint), "--source", f"{tmp_path}/drives/*", "--out", str(out)]
+    main(drives)
+    translate(checkpoint, generated_data / "source", tmp_path / "one")
+    for name in ("first", "second"):
+        for path in (tmp_path / "one").rglob("*.*g"):
+            assert (out / name / path.relative_to(tmp_path / "one")).read_bytes() == path.read_bytes()
+    with pytest.raises(SystemExit, match="another settings"):
+        main([*drives, "--resume", "--resize-px", "32"])
+
+
+def test_frames_of_a_bag_are_translated(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with BagWriter(tmp_path / "drive") as writer:
+        for index in range(2):
+            writer.write_image(IMAGE_TOPIC, noise(16 + index, 16), stamp_ns=index + 1, frame_id="camera")
+    drive = ["--checkpoint", str(checkpoint), "--source", str(tmp_path / "drive"), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit, match="go on with --resume"):
+        main(drive)
+    assert "drive" in capsys.readouterr().err
+    main([*drive, "--unlabelled"])
+    assert {path.name for path in (tmp_path / "out/drive/image").iterdir()} == {"drive_000000.jpg", "drive_000001.jpg"}
+    record = json.loads((tmp_path / "out/drive/translation.json").read_text())
+    assert record["source"] == str(tmp_path / "drive")

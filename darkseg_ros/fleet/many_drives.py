@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tqdm import tqdm
 
 from darkseg_ros.errors import InputError
 from darkseg_ros.fleet.drives import Drive, find_drives
 from darkseg_ros.fleet.places import names_in, place_in, write_bytes
+from darkseg_ros.fleet.run_record import begin_run
 from darkseg_ros.fleet.runs import ray_cluster, run_drives
 
 DONE_FOLDER = "done"
@@ -32,6 +34,7 @@ def write_of_drives(
     *,
     out: str,
     what: str,
+    settings: Mapping[str, Any],
     ray: str | None,
     resume: bool,
     strict: bool,
@@ -43,6 +46,7 @@ def write_of_drives(
         wanted: as `find_drives` takes them.
         out: folder, path or URL.
         what: the files are called.
+        settings: of the work, as `begin_run` takes them.
         ray: as `ray_cluster` takes it.
         resume: leave out drives that are noted as done.
         strict: end at the first drive that fails.
@@ -51,13 +55,15 @@ def write_of_drives(
         The exit status: 0, or 1 where a drive failed.
 
     Raises:
-        InputError: if a drive cannot be found, two have the same name, or with `strict` at the first that fails.
+        InputError: if a drive cannot be found, two have the same name, `out` was made with other settings, or with
+            `strict` at the first that fails.
     """
     drives = find_drives(wanted)
     twice = [name for name, count in Counter(drive.name for drive in drives).items() if count > 1]
     if twice:
         raise InputError(f"several drives are called {min(twice)} and would write one folder; give them one by one")
     done = names_in(place_in(out, DONE_FOLDER), ending=".json") if resume else set()
+    begin_run(out, settings, resume=resume)
     missing = [drive for drive in drives if f"{drive.key}.json" not in done]
     if len(missing) < len(drives):
         print(f"{len(drives) - len(missing)} of {len(drives)} drives are done already")

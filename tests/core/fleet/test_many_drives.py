@@ -56,3 +56,24 @@ def test_drives_of_one_name_are_not_written_over_each_other(
     )
     assert "several drives are called drive_1" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("verb", "other", "named"),
+    [("segment", ["--color"], "another outputs"), ("bag to-images", ["--every-s", "9"], "another choice")],
+)
+def test_results_of_other_settings_are_not_mixed(
+    verb: str,
+    other: list[str],
+    named: str,
+    tmp_path: Path,
+    drives: Path,
+    bundle: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (drives / "broken.mcap").unlink()
+    model = ["--bundle", str(bundle), "--backend", "fake"] if verb == "segment" else []
+    command = [*verb.split(), str(drives), "--out", str(tmp_path / "out"), *model]
+    assert main(command) == 0
+    assert main([*command, "--resume", *other]) == 1
+    assert named in capsys.readouterr().err
