@@ -23,6 +23,9 @@ KEPT_BLOCKS = range(4, 18)
 
 _C2_CHANNELS = 24
 _LAST_OF_STRIDE = {6: 32, 13: 96, 17: 320}  # block → channels of c3, c4, c5
+
+LEVEL_BLOCKS = (STEM_BLOCKS[-1], *_LAST_OF_STRIDE)
+"""Whose features are c2, c3, c4 and c5."""
 _PIXEL_UNIT = 64.0  # pixels of 0…255 become 0…4: weights and learning rates as after normalisation
 
 

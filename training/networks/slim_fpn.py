@@ -9,9 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from darkseg_ros.classes import CITYSCAPES
-from training.networks.dense_stem import ENCODER_NAME, DenseStemMobileNetV2
+from training.networks import dense_blocks, dense_stem
 from training.networks.encoders import build_encoder
 from training.networks.layers import OUTPUT_STRIDE, EncoderDecoder, conv_bn_relu, upsample_bilinear
+
+_OWN_ENCODERS = {
+    dense_stem.ENCODER_NAME: dense_stem.DenseStemMobileNetV2,
+    dense_blocks.ENCODER_NAME: dense_blocks.DenseBlocksMobileNetV2,
+}
 
 
 class SlimFpnDecoder(nn.Module):
@@ -86,7 +91,8 @@ class SlimFpn(EncoderDecoder):
     """Images → logits at a quarter of their size.
 
     Args:
-        encoder: name for `training.networks.encoders.build_encoder`, or `training.networks.dense_stem.ENCODER_NAME`.
+        encoder: name for `training.networks.encoders.build_encoder`, or ENCODER_NAME of `training.networks.dense_stem`
+            or `training.networks.dense_blocks`.
         num_classes: K.
         channels: width of the decoder.
         finest_stride: as in `SlimFpnDecoder`.
@@ -104,7 +110,7 @@ class SlimFpn(EncoderDecoder):
         finest_channels: int | None = None,
         dropout: float = 0.1,
     ) -> None:
-        backbone: Any = DenseStemMobileNetV2() if encoder == ENCODER_NAME else build_encoder(encoder)
+        backbone: Any = _OWN_ENCODERS[encoder]() if encoder in _OWN_ENCODERS else build_encoder(encoder)
         *_, c2, c3, c4, c5 = backbone.out_channels
         decoder = SlimFpnDecoder(
             (c2, c3, c4, c5), channels=channels, finest_stride=finest_stride, finest_channels=finest_channels
