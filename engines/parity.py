@@ -305,7 +305,7 @@ def _open(backend: str, bundle: ModelBundle, checkpoint: Path | None) -> Engine:
 class _TorchEngine:
     """The checkpoint's averaged network, finished in torch."""
 
-    batch_max = 1
+    batch_max = streams = 1
 
     def __init__(self, bundle: ModelBundle, checkpoint: Path) -> None:
         network, _ = load_teacher(checkpoint)
@@ -324,7 +324,7 @@ class _TorchEngine:
 class _FusedOpenVino:
     """The fused graph in OpenVINO: no node runs it, it tells the library's error from that of int8 and our finish."""
 
-    batch_max = 1
+    batch_max = streams = 1
 
     def __init__(self, bundle: ModelBundle) -> None:
         # f32: else OpenVINO picks bf16 on some CPUs

@@ -5,7 +5,7 @@
 
 The teacher is a segmenter of training.train_segmenter on mobilenet_v2_dense_stem. In the first steps each dense block
 learns by itself what the teacher's block makes of the teacher's features; in the others the whole network learns the
-teacher's features behind each block and its logits. Both see the same changed views, half of them by night, and no label
+teacher's features behind each block and its logits. Both see the same changed views, half of them by night. No label
 takes part. FILE.pt is a checkpoint like the teacher's, to evaluate, to export or to train on
 (``network.start_checkpoint``). Started again with the same command, a run continues from the state beside it.
 
@@ -112,9 +112,9 @@ def distil(
     device = pick_device(accelerator)
     seed_everything(_SEED, verbose=False)
     teacher_network, state = load_teacher(checkpoint)
-    teacher: Any = teacher_network.to(device, memory_format=torch.channels_last).requires_grad_(False)
+    teacher: Any = teacher_network.to(memory_format=torch.channels_last).to(device).requires_grad_(False)
     student, config = student_of(teacher, state["config"], checkpoint)
-    student.to(device, memory_format=torch.channels_last)
+    student.to(memory_format=torch.channels_last).to(device)
     optimiser = _optimiser_of(student)
     state_path = out.with_name(f"{out.name}.state")
     first_step = _continue(state_path, student, optimiser) if state_path.exists() else 0
@@ -168,7 +168,8 @@ def student_of(teacher: Any, config: dict[str, Any], checkpoint: Path) -> tuple[
     student.eval()  # dropout, and BatchNorm of the kept parts, whose statistics are the teacher's
     for index in dense_blocks(teacher.encoder.features):
         block = getattr(student.encoder.features, str(index)).train()
-        for layer in batch_norm_layers(block):
+        batch_norms: list[Any] = batch_norm_layers(block)
+        for layer in batch_norms:
             layer.momentum = _STATISTICS_MOMENTUM
     return student, {**config, "network": settings}
 
@@ -235,12 +236,7 @@ def _batches(folders: Sequence[Path], exposure: Any, first_step: int, steps: int
 
 
 def _optimiser_of(student: Any) -> torch.optim.Optimizer:
-    dense = [
-        parameter
-        for block in student.encoder.features
-        if block.training
-        for parameter in block.parameters()
-    ]
+    dense = [parameter for block in student.encoder.features if block.training for parameter in block.parameters()]
     others = {id(parameter) for parameter in dense}
     kept = [parameter for parameter in student.parameters() if id(parameter) not in others]
     return torch.optim.AdamW([{"params": dense}, {"params": kept}])

@@ -16,7 +16,7 @@ from darkseg_ros.commands.options import (
     add_ray_option,
     add_strict_option,
     bundle_of,
-    open_segmenter,
+    open_offline_segmenter,
     share,
 )
 from darkseg_ros.evaluation.bag import (
@@ -212,7 +212,7 @@ def _evaluate_folder(
     _check_thresholds(parser, arguments, classes)
     if doubt := doubt_about(pairs, classes):
         print(f"darkseg: {doubt}", file=sys.stderr)
-    segmenter = open_segmenter(arguments)
+    segmenter = open_offline_segmenter(arguments)
     try:
         result = evaluate_files(
             segmenter,
@@ -264,7 +264,7 @@ def _evaluate_bag(
         maps = f"Class maps of {topics['class_map'].name}, as recorded in {(sidecar or bag).resolve().name},"
     else:
         _check_thresholds(parser, arguments, load_classes(bundle_of(arguments)))
-        segmenter = open_segmenter(arguments)
+        segmenter = open_offline_segmenter(arguments)
         try:
             result = evaluate_with_model(
                 bag, topics, segmenter, uiou_min_confidence=arguments.invalid_below, bad_frames=bad_frames

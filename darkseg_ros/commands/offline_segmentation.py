@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BytesIO
@@ -17,7 +17,8 @@ from darkseg_ros.classes import ClassTable
 from darkseg_ros.errors import InputError
 from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bags import is_bag
-from darkseg_ros.frames.source import ALL_FRAMES, FrameSelection, FrameSource, check_name, name_of, open_frames
+from darkseg_ros.frames.source import ALL_FRAMES, Frame, FrameSelection, FrameSource, check_name, name_of, open_frames
+from darkseg_ros.model.in_order import in_order
 from darkseg_ros.model.segmenter import Segmenter
 from darkseg_ros.pictures.overlay import color_class_map, draw_overlay
 from darkseg_ros.pictures.video_writer import VideoWriter
@@ -172,20 +173,37 @@ def _segment_source(
 ) -> int:
     frames = 0
     classes = segmenter.bundle.classes
+
+    def path_of(frame: Frame) -> Path:
+        return folder / f"{frame.name}.png"
+
+    def claimed() -> Iterator[Frame]:
+        for frame in source:
+            _claim(path_of(frame), source.path / f"{frame.name}.png", source=source, written=written)
+            yield frame
+
+    def segmented(frame: Frame) -> tuple[np.ndarray, bytes | None]:
+        """The class map, and the file to write if it is a new one."""
+        earlier = _earlier_class_map(path_of(frame), frame.bgr) if resume else None
+        if earlier is not None:
+            return earlier, None
+        class_map = segmenter(frame.bgr).class_map
+        return class_map, _encoded(".png", class_map)
+
     with ExitStack() as stack:
         video: _OverlayVideo | None = None
         if outputs.draws_overlay and _is_sequence(source):
             path = folder.with_name(f"{folder.name}_overlay.mp4")
             rate_hz = source.rate_hz or _RATE_HZ_WITHOUT_CLOCK
             video = _OverlayVideo(stack.enter_context(VideoWriter(path, rate_hz=rate_hz)))
+        answers = stack.enter_context(in_order(segmented, claimed(), threads=segmenter.engine.streams))
         # disable=None shows the bar on a terminal only
-        for frame in tqdm(source, total=source.count, desc=source.path.name, unit="frame", disable=None):
-            class_map_path = folder / f"{frame.name}.png"
-            _claim(class_map_path, source.path / f"{frame.name}.png", source=source, written=written)
-            class_map = _earlier_class_map(class_map_path, frame.bgr) if resume else None
-            if class_map is None:
-                class_map = segmenter(frame.bgr).class_map
-                write_whole(class_map_path, _encoded(".png", class_map))
+        for frame, (class_map, content) in tqdm(
+            answers, total=source.count, desc=source.path.name, unit="frame", disable=None
+        ):
+            class_map_path = path_of(frame)
+            if content is not None:
+                write_whole(class_map_path, content)
             _write_pictures(class_map, class_map_path, classes, outputs)
             if outputs.draws_overlay:
                 overlay = draw_overlay(frame.bgr, class_map, classes)

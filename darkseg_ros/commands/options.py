@@ -9,8 +9,11 @@ from darkseg_ros.fleet.runs import check_ray_option
 from darkseg_ros.frames.source import FrameSelection
 from darkseg_ros.installed_files import bundle_folder
 from darkseg_ros.model.backends import BACKENDS, DEVICES
+from darkseg_ros.model.backends.cpu_settings import usable_cpus
 from darkseg_ros.model.backends.fake import FakeEngine
 from darkseg_ros.model.segmenter import Segmenter
+
+_STREAMS = 2
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +42,15 @@ def bundle_of(arguments: argparse.Namespace) -> Path:
 def open_segmenter(arguments: argparse.Namespace) -> Segmenter:
     """The model that the options of `add_model_options` name; the caller closes it."""
     return Segmenter.open(bundle_of(arguments), backend=arguments.backend, device=arguments.device)
+
+
+def open_offline_segmenter(arguments: argparse.Namespace) -> Segmenter:
+    """As `open_segmenter`, for verbs that no frame waits for: on the CPU, two frames at once where it has two cores.
+
+    Threads that share one frame wait for each other, several times a layer.
+    """
+    streams = min(_STREAMS, len(usable_cpus()))
+    return Segmenter.open(bundle_of(arguments), backend=arguments.backend, device=arguments.device, streams=streams)
 
 
 def add_new_bag_options(parser: argparse.ArgumentParser) -> None:

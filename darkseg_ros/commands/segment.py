@@ -14,7 +14,7 @@ from darkseg_ros.commands.options import (
     add_selection_options,
     add_strict_option,
     bundle_of,
-    open_segmenter,
+    open_offline_segmenter,
     selection_of,
 )
 from darkseg_ros.commands.sidecar import plan_sidecar, write_sidecar
@@ -123,7 +123,7 @@ def _check_sidecar(parser: argparse.ArgumentParser, arguments: argparse.Namespac
 def _write_sidecars(arguments: argparse.Namespace) -> None:
     bad_frames = BadFrames(strict=arguments.strict)
     plans = [plan_sidecar(Path(drive), out=Path(arguments.out), topic=arguments.topic) for drive in arguments.input]
-    segmenter = open_segmenter(arguments)
+    segmenter = open_offline_segmenter(arguments)
     try:
         for plan in plans:
             sidecar = write_sidecar(plan, segmenter=segmenter, bad_frames=bad_frames)
@@ -183,7 +183,7 @@ def _segment_here(arguments: argparse.Namespace, outputs: Outputs) -> None:
         selection=selection_of(arguments),
         recursive=arguments.recursive,
     )
-    segmenter = open_segmenter(arguments)
+    segmenter = open_offline_segmenter(arguments)
     try:
         segmented = segment_files(plan, segmenter=segmenter, outputs=outputs, resume=arguments.resume)
     finally:

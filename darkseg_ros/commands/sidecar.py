@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,8 @@ from darkseg_ros.frames.image_stream import ImageStream
 from darkseg_ros.frames.source import check_name, name_of
 from darkseg_ros.frames.stamps import header_of, stamp_ns_of
 from darkseg_ros.frames.storage.channel import DEFAULT_QOS
-from darkseg_ros.model.segmenter import Segmenter
+from darkseg_ros.model.in_order import in_order
+from darkseg_ros.model.segmenter import Segmentation, Segmenter
 from darkseg_ros.stream.camera_guard import FLAG, camera_verdict
 from darkseg_ros.stream.camera_health import CameraHealth, camera_values
 from darkseg_ros.stream.frame_gate import DropReason
@@ -31,6 +33,7 @@ CLASS_MAP_TOPIC, CONFIDENCE_TOPIC, LABEL_INFO_TOPIC = (
 )
 DIAGNOSTICS_TOPIC = "/diagnostics"
 
+_UNDECODABLE = f"dropped_{DropReason.UNDECODABLE.value}"
 _RUNNING = Health(HealthLevel.OK, "running")
 _REPORT_PERIOD_NS = 1_000_000_000
 _LATCHED = DEFAULT_QOS._replace(depth=1, durability=QosDurability.TRANSIENT_LOCAL)
@@ -92,22 +95,19 @@ def write_sidecar(plan: SidecarPlan, *, segmenter: Segmenter, bad_frames: BadFra
             behind then.
     """
     bad_frames = bad_frames or BadFrames(strict=True)
-    stream = ImageStream()
-    with BagReader(plan.drive) as reader, BagWriter(plan.path, compressed=True) as writer:
+    read = Counter({"frames_in": 0, _UNDECODABLE: 0})
+
+    def answered(frame: _Frame) -> Segmentation:
+        return segmenter(frame.bgr)
+
+    with (
+        BagReader(plan.drive) as reader,
+        BagWriter(plan.path, compressed=True) as writer,
+        in_order(answered, _frames(reader, plan, bad_frames, read), threads=segmenter.engine.streams) as answers,
+    ):
         diagnostics = _Diagnostics(writer, plan.topic, segmenter)
-        total = reader.topics[plan.topic].count
-        # disable=None shows the bar on a terminal only
-        for recorded in tqdm(reader.messages([plan.topic]), total=total, desc="frames", disable=None):
-            diagnostics.counts["frames_in"] += 1
-            try:
-                message = reader.deserialize(recorded)
-                bgr = stream.bgr(message)
-            except (BagError, ImageMessageError) as error:
-                diagnostics.counts[f"dropped_{DropReason.UNDECODABLE.value}"] += 1
-                index = diagnostics.counts["frames_in"] - 1
-                bad_frames.skip(f"frame {index} of {plan.topic} in {plan.drive} cannot be decoded: {error}")
-                continue
-            header, log_stamp_ns = header_of(message), recorded.log_stamp_ns
+        for frame, segmentation in answers:
+            header, log_stamp_ns = frame.header, frame.log_stamp_ns
             if not diagnostics.counts["frames_published"]:
                 writer.write_message(
                     LABEL_INFO_TOPIC,
@@ -116,7 +116,6 @@ def write_sidecar(plan: SidecarPlan, *, segmenter: Segmenter, bad_frames: BadFra
                     log_stamp_ns=log_stamp_ns,
                     qos=(_LATCHED,),
                 )
-            segmentation = segmenter(bgr)
             for topic, values in (
                 (CLASS_MAP_TOPIC, segmentation.class_map),
                 (CONFIDENCE_TOPIC, segmentation.confidence),
@@ -129,21 +128,57 @@ def write_sidecar(plan: SidecarPlan, *, segmenter: Segmenter, bad_frames: BadFra
                     encoding="mono8",
                     log_stamp_ns=log_stamp_ns,
                 )
-            diagnostics.counts["frames_published"] += 1
-            diagnostics.look(bgr, header, log_stamp_ns=log_stamp_ns)
-        bad_frames.lose(stream.lost_packets, of=f"topic {plan.topic} in {plan.drive}")
+            diagnostics.counts |= {**frame.counts, "frames_published": diagnostics.counts["frames_published"] + 1}
+            diagnostics.look(frame.bgr, header, log_stamp_ns=log_stamp_ns)
         frames = diagnostics.counts["frames_published"]
         if not frames:
+            total = reader.topics[plan.topic].count
             raise BagError(f"none of the {total} frames of {plan.topic} in {plan.drive} can be decoded")
+        diagnostics.counts |= read
         diagnostics.close()
     return Sidecar(plan.path, frames)
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """A camera image of the drive.
+
+    Attributes:
+        header: of its message.
+        log_stamp_ns: when it was recorded.
+        bgr: (H, W, 3) uint8.
+        counts: of the frames read so far, this one too.
+    """
+
+    header: SimpleNamespace
+    log_stamp_ns: int
+    bgr: np.ndarray
+    counts: dict[str, int]
+
+
+def _frames(reader: BagReader, plan: SidecarPlan, bad_frames: BadFrames, read: Counter[str]) -> Iterator[_Frame]:
+    stream = ImageStream()
+    total = reader.topics[plan.topic].count
+    # disable=None shows the bar on a terminal only
+    for recorded in tqdm(reader.messages([plan.topic]), total=total, desc="frames", disable=None):
+        read["frames_in"] += 1
+        try:
+            message = reader.deserialize(recorded)
+            bgr = stream.bgr(message)
+        except (BagError, ImageMessageError) as error:
+            read[_UNDECODABLE] += 1
+            index = read["frames_in"] - 1
+            bad_frames.skip(f"frame {index} of {plan.topic} in {plan.drive} cannot be decoded: {error}")
+            continue
+        yield _Frame(header_of(message), recorded.log_stamp_ns, bgr, dict(read))
+    bad_frames.lose(stream.lost_packets, of=f"topic {plan.topic} in {plan.drive}")
 
 
 class _Diagnostics:
     """The status that the node would publish, on the drive's own time."""
 
     def __init__(self, writer: BagWriter, topic: str, segmenter: Segmenter) -> None:
-        self.counts = Counter({"frames_in": 0, "frames_published": 0, f"dropped_{DropReason.UNDECODABLE.value}": 0})
+        self.counts = {"frames_in": 0, "frames_published": 0, _UNDECODABLE: 0}
         self._writer = writer
         self._topic = topic
         self._model = {"bundle": segmenter.bundle.name, "engine": segmenter.engine.name}

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from darkseg_ros.classes import CITYSCAPES, ClassTable
 from darkseg_ros.errors import BagError, ImageMessageError, InputError
-from darkseg_ros.evaluation.drive import DriveEvaluation, EvaluationResult, FrameJoin, Part
+from darkseg_ros.evaluation.drive import DriveEvaluation, DriveFrame, EvaluationResult, FrameJoin, Part
 from darkseg_ros.evaluation.metrics import UIOU_MIN_CONFIDENCE
 from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bags import IMAGE_TYPE, LABEL_TOPIC, BagMessage, BagReader, BagTopic
@@ -25,7 +25,8 @@ from darkseg_ros.frames.joined_bags import open_drive
 from darkseg_ros.frames.messages import label_map_from_image
 from darkseg_ros.frames.stamps import header_of, stamp_ns_of, stamp_text
 from darkseg_ros.frames.video_packets import is_video_packet
-from darkseg_ros.model.segmenter import Segmenter
+from darkseg_ros.model.in_order import in_order
+from darkseg_ros.model.segmenter import Segmentation, Segmenter
 from darkseg_ros.stream.frame_gate import stamp_age_ms
 from darkseg_ros.whole_files import sha256_of
 
@@ -211,15 +212,24 @@ def evaluate_with_model(
     evaluation = _new_evaluation(
         path, lambda _: frozenset(), bad_frames, classes=classes, uiou_min_confidence=uiou_min_confidence
     )
-    for stamp_ns, parts in read_parts(path, topics, stamps, bad_frames):
-        for frame in join.put(stamp_ns, **parts):
-            if frame.image is None or frame.label_map is None:
-                continue
-            try:
-                segmentation = segmenter(frame.image())
-            except ImageMessageError as error:
-                bad_frames.skip(_unusable(path, topics["image"], stamp_ns, error))
-                continue
+
+    def decoded() -> Iterator[tuple[int, DriveFrame, np.ndarray]]:
+        for stamp_ns, parts in read_parts(path, topics, stamps, bad_frames):
+            for frame in join.put(stamp_ns, **parts):
+                if frame.image is None or frame.label_map is None:
+                    continue
+                try:
+                    bgr = frame.image()
+                except ImageMessageError as error:
+                    bad_frames.skip(_unusable(path, topics["image"], stamp_ns, error))
+                    continue
+                yield stamp_ns, frame, bgr
+
+    def answered(item: tuple[int, DriveFrame, np.ndarray]) -> Segmentation:
+        return segmenter(item[2])
+
+    with in_order(answered, decoded(), threads=segmenter.engine.streams) as answers:
+        for (stamp_ns, frame, _), segmentation in answers:
             evaluation.put(
                 stamp_ns,
                 image=frame.image,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -18,7 +18,27 @@ from darkseg_ros.evaluation.trust import trust_figures
 from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.labelled import LabelledImage, read_labelled
 from darkseg_ros.frames.source import read_image
-from darkseg_ros.model.segmenter import Segmenter
+from darkseg_ros.model.in_order import in_order
+from darkseg_ros.model.segmenter import Segmentation, Segmenter
+
+
+@dataclass(frozen=True)
+class _Question:
+    """An image as the network gets it, and what is known of its pixels.
+
+    Attributes:
+        index: of the pair.
+        pair: the files.
+        bgr: (H, W, 3) uint8.
+        label_map: (H, W) uint8, IGNORE_INDEX on objects of no class.
+        unknown: (H, W) bool, objects of no class.
+    """
+
+    index: int
+    pair: LabelledImage
+    bgr: np.ndarray
+    label_map: np.ndarray
+    unknown: np.ndarray
 
 
 def evaluate_files(
@@ -47,6 +67,33 @@ def evaluate_files(
     evaluation = Evaluation(classes, uiou_min_confidence=uiou_min_confidence)
     worst = WorstFrames(SHOWN_FRAMES)
     known_levels, unknown_levels = np.zeros((2, 256), np.int64)
+
+    def answered(question: _Question) -> Segmentation:
+        return segmenter(question.bgr)
+
+    questions = _questions(pairs, disturbance, bad_frames)
+    with in_order(answered, questions, threads=segmenter.engine.streams) as answers:
+        for question, segmentation in answers:
+            label_map, class_map, confidence = question.label_map, segmentation.class_map, segmentation.confidence
+            known_levels += np.bincount(confidence[label_map != IGNORE_INDEX], minlength=256)
+            unknown_levels += np.bincount(confidence[question.unknown], minlength=256)
+            confusion = evaluation.add(label_map, class_map, confidence)
+            frame = ShownFrame(
+                name=question.pair.image.name,
+                miou_present=float(mean_iou_of_present(confusion)),
+                image=partial(_shown, question.pair, disturbance, question.index),
+                label_map=label_map,
+                class_map=class_map,
+            )
+            worst.offer(question.index, frame)
+    try:
+        metrics = replace(evaluation.metrics(), unknown=trust_figures(known_levels, unknown_levels))
+        return EvaluationResult(metrics, evaluation.confusion, worst.worst_first(), classes)
+    except ValueError as error:
+        raise InputError(f"{pairs[0].label} and all others: {error}") from error
+
+
+def _questions(pairs: Sequence[LabelledImage], disturbance: str | None, bad_frames: BadFrames) -> Iterator[_Question]:
     # disable=None shows the bar on a terminal only
     for index, pair in enumerate(tqdm(pairs, desc="evaluating", unit="image", disable=None)):
         try:
@@ -55,25 +102,7 @@ def evaluate_files(
             bad_frames.skip(str(error))
             continue
         bgr, unknown = disturbed(bgr, disturbance, index)
-        label_map = np.where(unknown, IGNORE_INDEX, label_map).astype(np.uint8)
-        segmentation = segmenter(bgr)
-        class_map, confidence = segmentation.class_map, segmentation.confidence
-        known_levels += np.bincount(confidence[label_map != IGNORE_INDEX], minlength=256)
-        unknown_levels += np.bincount(confidence[unknown], minlength=256)
-        confusion = evaluation.add(label_map, class_map, confidence)
-        frame = ShownFrame(
-            name=pair.image.name,
-            miou_present=float(mean_iou_of_present(confusion)),
-            image=partial(_shown, pair, disturbance, index),
-            label_map=label_map,
-            class_map=class_map,
-        )
-        worst.offer(index, frame)
-    try:
-        metrics = replace(evaluation.metrics(), unknown=trust_figures(known_levels, unknown_levels))
-        return EvaluationResult(metrics, evaluation.confusion, worst.worst_first(), classes)
-    except ValueError as error:
-        raise InputError(f"{pairs[0].label} and all others: {error}") from error
+        yield _Question(index, pair, bgr, np.where(unknown, IGNORE_INDEX, label_map).astype(np.uint8), unknown)
 
 
 def _shown(pair: LabelledImage, disturbance: str | None, index: int) -> np.ndarray:

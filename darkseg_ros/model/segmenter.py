@@ -61,7 +61,7 @@ class Segmentation:
 
 
 class Segmenter:
-    """Segments frames of any size with one engine. Not thread-safe: one thread owns it.
+    """Segments frames of any size with one engine, in as many threads at once as the engine has `streams`.
 
     Args:
         bundle: the model's bundle; its network_hw is the size that frames are stretched to, its exposure the brightness
@@ -83,11 +83,12 @@ class Segmenter:
         backend: str = "auto",
         device: str = "auto",
         threads: int = 0,
+        streams: int = 1,
         min_confidence: float = 0.0,
     ) -> Segmenter:
         """Load a bundle, open its engine and check the golden answer; raises BundleError or EngineError."""
         bundle = load_bundle(bundle_directory)
-        engine = open_engine(bundle, backend=backend, device=device, threads=threads)
+        engine = open_engine(bundle, backend=backend, device=device, threads=threads, streams=streams)
         return cls(bundle, engine, min_confidence=min_confidence)
 
     def __call__(self, bgr: np.ndarray) -> Segmentation:

@@ -29,6 +29,7 @@ class FakeEngine:
 
     name = "fake"
     batch_max = 16
+    streams = 2
 
     def __init__(self, classes: ClassTable = CITYSCAPES) -> None:
         self._class_count = len(classes)

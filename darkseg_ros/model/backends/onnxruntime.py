@@ -28,6 +28,7 @@ class OnnxRuntimeEngine:
     """
 
     batch_max = 1
+    streams = 1
 
     def __init__(self, bundle: ModelBundle, *, gpu: str | None = None, threads: int = 0) -> None:
         try_graph(bundle.fused_onnx, outputs=_OUTPUTS, network_hw=bundle.network_hw)

@@ -31,7 +31,9 @@ DEVICES = ("auto", "cpu", "cuda")
 _LOG = logging.getLogger(__name__)
 
 
-def open_engine(bundle: ModelBundle, *, backend: str = "auto", device: str = "auto", threads: int = 0) -> Engine:
+def open_engine(
+    bundle: ModelBundle, *, backend: str = "auto", device: str = "auto", threads: int = 0, streams: int = 1
+) -> Engine:
     """Open a bundle's graph and check its answer to the golden frame.
 
     `auto` takes the first of these that is installed and can run the bundle: TensorRT, ONNX Runtime with CUDA, OpenVINO
@@ -45,6 +47,7 @@ def open_engine(bundle: ModelBundle, *, backend: str = "auto", device: str = "au
         device: one of `DEVICES`; auto takes the first visible GPU if the backend can use one, else the CPU.
         threads: of the inference on the CPU; with 0, OpenVINO runs with the fastest number, measured once
             (`darkseg_ros.model.backends.cpu_settings`), ONNX Runtime with its own choice.
+        streams: calls side by side; only OpenVINO has more than one.
 
     Raises:
         EngineError: if backend or device are unknown, do not go together, are not there, or cannot load the graph.
@@ -60,7 +63,7 @@ def open_engine(bundle: ModelBundle, *, backend: str = "auto", device: str = "au
     if backend == "auto":
         backend = _best_on_cpu()
     if backend == "openvino":
-        return _checked(OpenVinoEngine(bundle, threads=threads), bundle, bundle.cpu_match)
+        return _checked(OpenVinoEngine(bundle, threads=threads, streams=streams), bundle, bundle.cpu_match)
     return _checked(OnnxRuntimeEngine(bundle, threads=threads), bundle, bundle.fused_match)
 
 

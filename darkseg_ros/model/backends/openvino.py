@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from functools import lru_cache, partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -58,6 +60,7 @@ class OpenVinoGraph:
         path: the graph, OpenVINO IR or ONNX.
         output: the name that its output must have.
         threads: of the inference; 0 leaves the choice to the library.
+        streams: inferences side by side, this one's and those of `twin`; the threads are shared out among them.
         weights: the IR's; None for ONNX.
         channels_last: give an output (N, C, H, W) as (N, H, W, C). int8 convolutions end in that order, so the library
             then need not move every value once more: 3 to 5 % of a frame's time for the logits of the slim network.
@@ -77,6 +80,7 @@ class OpenVinoGraph:
         *,
         output: str,
         threads: int = LIBRARYS_CHOICE,
+        streams: int = 1,
         weights: Path | None = None,
         channels_last: bool = False,
     ) -> None:
@@ -87,14 +91,16 @@ class OpenVinoGraph:
             settings["INFERENCE_NUM_THREADS"] = threads
             # else the library would silently stop at one thread per core
             settings["ENABLE_HYPER_THREADING"] = threads > physical_cores(usable_cpus())
+        if streams > 1:
+            settings["NUM_STREAMS"] = streams
         try:
             core = openvino_core()
             graph = core.read_model(str(path), str(weights) if weights else "")
             _check_ports(graph, path, output)
             self.shapes = [str(port.partial_shape) for port in (graph.inputs[0], graph.outputs[0])]
-            compiled = core.compile_model(_with_channels_last(graph) if channels_last else graph, "CPU", settings)
-            self._request: Any = compiled.create_infer_request()
-            self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
+            self._compiled = core.compile_model(_with_channels_last(graph) if channels_last else graph, "CPU", settings)
+            self._request: Any = self._compiled.create_infer_request()
+            self.threads = int(self._compiled.get_property("INFERENCE_NUM_THREADS"))
         except RuntimeError as error:
             raise EngineError(
                 f"OpenVINO cannot load {path}: {one_line(error)}; copy the bundle again or export the model again"
@@ -118,17 +124,25 @@ class OpenVinoGraph:
             raise EngineError(f"OpenVINO failed on a frame of {frame.shape}: {error}") from error
         return answer
 
+    def twin(self) -> OpenVinoGraph:
+        """The same compiled graph for another thread, with memory of its own for the output."""
+        twin = copy.copy(self)
+        twin._request = self._compiled.create_infer_request()
+        return twin
+
 
 class OpenVinoEngine:
     """See `darkseg_ros.model.backends.protocol.Engine`.
 
-    Frames run one after the other, the finish of each before the inference of the next. To overlap the two gained
-    nothing on two cores, which the inference keeps busy: 0.97 to 1.0 of the time at 384×384 and 512×1024 (2026-11-22).
+    The frames of a call run one after the other, the finish of each before the inference of the next. To overlap the
+    two gained nothing on two cores, which the inference keeps busy: 0.97 to 1.0 of the time at 384×384 and 512×1024
+    (2026-11-22).
 
     Args:
         bundle: a checked bundle.
         threads: of the inference; 0 takes the fastest number, which the first start with a bundle on a machine measures
-            and keeps (`darkseg_ros.model.backends.cpu_settings`).
+            and keeps (`darkseg_ros.model.backends.cpu_settings`). With several streams it is the library's choice.
+        streams: calls side by side. A frame then takes longer, and a second of all of them holds more frames.
 
     Raises:
         EngineError: if OpenVINO is not installed or cannot load the graph, or the graph is not as model.json says.
@@ -136,17 +150,17 @@ class OpenVinoEngine:
 
     batch_max = 1
 
-    def __init__(self, bundle: ModelBundle, *, threads: int = LIBRARYS_CHOICE) -> None:
+    def __init__(self, bundle: ModelBundle, *, threads: int = LIBRARYS_CHOICE, streams: int = 1) -> None:
         try_graph(bundle.cpu_graph, output="logits", network_hw=bundle.network_hw, weights=bundle.cpu_weights)
-        key = _settings_key(bundle)
-        kept = threads or kept_threads(key)
-        graph = _open(bundle, threads=kept or LIBRARYS_CHOICE)
-        if kept is None:
-            graph = _fastest(graph, bundle, key)
-        self._graph: Any = graph
+        graph = _open(bundle, threads=threads, streams=streams) if streams > 1 else _open_fastest(bundle, threads)
+        self.streams = streams
+        self._graphs: Any = SimpleQueue()
+        for each in (graph, *(graph.twin() for _ in range(streams - 1))):
+            self._graphs.put(each)
         self._temperature = bundle.temperature
         count = "1 thread" if graph.threads == 1 else f"{graph.threads} threads"
-        self.name = f"{graph.library} int8 CPU, {count}{', slow finish' if is_slow() else ''}"
+        on_streams = f" in {streams} streams" if streams > 1 else ""
+        self.name = f"{graph.library} int8 CPU, {count}{on_streams}{', slow finish' if is_slow() else ''}"
 
     def __call__(self, frames: np.ndarray) -> EngineOutput:
         if len(frames) == 1:  # as in the node: nothing to copy together
@@ -159,16 +173,34 @@ class OpenVinoEngine:
         )
 
     def _run_one(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        logits = self._graph(frame)[0].transpose(2, 0, 1)
-        return finish_logits(logits, temperature=self._temperature)
+        graph = self._graphs.get()
+        try:
+            logits = graph(frame)[0].transpose(2, 0, 1)
+            return finish_logits(logits, temperature=self._temperature)
+        finally:
+            self._graphs.put(graph)
 
     def close(self) -> None:
-        self._graph = None
+        self._graphs = None
 
 
-def _open(bundle: ModelBundle, *, threads: int) -> OpenVinoGraph:
+def _open_fastest(bundle: ModelBundle, threads: int) -> OpenVinoGraph:
+    key = _settings_key(bundle)
+    kept = threads or kept_threads(key)
+    graph = _open(bundle, threads=kept or LIBRARYS_CHOICE)
+    return _fastest(graph, bundle, key) if kept is None else graph
+
+
+def _open(bundle: ModelBundle, *, threads: int, streams: int = 1) -> OpenVinoGraph:
     path = bundle.cpu_graph.path
-    graph = OpenVinoGraph(path, output="logits", threads=threads, weights=bundle.cpu_weights.path, channels_last=True)
+    graph = OpenVinoGraph(
+        path,
+        output="logits",
+        threads=threads,
+        streams=streams,
+        weights=bundle.cpu_weights.path,
+        channels_last=True,
+    )
     height, width = bundle.network_hw
     count = len(bundle.classes)
     expected = [f"[1,{height},{width},3]", f"[1,{count},{height // LOGITS_STRIDE},{width // LOGITS_STRIDE}]"]

@@ -44,7 +44,7 @@ def check_confidence(confidence: np.ndarray, class_count: int) -> None:
 
 
 class Engine(Protocol):
-    """A live graph. Not thread-safe: one thread owns it."""
+    """A live graph. Not thread-safe beyond its `streams`."""
 
     @property
     def name(self) -> str:
@@ -53,6 +53,10 @@ class Engine(Protocol):
     @property
     def batch_max(self) -> int:
         """Frames that it computes together, ≥ 1; of more it computes some after the others."""
+
+    @property
+    def streams(self) -> int:
+        """Threads that may call it at the same time, ≥ 1."""
 
     def __call__(self, frames: np.ndarray) -> EngineOutput:
         """Run on (N, H, W, 3) uint8 BGR frames of the bundle's network_hw.

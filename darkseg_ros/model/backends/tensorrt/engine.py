@@ -215,7 +215,7 @@ class TensorRtEngine:
             "fp16": bundle.fp16_match,
             "fp32": bundle.fused_match,
         }[plan.key.precision]
-        self.batch_max = plan.key.batch
+        self.batch_max, self.streams = plan.key.batch, 1
         self._class_count = len(bundle.classes)
         height, width = bundle.network_hw
         self._frame_shape = (height, width, 3)

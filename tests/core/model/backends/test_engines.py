@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,7 +127,7 @@ def test_one_answer_that_is_none_fails_the_batch_and_not_the_engine(tiny: ModelB
     frames = np.random.default_rng(7).integers(0, 255, (3, 64, 128, 3)).astype(np.uint8)
     engine = OpenVinoEngine(tiny)
     before = engine(frames)
-    engine._graph = SecondIsNan(engine._graph)
+    engine._graphs.put(SecondIsNan(engine._graphs.get()))
     with pytest.raises(EngineError, match="NaN or infinity"):
         engine(frames)
     np.testing.assert_array_equal(engine(frames).class_map, before.class_map)
@@ -246,7 +247,7 @@ def opened_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
     opened: list[int] = []
     original = openvino_engine._open
 
-    def open_noting(bundle: ModelBundle, *, threads: int) -> openvino_engine.OpenVinoGraph:
+    def open_noting(bundle: ModelBundle, *, threads: int, streams: int = 1) -> openvino_engine.OpenVinoGraph:
         opened.append(threads)
         return original(bundle, threads=threads)
 
@@ -365,3 +366,15 @@ subprocess.run([sys.executable, "-c", ""], check=True)
 """
     ended = subprocess.run([sys.executable, "-c", process, str(tiny.directory)], capture_output=True, timeout=120)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_two_streams_answer_side_by_side_what_one_answers(tiny: ModelBundle) -> None:
+    frames = np.random.default_rng(11).integers(0, 255, (12, 64, 128, 3)).astype(np.uint8)
+    one, two = OpenVinoEngine(tiny, threads=1), OpenVinoEngine(tiny, streams=2)
+    assert (one.streams, two.streams) == (1, 2)
+    assert "in 2 streams" in two.name
+    expected = one(frames)
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(two, frames[:, None]))
+    np.testing.assert_array_equal(np.concatenate([answer.class_map for answer in answers]), expected.class_map)
+    np.testing.assert_array_equal(np.concatenate([answer.confidence for answer in answers]), expected.confidence)
