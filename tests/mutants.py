@@ -22,7 +22,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import unified_diff
 from pathlib import Path
+from typing import NoReturn
 
+import cv2  # noqa: F401 (loaded once for all forks, as are the next two)
+import hypothesis  # noqa: F401
+import numpy  # noqa: F401
+import pytest
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
@@ -35,6 +40,10 @@ ROOMS = ("evaluation", "frames", "night", "pictures", "stream")
 
 _SLOW = {"bag", "bags", "report", "videos", "video_writer", "source", "inference_thread"}
 """Modules whose tests write files or wait: minutes for a sample."""
+
+_EQUAL_FOR_IDENTICAL = ("_Is_Eq", "_IsNot_NotEq")
+_CHECK_OF = {"dataclass": "frozen", "zip": "strict"}
+"""Options that only check the code itself."""
 
 
 @dataclass(frozen=True)
@@ -74,18 +83,39 @@ def places_of(code: str, *, module: str) -> list[Place]:
 def mutant_of(code: str, place: Place, rng: random.Random) -> str | None:
     """One of the programs that operators make at a place; None where they make none that differs.
 
-    Left out are those that do not compile, which any test would notice, and those that change annotations or the kind
-    of parameters only, which none could.
+    Left out are those that do not compile, which any test would notice, and those that none could:
+
+    - annotations, the kind of parameters and whether a dataclass is frozen, which mypy holds; ``==`` for ``is``, which
+      ruff holds;
+    - the check of zip that its arguments are equally long (``strict``), which correct code never fails;
+    - a limit moved by less than a tenth (a number that the module names in capitals): no property tells 1024 from 1025.
     """
-    for name, occurrence in rng.sample(place.changes, len(place.changes)):
+    changes = [(name, occurrence) for name, occurrence in place.changes if not name.endswith(_EQUAL_FOR_IDENTICAL)]
+    for name, occurrence in rng.sample(changes, len(changes)):
         mutant = mutate_code(code, get_operator(name)(), occurrence)
-        if mutant is not None and _behaviour(mutant) not in (None, _behaviour(code)):
+        if mutant is not None and _differs(code, mutant):
             return str(mutant)
     return None
 
 
-def _behaviour(code: str) -> str | None:
-    """The syntax tree without annotations and kinds of parameters, as text; None if the code does not compile."""
+def _differs(code: str, mutant: str) -> bool:
+    before, after = _behaviour(code), _behaviour(mutant)
+    if before is None or after is None:
+        return False
+    pairs = zip(before.limits, after.limits, strict=False)  # where their number changes, the rest does
+    return before.rest != after.rest or any(abs(new - old) >= 0.1 * abs(old) for old, new in pairs)
+
+
+@dataclass(frozen=True)
+class _Behaviour:
+    """Of a module: the numbers of its limits, and its syntax tree without what `mutant_of` leaves out, as text."""
+
+    limits: list[float]
+    rest: str
+
+
+def _behaviour(code: str) -> _Behaviour | None:
+    """None if the code does not compile."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -93,6 +123,12 @@ def _behaviour(code: str) -> str | None:
             compile(tree, "mutant", "exec")
     except SyntaxError:
         return None
+    limits = []
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]).isupper():
+            for number in _numbers(statement.value):
+                limits.append(float(ast.literal_eval(number)))
+                number.value = None
     for node in ast.walk(tree):
         if isinstance(node, ast.arg):
             node.annotation = None
@@ -105,7 +141,17 @@ def _behaviour(code: str) -> str | None:
             node.returns = None
         elif isinstance(node, ast.AnnAssign):
             node.annotation = ast.Constant(None)
-    return ast.dump(tree)
+        elif isinstance(node, ast.Call) and (check := _CHECK_OF.get(ast.unparse(node.func))):
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg != check]
+    return _Behaviour(limits, ast.dump(tree))
+
+
+def _numbers(value: ast.expr) -> list[ast.Constant]:
+    """Of an expression of nothing but numbers; of any other none."""
+    arithmetic = (ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop)
+    nodes = list(ast.walk(value))
+    numbers = [node for node in nodes if isinstance(node, ast.Constant) and type(node.value) in (int, float)]
+    return numbers if all(node in numbers or isinstance(node, arithmetic) for node in nodes) else []
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -146,29 +192,49 @@ def _copy(checkout: Path) -> Path:
         if (ROOT / name).is_file():
             (checkout / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, checkout / name)
+            os.utime(checkout / name, (0, 0))  # so that no bytecode fits a mutant, which is younger
     return checkout
 
 
-def _pytest(checkout: Path, test: str, *, cpu_s_max: int = resource.RLIM_INFINITY) -> int:
-    """The exit status of a test file; negative where it took longer than it may.
+def _pytest(
+    checkout: Path, test: str, *, cpu_s_max: int = resource.RLIM_INFINITY, keep_bytecode: bool
+) -> tuple[int, float]:
+    """The exit status of a test file, not 0 where it took longer than it may, and the CPU seconds that it took.
 
-    CPU time, since a busy machine stretches all other; what waits for ever is ended by pytest-timeout.
+    It runs in a fork, which has the libraries loaded but nothing of ours. The limit is on CPU time, since a busy
+    machine stretches all other; what waits for ever is ended by pytest-timeout.
     """
-    plugins = ("-p", "no:cacheprovider", "-p", "pytest_timeout", "-p", "_hypothesis_pytestplugin")
-    command = [sys.executable, "-m", "pytest", "-x", "-q", *plugins, test]
-    environment = {**os.environ, "PYTHONPATH": str(checkout), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    process = subprocess.Popen(command, cwd=checkout, env=environment, stdout=subprocess.DEVNULL)
-    resource.prlimit(process.pid, resource.RLIMIT_CPU, (cpu_s_max, cpu_s_max))
-    return process.wait()
+    sys.stdout.flush()
+    process = os.fork()
+    if process == 0:
+        _run_in_fork(checkout, test, cpu_s_max=cpu_s_max, keep_bytecode=keep_bytecode)
+    _, status, usage = os.wait4(process, 0)
+    return status, usage.ru_utime + usage.ru_stime
+
+
+def _run_in_fork(checkout: Path, test: str, *, cpu_s_max: int, keep_bytecode: bool) -> NoReturn:
+    status = 1
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.chdir(checkout)
+        sys.path[:] = [str(checkout), *(path for path in sys.path if Path(path).resolve() != ROOT)]
+        for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
+            del sys.modules[name]
+        sys.dont_write_bytecode = not keep_bytecode
+        os.environ |= {"PYTHONPATH": str(checkout), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_s_max, cpu_s_max))
+        plugins = ("-p", "no:cacheprovider", "-p", "pytest_timeout", "-p", "_hypothesis_pytestplugin")
+        status = int(pytest.main(["-x", "-q", *plugins, test]))
+    finally:
+        os._exit(status)
 
 
 def _run(checkout: Path, test: str) -> float:
     """CPU seconds that the test file takes when nothing is planted."""
-    before = os.times()
-    if _pytest(checkout, test) != 0:
+    status, cpu_s = _pytest(checkout, test, keep_bytecode=True)
+    if status != 0:
         sys.exit(f"{test} fails without any mutant; mend it first")
-    after = os.times()
-    return after.children_user + after.children_system - before.children_user - before.children_system
+    return cpu_s
 
 
 def _is_noticed(checkout: Path, module: str, mutant: str, test: str, cpu_s: float) -> bool:
@@ -177,7 +243,8 @@ def _is_noticed(checkout: Path, module: str, mutant: str, test: str, cpu_s: floa
     path.write_text(mutant, "utf-8")
     try:
         # a loop without end is noticed by whoever waits
-        return _pytest(checkout, test, cpu_s_max=20 + round(5 * cpu_s)) != 0
+        status, _ = _pytest(checkout, test, cpu_s_max=20 + round(5 * cpu_s), keep_bytecode=False)
+        return status != 0
     finally:
         path.write_text(code, "utf-8")
 
