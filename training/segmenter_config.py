@@ -12,7 +12,7 @@ from darkseg_ros.night.cheap_night import CheapNight
 from training.data.augmentation import Augmentation
 from training.data.cache import CacheConfig
 from training.networks.config import NetworkConfig
-from training.runs.config import RunSettings
+from training.runs.config import TrainingSettings
 
 
 @dataclass
@@ -128,19 +128,15 @@ class DistillationConfig:
 
 
 @dataclass
-class SegmenterRunConfig(RunSettings):
+class SegmenterRunConfig(TrainingSettings):
     """What a run that trains a segmenter depends on, however it does so.
 
     Attributes:
-        output: folder of the run: checkpoints, TensorBoard events, metrics.json.
-        steps: optimiser steps in all.
         batch_size: labelled images a step, over all processes.
         rare_class_share: of the labelled images drawn by rare class.
         rare_class_temperature: lower prefers rarer classes.
     """
 
-    output: str = MISSING
-    seed: int = 0
     steps: int = 4000
     batch_size: int = 8
     rare_class_share: float = 0.5

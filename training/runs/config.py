@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -142,6 +142,23 @@ class RunSettings:
     loader_workers: int = 1
     save_every: int = 200
     evaluate_every: int = 1000
+
+
+@dataclass
+class TrainingSettings(RunSettings):
+    """What every training has.
+
+    Attributes:
+        output: folder of the run: checkpoints, TensorBoard events, samples or metrics.json.
+        seed: of all that is drawn at random.
+        steps: optimiser steps in all.
+        batch_size: images, or pairs of them, a step, over all processes.
+    """
+
+    output: str = MISSING
+    seed: int = 0
+    steps: int = MISSING
+    batch_size: int = MISSING
 
 
 FREE_KEYS = {"output", "data", "accelerator", "devices", "num_nodes", "loader_workers", "save_every", "evaluate_every"}

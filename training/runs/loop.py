@@ -27,7 +27,7 @@ class TrainingRun:
     """The steps of a run, from its last checkpoint on if there is one.
 
     Args:
-        config: of the stage, resolved; a `RunSettings` with output, seed and steps.
+        config: of the stage, resolved; a `TrainingSettings`.
         fabric: its processes.
         parts: what has a state, by its name in checkpoints: networks and optimisers.
         inputs: digests of the data and weights it reads, see `training.runs.config.refuse_other_run`.

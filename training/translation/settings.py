@@ -8,7 +8,25 @@ from omegaconf import MISSING, DictConfig
 
 from darkseg_ros.errors import InputError
 from training.data.cache import CacheConfig
-from training.runs.config import RunSettings
+from training.runs.config import TrainingSettings
+
+STRIDE = 4
+"""UNIT and CycleGAN halve images twice, so that sides are multiples of it."""
+
+
+@dataclass
+class NetworkSizes:
+    """Sizes of the networks of every translator.
+
+    Attributes:
+        channels: width of the generators' first layer.
+        discriminator_channels: width of the first layer of a discriminator.
+        discriminator_layers: its convolutions of stride 2.
+    """
+
+    channels: int = 64
+    discriminator_channels: int = 64
+    discriminator_layers: int = 3
 
 
 @dataclass
@@ -44,21 +62,17 @@ class TranslatorOptimiser:
 
 
 @dataclass
-class TranslatorConfig(RunSettings):
+class TranslatorConfig(TrainingSettings):
     """What every translator's run depends on.
 
     Attributes:
         translator: a name of `training.translation.catalogue.TRANSLATORS`.
-        output: folder of the run: checkpoints, TensorBoard events, samples.
-        steps: optimiser steps in all.
         batch_size: pairs of images a step, over all processes.
         view_px: side of the square that images are squeezed into.
         crop_px: side of the random square cut out of it.
     """
 
     translator: str = MISSING
-    output: str = MISSING
-    seed: int = 0
     steps: int = 280_000
     batch_size: int = 1
     view_px: int = 256

@@ -14,10 +14,10 @@ from torch.nn import functional
 from darkseg_ros.errors import InputError
 from training.translation.enhancement import Enhancement
 from training.translation.images import bgr_of, unit_input
+from training.translation.settings import STRIDE
 from training.translation.translator import Direction
 
 _OVERLAP = 0.25
-_STRIDE = 4  # of UNIT and CycleGAN
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,12 @@ def _pad(rgb: Tensor, height: int, width: int) -> Tensor:
 
 def stride_of(translator: nn.Module) -> int:
     """What the sides of its images are multiples of."""
-    return int(getattr(translator, "stride", _STRIDE))
+    return int(getattr(translator, "stride", STRIDE))
 
 
 def refuse_unfit_sizes(settings: TranslationSettings, stride: int) -> None:
     """Raise InputError for squares that a translator of this stride cannot take."""
     for name, side in (("--resize-px", settings.resize_px), ("--tile-px", settings.tile_px)):
-        smallest = max(4 * _STRIDE, stride)
+        smallest = max(4 * STRIDE, stride)
         if side is not None and (side < smallest or side % stride):
             raise InputError(f"{name} is {side}; expected a multiple of {stride} from {smallest} on")

@@ -7,27 +7,18 @@ from dataclasses import dataclass, field
 from omegaconf import DictConfig
 
 from darkseg_ros.errors import InputError
-from training.translation.settings import TranslatorConfig, refuse_sizes
-
-STRIDE = 4
-"""Images have sides that are multiples of it."""
+from training.translation.settings import STRIDE, NetworkSizes, TranslatorConfig, refuse_sizes
 
 
 @dataclass
-class CycleGanNetwork:
-    """Sizes of `training.translation.cyclegan.network`.
+class CycleGanNetwork(NetworkSizes):
+    """Sizes of `training.translation.cyclegan.network`; residual blocks have four times as many channels.
 
     Attributes:
-        channels: width of the generators at full image size; their blocks have four times as many.
         residual_blocks: of each generator; the paper has 9, and 6 for 128².
-        discriminator_channels: width of the first layer of a discriminator.
-        discriminator_layers: its convolutions of stride 2.
     """
 
-    channels: int = 64
     residual_blocks: int = 9
-    discriminator_channels: int = 64
-    discriminator_layers: int = 3
 
 
 @dataclass

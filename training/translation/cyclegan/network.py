@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from training.translation.cyclegan.config import STRIDE
 from training.translation.layers import downsampling, residual_stack, upsampling
 from training.translation.patch_discriminator import PatchDiscriminator
+from training.translation.settings import STRIDE
 from training.translation.translator import Direction, Translator
 
 

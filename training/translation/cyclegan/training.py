@@ -14,11 +14,11 @@ from torch.nn import functional
 
 from training.adaptation.teacher import copy_as_teacher, update_teacher
 from training.data.cache import ImageStore
-from training.runs.fabric import all_reduce, refuse_nan
+from training.runs.fabric import all_reduce
 from training.runs.loop import TrainingRun
 from training.translation.cyclegan.image_pool import ImagePool
 from training.translation.cyclegan.network import CycleGan, Discriminators, build_cyclegan
-from training.translation.optimiser import build_optimiser, set_learning_rate
+from training.translation.optimiser import build_optimiser, descend, set_learning_rate
 from training.translation.sample_sheet import picture_of, sheet_views
 from training.translation.samples import UnpairedSamples
 
@@ -77,10 +77,7 @@ class CycleGanTraining:
         }
         weights = self._config.weights
         loss = weights.gan * terms["gan"] + weights.cycle * terms["cycle"] + weights.identity * terms["identity"]
-        refuse_nan(loss, run.step, run.last, fabric=self._fabric)
-        self._optimiser.zero_grad()
-        self._fabric.backward(loss)
-        self._optimiser.step()
+        descend(loss, self._optimiser, run, fabric=self._fabric)
         update_teacher(self._averaged, self._cyclegan, step=run.step, decay=self._config.optimiser.average_decay)
 
         # Discriminators, on these and on earlier translations.
@@ -91,10 +88,7 @@ class CycleGanTraining:
         )
         day_values, night_values = self._judge(torch.cat([day, old_day]), torch.cat([night, old_night]))
         judged = discriminator_loss(*day_values.chunk(2)) + discriminator_loss(*night_values.chunk(2))
-        refuse_nan(judged, run.step, run.last, fabric=self._fabric)
-        self._judges_optimiser.zero_grad()
-        self._fabric.backward(judged)
-        self._judges_optimiser.step()
+        descend(judged, self._judges_optimiser, run, fabric=self._fabric)
         return {**terms, "discriminators": judged}
 
     def sheet(self) -> np.ndarray:

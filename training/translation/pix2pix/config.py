@@ -7,26 +7,20 @@ from dataclasses import dataclass, field
 from omegaconf import DictConfig
 
 from darkseg_ros.errors import InputError
-from training.translation.settings import TranslatorConfig, refuse_sizes
+from training.translation.settings import NetworkSizes, TranslatorConfig, refuse_sizes
 
 
 @dataclass
-class Pix2PixNetwork:
-    """Sizes of `training.translation.pix2pix.network`.
+class Pix2PixNetwork(NetworkSizes):
+    """Sizes of `training.translation.pix2pix.network`; each layer doubles the channels, at most eightfold.
 
     Attributes:
-        channels: width of the generator's first layer, doubled by each further one, at most eightfold.
         downsamplings: halvings of the image; the paper has 8, for 256². Sides are multiples of 2 to this power.
         dropout: in the innermost three layers of the way up, while training; the noise of the conditional GAN.
-        discriminator_channels: width of the first layer of the discriminator.
-        discriminator_layers: its convolutions of stride 2.
     """
 
-    channels: int = 64
     downsamplings: int = 8
     dropout: float = 0.5
-    discriminator_channels: int = 64
-    discriminator_layers: int = 3
 
 
 @dataclass

@@ -14,9 +14,8 @@ from torch.nn import functional
 
 from training.adaptation.teacher import copy_as_teacher, update_teacher
 from training.data.cache import ImageStore
-from training.runs.fabric import refuse_nan
 from training.runs.loop import TrainingRun
-from training.translation.optimiser import build_optimiser, set_learning_rate
+from training.translation.optimiser import build_optimiser, descend, set_learning_rate
 from training.translation.patch_discriminator import PatchDiscriminator
 from training.translation.pix2pix.network import build_generator
 from training.translation.sample_sheet import picture_of, sheet_views
@@ -65,20 +64,14 @@ class Pix2PixTraining:
             fake_logits = self._judge(torch.cat([day, fake_night], dim=1))
         terms = {"gan": functional.softplus(-fake_logits).mean(), "l1": functional.l1_loss(fake_night, night)}
         loss = self._config.weights.gan * terms["gan"] + self._config.weights.l1 * terms["l1"]
-        refuse_nan(loss, run.step, run.last, fabric=self._fabric)
-        self._optimiser.zero_grad()
-        self._fabric.backward(loss)
-        self._optimiser.step()
+        descend(loss, self._optimiser, run, fabric=self._fabric)
         update_teacher(self._averaged, self._generator, step=run.step, decay=self._config.optimiser.average_decay)
 
         # Discriminator: the real night and the translated one, each beside its day.
         self._discriminator.requires_grad_(True)
         real, fake = (torch.cat([day, images], dim=1) for images in (night, fake_night.detach()))
         judged = discriminator_loss(*self._judge(torch.cat([real, fake])).chunk(2))
-        refuse_nan(judged, run.step, run.last, fabric=self._fabric)
-        self._judges_optimiser.zero_grad()
-        self._fabric.backward(judged)
-        self._judges_optimiser.step()
+        descend(judged, self._judges_optimiser, run, fabric=self._fabric)
         return {**terms, "discriminators": judged}
 
     def sheet(self) -> np.ndarray:

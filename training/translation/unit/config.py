@@ -7,32 +7,24 @@ from dataclasses import dataclass, field
 from omegaconf import DictConfig
 
 from darkseg_ros.errors import InputError
-from training.translation.settings import TranslatorConfig, TranslatorOptimiser, refuse_sizes
-
-LATENT_STRIDE = 4
-"""Image pixels to one latent position, along each side."""
+from training.translation.settings import STRIDE, NetworkSizes, TranslatorConfig, TranslatorOptimiser, refuse_sizes
 
 
 @dataclass
-class UnitNetworkConfig:
-    """Sizes of `training.translation.unit.network`.
+class UnitNetworkConfig(NetworkSizes):
+    """Sizes of `training.translation.unit.network`; the latent code has four times as many channels as the first layer.
 
     Attributes:
-        channels: width of encoders and generators at full image size; the latent code has four times as many.
         residual_blocks: of each encoder and each generator.
         shared_blocks: of these, the ones both domains share.
         generator_norm: instance or layer.
-        discriminator_channels: width of the first layer of a discriminator, doubled by each further one.
-        discriminator_layers: strided convolutions.
         discriminator_scales: sizes at which an image is judged.
     """
 
-    channels: int = 64
+    discriminator_layers: int = 4
     residual_blocks: int = 4
     shared_blocks: int = 1
     generator_norm: str = "layer"
-    discriminator_channels: int = 64
-    discriminator_layers: int = 4
     discriminator_scales: int = 3
 
 
@@ -90,7 +82,7 @@ def refuse_unusable(config: DictConfig) -> None:
     layers, scales = config.network.discriminator_layers, config.network.discriminator_scales
     refuse_sizes(
         config,
-        stride=LATENT_STRIDE,
+        stride=STRIDE,
         smallest=2 ** (layers + scales - 1),
         discriminator=f"discriminators of {layers} layers and {scales} scales",
     )

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from darkseg_ros.errors import InputError
 from training.translation.layers import downsampling, residual_stack, upsampling
+from training.translation.settings import STRIDE
 from training.translation.translator import Direction, Translator, refuse_odd_size
-from training.translation.unit.config import LATENT_STRIDE
 
 Domain = Literal["day", "night"]
 
@@ -103,7 +103,7 @@ class Unit(nn.Module):
         Raises:
             InputError: if a side is no multiple of 4.
         """
-        refuse_odd_size(day, LATENT_STRIDE)
+        refuse_odd_size(day, STRIDE)
         day_noise, night_noise, fake_night_noise, fake_day_noise = noise.unbind(1)
         encode_day, encode_night = self.encoder("day"), self.encoder("night")
         generate_day, generate_night = self.generator("day"), self.generator("night")
@@ -177,7 +177,7 @@ def translator_of(state: dict[str, Any], direction: Direction) -> Translator:
     from_day = direction == "day_to_night"
     encoder = unit.encoder("day" if from_day else "night")
     generator = unit.generator("night" if from_day else "day")
-    return Translator(nn.Sequential(encoder, generator), stride=LATENT_STRIDE)
+    return Translator(nn.Sequential(encoder, generator), stride=STRIDE)
 
 
 def build_unit(settings: Any) -> Unit:

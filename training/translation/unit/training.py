@@ -14,12 +14,11 @@ from torch import Tensor
 
 from training.adaptation.teacher import copy_as_teacher, update_teacher
 from training.data.cache import ImageStore
-from training.runs.fabric import refuse_nan
 from training.runs.loop import TrainingRun
-from training.translation.optimiser import build_optimiser, set_learning_rate
+from training.translation.optimiser import build_optimiser, descend, set_learning_rate
 from training.translation.sample_sheet import picture_of, sheet_views
 from training.translation.samples import UnpairedSamples
-from training.translation.unit.config import LATENT_STRIDE
+from training.translation.settings import STRIDE
 from training.translation.unit.losses import (
     VggFeatures,
     discriminator_loss,
@@ -64,7 +63,7 @@ class UnitTraining:
             list(night),
             view_px=config.view_px,
             crop_px=config.crop_px,
-            noise_shape=(DRAWS_PER_PAIR, self._unit.latent_channels, *2 * (config.crop_px // LATENT_STRIDE,)),
+            noise_shape=(DRAWS_PER_PAIR, self._unit.latent_channels, *2 * (config.crop_px // STRIDE,)),
             seed=config.seed,
             store=store,
         )
@@ -87,10 +86,7 @@ class UnitTraining:
         with self._fabric.no_backward_sync(self._judge), self._fabric.autocast():
             terms = unit_terms(day, night, images, self._judge, self._vgg)
         loss = weighted_sum(terms, self._config.weights)
-        refuse_nan(loss, run.step, run.last, fabric=self._fabric)
-        self._optimiser.zero_grad()
-        self._fabric.backward(loss)
-        self._optimiser.step()
+        descend(loss, self._optimiser, run, fabric=self._fabric)
         update_teacher(self._averaged, self._unit, step=run.step, decay=self._config.optimiser.average_decay)
 
         # Discriminators, on the same translated images.
@@ -101,11 +97,7 @@ class UnitTraining:
         judged = discriminator_loss(*split_real_and_fake(day_logits)) + discriminator_loss(
             *split_real_and_fake(night_logits)
         )
-        judged_loss = self._config.weights.gan * judged
-        refuse_nan(judged_loss, run.step, run.last, fabric=self._fabric)
-        self._judges_optimiser.zero_grad()
-        self._fabric.backward(judged_loss)
-        self._judges_optimiser.step()
+        descend(self._config.weights.gan * judged, self._judges_optimiser, run, fabric=self._fabric)
         return {**{term.name: getattr(terms, term.name) for term in fields(terms)}, "discriminators": judged}
 
     @torch.no_grad()
