@@ -55,7 +55,7 @@ class ClassTable:
         for row in self.rows:
             for text in (row.name, row.category):
                 # they go into log lines and terminals
-                if not text.isprintable() or not 0 < len(text) <= _NAME_CHARACTERS_MAX:
+                if not text.isprintable() or not 1 <= len(text) <= _NAME_CHARACTERS_MAX:
                     raise ValueError(
                         f"expected names of 1…{_NAME_CHARACTERS_MAX} printable characters, "
                         f"got {text[:_NAME_CHARACTERS_MAX]!r}"

@@ -57,6 +57,14 @@ def test_frames_that_do_not_follow_each_other_say_nothing(stamp_ns: int) -> None
     assert consistency.add(stamp_ns, *moving_scene(1)) is None
 
 
+def test_a_picture_of_another_size_follows_none() -> None:
+    consistency = FlowConsistency()
+    bgr, class_map = moving_scene(0)
+    consistency.add(0, bgr, class_map)
+    assert consistency.add(FRAME_NS, bgr[:80], class_map[:80]) is None
+    assert consistency.add(2 * FRAME_NS, bgr[:80], class_map[:80]) is not None
+
+
 def test_the_answer_is_the_same_for_any_number_of_threads() -> None:
     answers = []
     before = cv2.getNumThreads()

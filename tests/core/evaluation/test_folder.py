@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from darkseg_ros.classes import CITYSCAPES
+from darkseg_ros.errors import InputError
 from darkseg_ros.evaluation.disturbances import disturbed
 from darkseg_ros.evaluation.folder import evaluate_files
+from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.labelled import LabelledImage, pair_files, read_labelled, train_id_format
 from darkseg_ros.model.segmenter import Segmenter
 from tests.bundles import write_tiny_bundle
@@ -42,6 +44,22 @@ def test_pixels_of_a_drawn_object_count_in_the_trust_of_unknown_objects_alone(
     drawn = sum(int(disturbed(read_labelled(pair)[0], "unknown", index)[1].sum()) for index, pair in enumerate(pairs))
     assert drawn > 0
     assert plain.confusion.sum() - result.confusion.sum() == drawn
+
+
+def test_a_pair_that_cannot_be_read_is_told_and_left_out(pairs: list[LabelledImage], segmenter: Segmenter) -> None:
+    pairs[1].label.write_bytes(b"no picture")
+    bad_frames = BadFrames(strict=False)
+    assert evaluate_files(segmenter, pairs, bad_frames=bad_frames).metrics.images == 2
+    assert bad_frames.count == 1
+    with pytest.raises(InputError, match=r"1\.png"):
+        evaluate_files(segmenter, pairs)
+
+
+def test_pairs_without_a_label_are_an_error(pairs: list[LabelledImage], segmenter: Segmenter) -> None:
+    for pair in pairs:
+        cv2.imwrite(str(pair.label), np.full(HW, 255, np.uint8))
+    with pytest.raises(InputError, match=r"0\.png and all others: "):
+        evaluate_files(segmenter, pairs)
 
 
 @pytest.mark.parametrize("name", ["flare", "raindrops"])

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from darkseg_ros.evaluation.metrics import (
     FLICKER_GAP_MAX_NS,
+    ConfusionBlocks,
     Evaluation,
     Flicker,
     Invalidation,
@@ -17,6 +18,7 @@ from darkseg_ros.evaluation.metrics import (
     iou_per_class,
     mean_iou,
     mean_iou_of_present,
+    paired_interval,
     pixel_accuracy,
 )
 
@@ -303,8 +305,8 @@ def test_uiou_agrees_with_counting_pixel_by_pixel(seed: int, min_confidence: flo
             assert np.isnan(uiou[train_id])
 
 
-def test_metrics_hold_the_uiou_and_its_curve() -> None:
-    evaluation = Evaluation(uiou_min_confidence=0.5)
+def test_metrics_hold_the_uiou_at_a_half_unless_told_otherwise_and_its_curve() -> None:
+    evaluation = Evaluation()
     evaluation.add(TRUTH, PREDICTION, CONFIDENCE, invalid_mask=DOUBT)
     metrics = evaluation.metrics()
     assert metrics.uiou == pytest.approx((2 / 5 + 1 / 2) / 2)
@@ -380,3 +382,39 @@ def test_frames_are_consecutive_up_to_the_largest_gap(gap_ns: int, share: float 
     flicker.add(1_000, np.zeros((2, 3), np.uint8))
     flicker.add(1_000 + gap_ns, np.ones((2, 3), np.uint8))
     assert flicker.share() == share
+
+
+def one_pixel(truth: int, prediction: int) -> np.ndarray:
+    return confusion_matrix(np.array([[truth]], np.uint8), np.array([[prediction]], np.uint8))
+
+
+@pytest.mark.parametrize(("units", "blocks"), [(1, 1), (1024, 1024), (1025, 513), (1026, 513), (1027, 514)])
+def test_a_unit_has_a_block_of_its_own_until_there_are_too_many(units: int, blocks: int) -> None:
+    collected = ConfusionBlocks()
+    for _ in range(units):
+        collected.add(one_pixel(0, 0))
+    assert collected.count == collected.total().sum() == units
+    assert len(collected.stacked()) == blocks
+
+
+def test_the_interval_is_that_of_the_normal_approximation_for_many_images() -> None:
+    half_right = np.stack([one_pixel(0, index % 2) for index in range(1000)])
+    deviation = np.sqrt(0.25 / 1000)
+    expected = (0.5 - 1.96 * deviation, 0.5 + 1.96 * deviation)
+    # a percentile more or less would be 0.15 deviations away or more
+    for name in ("pixel_accuracy", "class_accuracy"):
+        assert bootstrap_intervals(half_right)[name] == pytest.approx(expected, abs=0.1 * deviation)
+    right = np.stack([one_pixel(0, 0)] * 1000)
+    low, high = paired_interval(half_right, right)
+    assert (low + 1, high + 1) == pytest.approx(expected, abs=0.1 * deviation)
+
+
+def test_published_intervals_are_those_of_seed_0() -> None:
+    confusions = np.random.default_rng(1).integers(0, 50, (7, 19, 20))
+    assert bootstrap_intervals(confusions) == bootstrap_intervals(confusions, seed=0)
+    assert bootstrap_intervals(confusions) != bootstrap_intervals(confusions, seed=1)
+
+
+def test_equal_answers_to_the_same_images_do_not_differ() -> None:
+    confusions = np.random.default_rng(1).integers(0, 50, (7, 19, 20))
+    assert paired_interval(confusions, confusions) == (0.0, 0.0)

@@ -14,6 +14,7 @@ import pytest
 from darkseg_ros.child_processes import start_python
 from darkseg_ros.errors import ImageMessageError
 from darkseg_ros.frames.compressed_images import MAX_DECODING_BYTES, bgr_from_jpeg_or_png
+from darkseg_ros.frames.value_range import ValueRange
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
@@ -157,6 +158,7 @@ _PEAK = """
 import resource, sys
 from pathlib import Path
 from darkseg_ros.frames.compressed_images import bgr_from_jpeg_or_png
+from darkseg_ros.frames.value_range import ValueRange
 
 def peak_bytes():
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -185,3 +187,65 @@ def test_decoding_takes_no_more_memory_than_is_counted(tmp_path: Path, kind: str
     with start_python(["-c", _PEAK, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
         measured, _ = process.communicate(timeout=60)
     assert float(measured) < 1.1 * bytes_per_pixel
+
+
+def test_fill_bytes_before_a_marker_are_passed() -> None:
+    content = jpeg(16, 16)
+    np.testing.assert_array_equal(
+        bgr_from_jpeg_or_png(content[:2] + b"\xff\xff" + content[2:]), bgr_from_jpeg_or_png(content)
+    )
+
+
+@pytest.mark.parametrize(("more", "refused"), [(63, False), (64, True)])
+def test_a_jpeg_of_more_than_64_scans_is_refused(more: int, refused: bool) -> None:
+    content = jpeg(16, 16)[:-2] + b"\xff\xda\x00\x02" * more + b"\xff\xd9"
+    assert content.count(b"\xff\xda") == more + 1
+    told = ""
+    try:
+        bgr_from_jpeg_or_png(content)
+    except ImageMessageError as error:
+        told = str(error)
+    assert ("the JPEG has 65 scans, expected at most 64" in told) == refused
+
+
+def test_a_jpeg_of_two_frame_headers_is_refused_before_one_is_believed() -> None:
+    content = jpeg(16, 16)
+    start = content.index(b"\xff\xc0")
+    header = content[start : start + 2 + int.from_bytes(content[start + 2 : start + 4], "big")]
+    with pytest.raises(ImageMessageError, match="cut off or corrupt"):
+        bgr_from_jpeg_or_png(content[:start] + header + content[start:])
+
+
+def test_a_jpeg_without_its_end_is_refused() -> None:
+    content = jpeg(16, 16)
+    with pytest.raises(ImageMessageError, match="cut off or corrupt"):
+        bgr_from_jpeg_or_png(content[:-2])
+
+
+def test_values_of_16_bit_grey_use_the_range_of_their_stream_and_colours_their_upper_byte() -> None:
+    grey = cv2.imencode(".png", np.array([[0, 512, 1023]], np.uint16))[1].tobytes()
+    assert bgr_from_jpeg_or_png(grey).tolist() == [[[0] * 3, [128] * 3, [255] * 3]]
+    value_range = ValueRange()
+    value_range.to_8_bits(np.array([[65535]], np.uint16))
+    assert bgr_from_jpeg_or_png(grey, value_range=value_range).tolist() == [[[0] * 3, [2] * 3, [3] * 3]]
+    colours = cv2.imencode(".png", np.array([[[256, 512, 1023]]], np.uint16))[1].tobytes()
+    assert bgr_from_jpeg_or_png(colours).tolist() == [[[1, 2, 3]]]
+
+
+def test_what_is_neither_jpeg_nor_png_is_told_by_its_first_bytes() -> None:
+    with pytest.raises(ImageMessageError, match="got 6 bytes starting 47494638; use jpeg or png"):
+        bgr_from_jpeg_or_png(b"GIF89a")
+    with pytest.raises(ImageMessageError, match=r"got 0 bytes starting \(empty\)"):
+        bgr_from_jpeg_or_png(b"")
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 9), (9, 4)])
+def test_a_picture_keeps_its_height_and_width(height: int, width: int) -> None:
+    assert bgr_from_jpeg_or_png(jpeg(height, width)).shape == (height, width, 3)
+    assert bgr_from_jpeg_or_png(png(width, height)).shape == (height, width, 3)
+
+
+def test_a_jpeg_keeps_its_colours() -> None:
+    picture = np.full((16, 16, 3), (200, 100, 20), np.uint8)
+    pixels = bgr_from_jpeg_or_png(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes())
+    np.testing.assert_allclose(pixels, picture, atol=3)

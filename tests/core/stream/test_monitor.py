@@ -288,3 +288,73 @@ def test_percentile_is_the_nearest_rank() -> None:
     values = [15.0, 20.0, 35.0, 40.0, 50.0]
     assert [percentile(values, percent) for percent in (5, 30, 40, 50, 100)] == [15, 20, 20, 35, 50]
     assert percentile([], 50) is None
+
+
+def test_a_limit_that_is_just_reached_is_not_passed(stream: Stream) -> None:
+    assert stream.health(1.0) == Health(HealthLevel.OK, "waiting for the first image")
+    stream.serve(0.5)
+    assert stream.health(1.5) == Health(HealthLevel.OK, "running")
+    stream.arrive(2.0)
+    stream.arrive(3.0)  # no silence: the answer to the frame before is still due
+    assert stream.health(3.0) == Health(HealthLevel.OK, "running")
+    assert stream.health(3.25).summary == "images arrive, but no class map leaves"
+
+
+def test_a_fault_is_told_for_as_long_as_rates_look_back(stream: Stream) -> None:
+    stream.arrive(1.0)
+    stream.drop(DropReason.UNDECODABLE, 1.0)
+    stream.serve(6.0)
+    assert stream.health(6.0).level is HealthLevel.WARN
+    assert stream.health(6.25).level is HealthLevel.OK
+
+
+def test_a_frame_of_exactly_five_seconds_ago_counts_in_no_rate(stream: Stream) -> None:
+    stream.serve(1.0, 2.0)
+    assert stream.monitor.figures(now_s=6.0).rate_in_hz == pytest.approx(1 / 5)
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "published", "level"),
+    [(9, 0, HealthLevel.OK), (10, 4, HealthLevel.WARN), (10, 5, HealthLevel.OK), (11, 5, HealthLevel.WARN)],
+)
+def test_overload_is_less_than_half_of_ten_frames_or_more(
+    stream: Stream, arrivals: int, published: int, level: HealthLevel
+) -> None:
+    for index in range(arrivals):
+        stream.arrive(0.125 * (index + 1))
+    for _ in range(published):
+        stream.publish(1.5)
+    assert stream.health(1.5, stale_after_ms=10_000).level is level
+
+
+def test_p99_leaves_out_the_slowest_hundredth(stream: Stream) -> None:
+    for index in range(200):
+        stream.arrive(float(index))
+        stream.publish(index + (0.5 if index < 2 else 0.25), arrived_s=float(index), age_ms=7.0 if index < 2 else 5.0)
+    figures = stream.monitor.figures(now_s=200.0)
+    assert (figures.latency_p99_ms, figures.stamp_age_p99_ms) == (250.0, 5.0)
+
+
+def test_a_stream_that_has_just_begun_has_no_rate(stream: Stream) -> None:
+    stream.arrive(0.0)
+    assert stream.monitor.figures(now_s=0.0).rate_in_hz == 0.0
+
+
+def test_diagnostics_have_a_text_for_each_figure_and_none_for_what_was_not_measured(stream: Stream) -> None:
+    stream.serve(0.5)
+    stream.drop(DropReason.TOO_OLD, 0.5, "late")
+    stream.monitor.count_rebase()
+    values = stream.monitor.figures(now_s=1.0).values()
+    assert values["frames_in"] == values["frames_published"] == values["stamp_rebases"] == "1"
+    assert (values["rate_in_hz"], values["inference_ms"], values["latency_p50_ms"]) == ("1.0", "7.0", "0.0")
+    assert (values["dropped_too_old"], values["last_error"]) == ("1", "late")
+    nothing = StreamMonitor(now_s=0.0).figures(now_s=1.0).values()
+    assert (nothing["inference_ms"], nothing["stamp_age_p99_ms"], nothing["last_error"]) == ("", "", "")
+
+
+def test_before_the_first_answer_nothing_is_said_of_its_age(stream: Stream) -> None:
+    stream.arrive(0.5)
+    stream.publish(0.5, age_ms=None)
+    stream.monitor.activate(now_s=1.0)
+    stream.arrive(1.25)
+    assert stream.health(1.5, max_age_ms=100) == Health(HealthLevel.OK, "running")
