@@ -37,7 +37,14 @@ SHORT_ENCODERS = {
     "panoptic_fpn": "tu-test_resnet",
     "fcn": "tu-test_resnet",
     "deconvnet": "vgg_short_bn",
+    "unet": "tu-test_resnet",
+    "pspnet": "tu-test_resnet",
+    "refinenet": "tu-test_resnet",
+    "deeplabv2": "tu-test_resnet",
+    "deeplabv3": "tu-test_resnet",
+    "deeplabv3plus": "tu-test_resnet",
     "vit": "tu-test_vit",
+    "segformer": "mit_short",
 }
 """Shorter than any that one would train, so that their export is quick and more steps cost little."""
 
@@ -83,13 +90,22 @@ def frames_and_labels() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def short_encoders() -> Iterator[None]:
-    """A narrow VGG, of one convolution before each pooling."""
+    """A narrow VGG of one convolution before each pooling, and a MiT of one narrow block at each size."""
     encoders = smp.encoders.encoders
     vgg = encoders["vgg11_bn"]
     vgg_params = {"out_channels": [16, 32, 64, 64, 64, 64], "batch_norm": True}
     vgg_params["config"] = [16, "M", 32, "M", 64, "M", 64, "M", 64, "M"]
+    mit = encoders["mit_b0"]
+    mit_params = mit["params"] | {
+        "out_channels": [3, 0, 16, 32, 48, 64],
+        "embed_dims": [16, 32, 48, 64],
+        "num_heads": [1, 1, 2, 2],
+        "depths": [1, 1, 1, 1],
+        "drop_path_rate": 0.0,
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(encoders, "vgg_short_bn", {**vgg, "params": vgg_params})
+        patch.setitem(encoders, "mit_short", {**mit, "params": mit_params})
         yield
 
 
