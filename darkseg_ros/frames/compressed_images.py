@@ -162,7 +162,7 @@ def _measure_jpeg_scans(content: bytes, frame: bytes, position: int) -> _Measure
 
 def _coefficient_bytes(frame: bytes) -> int:
     """Memory a pixel that the decoder keeps between scans: two bytes for each coefficient of each component."""
-    factors = [(each >> 4) * (each & 15) for each in frame[7 : 6 + 3 * frame[5] : 3]]
+    factors = [(each >> 4) * (each & 15) for each in frame[7::3]]
     return -(-2 * sum(factors) // max(1, *factors)) if factors else 0
 
 
