@@ -26,7 +26,7 @@ from darkseg_ros.synthetic_drive import SyntheticDrive
 from tests.ros.launch_recorder import run_launch_file
 
 needs_launch = pytest.mark.skipif(
-    importlib.util.find_spec("launch_ros") is None, reason="launch_ros is not installed (it is not on PyPI)"
+    importlib.util.find_spec("launch_ros") is None, reason="launch_ros is not installed: it is no wheel, see docs/tests.md"
 )
 
 if TYPE_CHECKING:
@@ -638,9 +638,16 @@ def test_launched_for_real_an_evaluation_ends_with_the_bag_and_a_report(tmp_path
 
 @needs_launch
 @pytest.mark.usefixtures("ros_domain")
-@pytest.mark.parametrize("fault", ["no bag", "no labels", "threshold"])
-def test_launched_for_real_an_evaluation_that_fails_ends_launch_with_another_status(
-    tmp_path: Path, tiny_bundle: Path, fault: str
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        ("no bag", "there is no bag"),
+        ("no labels", "has no topic /camera/label_map"),
+        ("threshold", "threshold missed: label_maps is 10, must be at least 11"),
+    ],
+)
+def test_launched_for_real_an_evaluation_that_fails_ends_launch_with_another_status_and_the_cause(
+    tmp_path: Path, tiny_bundle: Path, capfd: pytest.CaptureFixture[str], fault: str, cause: str
 ) -> None:
     bag = tmp_path / "bag"
     if fault != "no bag":
@@ -648,5 +655,6 @@ def test_launched_for_real_an_evaluation_that_fails_ends_launch_with_another_sta
     given = {"bag": bag, "bundle": tiny_bundle, "backend": "fake", "at_least": "label_maps=11"}
     with launched(EVALUATE_BAG, output=tmp_path / "report", **given) as launch:
         assert launch.wait(timeout=120) == 1
+    assert cause in "".join(capfd.readouterr())
     # a report says which threshold was missed; without frames there is none
     assert (tmp_path / "report" / "report.html").exists() == (fault == "threshold")

@@ -225,11 +225,11 @@ def test_a_folder_that_cannot_be_made_is_an_error_with_its_cure(tmp_path: Path, 
     assert build.count == 0
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes to read-only folders")
 def test_a_read_only_folder_is_an_error_with_its_cure(tmp_path: Path, build: Builder) -> None:
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    read_only = Path("/sys") if os.geteuid() == 0 else tmp_path  # root writes to read-only folders, but not there
     with pytest.raises(EngineError, match=r"cannot be written .*make it writable, or set XDG_CACHE_HOME"):
-        get(PlanCache(tmp_path / "plans"), KEY, build)
+        get(PlanCache(read_only / "plans"), KEY, build)
 
 
 def test_a_plan_in_a_folder_that_cannot_be_written_is_still_run(
