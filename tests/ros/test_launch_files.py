@@ -26,7 +26,7 @@ from darkseg_ros.synthetic_drive import SyntheticDrive
 from tests.ros.launch_recorder import run_launch_file
 
 needs_launch = pytest.mark.skipif(
-    importlib.util.find_spec("launch_ros") is None, reason="launch_ros is not installed: it is no wheel, see docs/tests.md"
+    importlib.util.find_spec("launch_ros") is None, reason="launch_ros is not installed: it is no wheel, docs/tests.md"
 )
 
 if TYPE_CHECKING:
