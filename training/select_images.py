@@ -18,13 +18,14 @@ import numpy as np
 from darkseg_ros.errors import InputError
 from darkseg_ros.frames.levels import RED_WEIGHT
 from darkseg_ros.frames.source import image_files
+from darkseg_ros.model.fid import FeatureStatistics, choose_by_distance, distances_to_reference
+from darkseg_ros.model.image_features import INCEPTION_INPUT_PX
 from training.data.image_lists import read_image_list, write_image_list
 from training.data.pairs import find_labelled_images
 from training.runs.fabric import add_accelerator, pick_device
 from training.runs.results import one_line_errors, write_image_figures, write_picture
 from training.selection.charts import SHEET_IMAGES, draw_contact_sheet
-from training.selection.fid import FeatureStatistics, choose_by_distance, distances_to_reference
-from training.selection.inception import DEFAULT_CACHE, INCEPTION_INPUT_PX, load_extractor, read_features
+from training.selection.inception import DEFAULT_CACHE, load_extractor, read_features
 from training.selection.levels import BAND, choose_by_level, histogram_levels, require_band
 
 

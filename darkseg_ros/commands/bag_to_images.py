@@ -21,14 +21,13 @@ from darkseg_ros.fleet.many_drives import Written, write_of_drives
 from darkseg_ros.fleet.places import fetched, folder_for, is_remote, place_in
 from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bag_images import ImageChoice, write_images
+from darkseg_ros.model.fid import ReferenceDistance
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
-    parser.description = "Write frames of a bag or video as PNG files, chosen by time and by brightness."
-    parser.epilog = (
-        "By nearness to a reference (FID): choose here by time, then `python -m training.select_images fid` on the "
-        "folder; the features need a network that this command does not carry."
+    parser.description = (
+        "Write frames of a bag or video as PNG files, chosen by time, by brightness, and by nearness to other images."
     )
     parser.add_argument("bag", nargs="+", help="rosbag2 bag or video; or many, with folders, globs in quotes and URLs")
     parser.add_argument("--out", required=True, help="folder for the images, made if needed; of many a URL too")
@@ -42,7 +41,25 @@ def declare(parser: argparse.ArgumentParser) -> None:
         metavar=("LOW", "HIGH"),
         help="only frames of such a histogram level, 0 (black) to 255; night is below 65",
     )
-    parser.add_argument("--count", type=count, metavar="N", help="at most N of these, spread evenly over the drive")
+    parser.add_argument(
+        "--fid-to",
+        type=Path,
+        metavar="FOLDER",
+        help="those nearest to the images of a folder, by Fréchet distance (FID)",
+    )
+    parser.add_argument(
+        "--fid-max", type=positive, metavar="D", help="with --fid-to: only frames at most so far (the thesis: 450)"
+    )
+    parser.add_argument(
+        "--extractor",
+        type=Path,
+        metavar="FILE",
+        help="with --fid-to: ONNX file of the network that gives the features, such as Inception's of "
+        "`python -m training.fetch_inception --out inception.onnx`",
+    )
+    parser.add_argument(
+        "--count", type=count, metavar="N", help="at most N of these: the nearest, or spread evenly over the drive"
+    )
     parser.add_argument("--resume", action="store_true", help="of many drives: leave out those that are done")
     add_strict_option(parser)
     add_ray_option(parser)
@@ -73,14 +90,31 @@ class TakeImages:
         return Written(written, bad_frames.count)
 
 
+def _distance(arguments: argparse.Namespace) -> ReferenceDistance | None:
+    if arguments.fid_to is None:
+        return None
+    if arguments.extractor is None:
+        raise InputError(
+            "--fid-to needs --extractor FILE, the network that gives the features, as ONNX; Inception, which FID is "
+            "defined on: `python -m training.fetch_inception --out inception.onnx`, in the training environment"
+        )
+    if arguments.fid_max is None and arguments.count is None:
+        raise InputError("--fid-to needs --count N or --fid-max D: without them every frame is near enough")
+    return ReferenceDistance(arguments.fid_to, extractor=arguments.extractor)
+
+
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.level is not None and not arguments.level[0] <= arguments.level[1]:
         raise InputError("--level names the lower level first")
+    if arguments.fid_to is None and (arguments.fid_max is not None or arguments.extractor is not None):
+        raise InputError("--fid-max and --extractor go with --fid-to FOLDER")
     choice = ImageChoice(
         selection=selection_of(arguments),
         every_s=arguments.every_s,
         level=None if arguments.level is None else (arguments.level[0], arguments.level[1]),
         count=arguments.count,
+        distance=_distance(arguments),
+        distance_max=arguments.fid_max,
     )
     if arguments.ray or is_remote(arguments.out) or means_several(arguments.bag):
         out = arguments.out if is_remote(arguments.out) else str(Path(arguments.out).absolute())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,13 +93,17 @@ class ImageChoice:
         selection: times and every n-th.
         every_s: least seconds from image to image.
         level: lowest and highest `histogram_level`, both within.
-        count: at most so many of these, spread evenly.
+        count: at most so many of these: the nearest by `distance`, or spread evenly over the drive.
+        distance: how far an (H, W, 3) uint8 BGR image is from those that are wanted.
+        distance_max: largest distance; None sets no limit.
     """
 
     selection: FrameSelection = ALL_FRAMES
     every_s: float | None = None
     level: tuple[float, float] | None = None
     count: int | None = None
+    distance: Callable[[np.ndarray], float] | None = None
+    distance_max: float | None = None
 
     def of(self, source: FrameSource) -> Iterator[Frame]:
         """The frames of a drive that fit, but for their number."""
@@ -110,6 +114,28 @@ class ImageChoice:
                 continue
             last_ns = frame.stamp_ns
             yield frame
+
+    def names(self, source: FrameSource) -> set[str] | None:
+        """Names of the frames to take of a drive; None if all of `of` are, which need not be read for it."""
+        if self.count is None and self.distance is None:
+            return None
+        distance_of_name = {
+            frame.name: 0.0 if self.distance is None else self.distance(frame.bgr)
+            for frame in tqdm(self.of(source), desc="choosing", unit="frame", disable=None)
+        }
+        names = list(distance_of_name)
+        if self.distance is None:
+            assert self.count is not None
+            places = np.linspace(0, len(names) - 1, min(self.count, len(names))).round().astype(int)
+            return {names[place] for place in places}
+        near = [name for name in names if self.distance_max is None or distance_of_name[name] <= self.distance_max]
+        if names and not near:
+            distances = list(distance_of_name.values())
+            raise InputError(
+                f"no frame of {source.path} is as near as {self.distance_max:g}: distances are {min(distances):.1f}…"
+                f"{max(distances):.1f}; allow more"
+            )
+        return set(sorted(near, key=distance_of_name.__getitem__)[: self.count])
 
 
 def write_images(
@@ -133,16 +159,13 @@ def write_images(
         Number of images written.
 
     Raises:
-        InputError: as `open_frames`, or if no frame fits.
+        InputError: as `open_frames`, as the choice's distance, or if no frame fits.
     """
     check_name(out)
     source = open_frames(drive, topic=topic, bad_frames=bad_frames, selection=choice.selection)
-    chosen: set[str] | None = None
-    if choice.count is not None:
-        # counted first: a frame is too large to be kept until the last is known
-        names = [frame.name for frame in tqdm(choice.of(source), desc="counting", unit="frame", disable=None)]
-        places = np.linspace(0, len(names) - 1, min(choice.count, len(names))).round().astype(int)
-        chosen = {names[place] for place in places}
+    # read twice where the last frame decides: a frame is too large to be kept until then
+    chosen = choice.names(source)
+    if chosen is not None:
         told_before = BadFrames(tell=lambda _: None)
         source = open_frames(drive, topic=topic, bad_frames=told_before, selection=choice.selection)
     written = 0

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tests.training.extractors import write_mean_colour_onnx
+from darkseg_ros.model.fid import FeatureStatistics, frechet_distance
+from tests.core.model.mean_colour import write_mean_colour_onnx
 from training.frechet_distance import main
-from training.selection.fid import FeatureStatistics, frechet_distance
 
 
 def test_in_one_dimension_it_is_the_difference_of_mean_and_of_deviation_squared() -> None:

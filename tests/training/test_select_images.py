@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darkseg_ros.errors import InputError
-from tests.training.extractors import MeanColour, write_mean_colour_onnx, write_torchscript
+from tests.core.model.mean_colour import write_mean_colour_onnx
+from tests.training.extractors import MeanColour, write_torchscript
 from training.select_images import count_by_ratio, main
 from training.selection.charts import draw_contact_sheet
-from training.selection.fid import FeatureStatistics, choose_by_distance, distances_to_reference, frechet_distance
 from training.selection.levels import choose_by_level
 
 
@@ -84,18 +84,6 @@ def test_all_scores_stand_beside_the_list(tmp_path: Path, fid_command: list[str]
     assert {row["name"] for row in rows if row["chosen"] == "1"} == {f"planted_{i}.png" for i in range(5)}
 
 
-def test_one_images_distance_is_that_of_equation_4_2_without_its_covariance() -> None:
-    rng = np.random.default_rng(0)
-    reference = FeatureStatistics()
-    reference.add(rng.normal(size=(40, 6)))
-    features = rng.normal(size=(5, 6)).astype(np.float32)
-    expected = [
-        frechet_distance(row.astype(np.float64), np.zeros((6, 6)), reference.mean, reference.covariance)
-        for row in features
-    ]
-    np.testing.assert_allclose(distances_to_reference(features, reference), expected, rtol=1e-9)
-
-
 def test_a_quarter_of_the_labelled_images_is_chosen(tmp_path: Path, fid_command: list[str]) -> None:
     first, second = _labelled(tmp_path / "first", 9), _labelled(tmp_path / "second", 3)
     main([*fid_command, "--ratio", "0.25", "--labelled", f"{first},{second}"])
@@ -162,18 +150,6 @@ def test_a_band_is_thinned_from_its_ends_and_ties_go_by_name(
         return
     chosen = choose_by_level(np.array(levels, float), (low, high), count=count)
     assert chosen.tolist() == [index for _, index in sorted(within)][:count]
-
-
-@given(distances=st.lists(st.integers(0, 9), min_size=1, max_size=30), count=st.integers(1, 40))
-@settings(deadline=None)
-def test_the_nearest_are_chosen_and_ties_go_by_name(distances: list[int], count: int) -> None:
-    chosen = choose_by_distance(np.array(distances, float), threshold=None, count=count)
-    assert chosen.tolist() == [index for _, index in sorted(zip(distances, range(len(distances)), strict=True))][:count]
-
-
-def test_a_threshold_below_all_distances_names_them() -> None:
-    with pytest.raises(InputError, match=r"at most 450: distances are 500\.0…700\.0, half of them below 600\.0"):
-        choose_by_distance(np.array([500.0, 700.0, 600.0]), threshold=450, count=None)
 
 
 def test_a_ratio_counts_labelled_images_over_folders(tmp_path: Path) -> None:

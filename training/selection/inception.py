@@ -10,39 +10,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from darkseg_ros.errors import InputError
 from darkseg_ros.frames.source import read_image
+from darkseg_ros.model.image_features import (
+    INCEPTION_INPUT_PX,
+    FeatureExtractor,
+    extractor_input,
+    features_of,
+    last_line,
+    load_onnx_extractor,
+)
 from darkseg_ros.whole_files import sha256_of, whole_file
 
-INCEPTION_INPUT_PX = 299
 DEFAULT_CACHE = Path("runs/features")
 
 _CPU = torch.device("cpu")
 _BATCH = 16
 _IMAGES_PER_FILE = 128  # what a run that is killed loses at most
 _DAMAGED = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
-
-
-@dataclass(frozen=True)
-class FeatureExtractor:
-    """A network from a file.
-
-    Attributes:
-        path: the file.
-        sha256: of its content, in hexadecimal.
-        input_px: side of the square that images are resized to.
-        network: (N, 3, S, S) float32 of `extractor_input` → (N, D) float32.
-    """
-
-    path: Path
-    sha256: str
-    input_px: int
-    network: Callable[[np.ndarray], np.ndarray]
 
 
 def load_extractor(path: Path, *, input_px: int = INCEPTION_INPUT_PX, device: torch.device = _CPU) -> FeatureExtractor:
@@ -62,8 +51,9 @@ def load_extractor(path: Path, *, input_px: int = INCEPTION_INPUT_PX, device: to
             f"there is no feature extractor {path}; `python -m training.fetch_inception --out {path}` fetches the "
             "Inception network of FID, or give another TorchScript or ONNX file"
         )
-    network = _load_onnx(path) if path.suffix.lower() == ".onnx" else _load_torchscript(path, device)
-    return FeatureExtractor(path, sha256_of(path), input_px, network)
+    if path.suffix.lower() == ".onnx":
+        return load_onnx_extractor(path, input_px=input_px)
+    return FeatureExtractor(path, sha256_of(path), input_px, _load_torchscript(path, device))
 
 
 def _load_torchscript(path: Path, device: torch.device) -> Callable[[np.ndarray], np.ndarray]:
@@ -73,44 +63,13 @@ def _load_torchscript(path: Path, device: torch.device) -> Callable[[np.ndarray]
             warnings.filterwarnings("ignore", message=".*torch.jit.load.*")
             module = torch.jit.load(str(path), map_location=device).eval()
     except (RuntimeError, ValueError) as error:
-        raise InputError(f"{path} is no TorchScript network ({_last_line(error)}); expected .pt or .onnx") from error
+        raise InputError(f"{path} is no TorchScript network ({last_line(error)}); expected .pt or .onnx") from error
 
     def run(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             return np.asarray(module(torch.from_numpy(images).to(device)).cpu().numpy())
 
     return run
-
-
-def _load_onnx(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the library's exceptions share no base class
-        raise InputError(f"{path} is no ONNX network ({_last_line(error)})") from error
-    input_name = session.get_inputs()[0].name
-    return lambda images: np.asarray(session.run(None, {input_name: images})[0])
-
-
-def extractor_input(bgr: np.ndarray, input_px: int) -> np.ndarray:
-    """An image as feature extractors see it.
-
-    Args:
-        bgr: (H, W, 3) uint8.
-        input_px: S; the image is squeezed to a square, without regard to its shape.
-
-    Returns:
-        (3, S, S) float32 RGB, bilinearly resized, (value - 128) / 128: -1…0.992.
-
-    Source: input of the Inception network that FID is defined on: Heusel et al., NeurIPS 2017 (arXiv 1706.08500).
-    Differs: pixel centres are aligned as OpenCV and PyTorch do, not corners as that TensorFlow graph did; an FID is
-        comparable within this project.
-    """
-    resized = cv2.resize(bgr.astype(np.float32), (input_px, input_px), interpolation=cv2.INTER_LINEAR)
-    return np.ascontiguousarray(((resized - 128) / 128)[:, :, ::-1].transpose(2, 0, 1))
 
 
 @dataclass(frozen=True)
@@ -172,23 +131,8 @@ def _state(path: Path, folder: Path) -> _ImageState:
 
 
 def _compute(paths: list[Path], extractor: FeatureExtractor) -> np.ndarray:
-    images = np.stack([extractor_input(read_image(path), extractor.input_px) for path in paths])
-    try:
-        answer = extractor.network(images)
-    except Exception as error:  # TorchScript and ONNX Runtime share no class of exceptions
-        raise InputError(
-            f"{extractor.path} does not take images of {images.shape} float32 ({_last_line(error)}); set --input-px to "
-            "its input size, and export it with a free number of images"
-        ) from error
-    features = answer.reshape(answer.shape[0], -1) if answer.ndim == 4 and answer.shape[2:] == (1, 1) else answer
-    if features.ndim != 2 or len(features) != len(paths):
-        raise InputError(
-            f"{extractor.path} gives {answer.shape} for {len(paths)} images; expected ({len(paths)}, D) features"
-        )
-    unfit = ~np.isfinite(features).all(1)
-    if unfit.any():
-        raise InputError(f"{extractor.path} gives features that are not finite for {paths[int(unfit.argmax())]}")
-    return features.astype(np.float32)
+    images = [extractor_input(read_image(path), extractor.input_px) for path in paths]
+    return features_of(images, extractor, names=list(map(str, paths)))
 
 
 def _write_cache_file(own_cache: Path, states: list[_ImageState], features: np.ndarray) -> None:
@@ -215,12 +159,6 @@ def _read_cache_file(path: Path) -> list[tuple[_ImageState, np.ndarray]]:
             columns = [stored[key].tolist() for key in ("names", "sizes", "mtimes_ns")]
             return [(_ImageState(*row), one) for *row, one in zip(*columns, stored["features"], strict=True)]
     except _DAMAGED as error:
-        print(f"{path} is damaged ({_last_line(error)}); its features are computed anew")
+        print(f"{path} is damaged ({last_line(error)}); its features are computed anew")
         path.unlink(missing_ok=True)
         return []
-
-
-def _last_line(error: Exception) -> str:
-    """What a library says at the end of a message of many lines."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

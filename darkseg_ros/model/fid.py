@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
 import numpy as np
+from tqdm import tqdm
 
 from darkseg_ros.errors import InputError
+from darkseg_ros.frames.source import image_files, read_image
+from darkseg_ros.model.image_features import extractor_input, features_of, load_onnx_extractor
 
 _ROWS = 1024
 
@@ -100,7 +107,7 @@ def distances_to_reference(features: np.ndarray, reference: FeatureStatistics) -
     images, so the order is that of the distance from the mean.
 
     Args:
-        features: (N, D) of `image_features.read_features`.
+        features: (N, D) of `darkseg_ros.model.image_features`.
         reference: features of the target domain.
 
     Returns:
@@ -112,6 +119,52 @@ def distances_to_reference(features: np.ndarray, reference: FeatureStatistics) -
     # row by row: a float64 copy of all features would double the memory
     shifts = (row.astype(np.float64) - reference.mean for row in features)
     return np.array([shift @ shift + trace for shift in shifts])
+
+
+class ReferenceDistance:
+    """Fréchet distance of single images to a folder of images; goes to other processes as it is.
+
+    All images of the folder are looked at now. Equal distances have equal texts, wherever the files lie.
+
+    Args:
+        folder: of images; two at least.
+        extractor: ONNX file of the network whose features count.
+
+    Raises:
+        InputError: if an image or the extractor cannot be used, or there are fewer than two images.
+    """
+
+    def __init__(self, folder: Path, *, extractor: Path) -> None:
+        reference = FeatureStatistics()
+        self._extractor = extractor.absolute()
+        for path in tqdm(image_files(folder), desc="reference", unit="image", disable=None):
+            reference.add(self._features(read_image(path), name=str(path)))
+        if reference.count < 2:
+            raise InputError(f"the reference {folder} has one image; expected two or more")
+        self._mean = reference.mean
+        self._trace = float(np.trace(reference.covariance))
+        statistics = hashlib.sha256(self._mean.tobytes() + np.float64(self._trace).tobytes()).hexdigest()
+        self._text = f"features of {_extractor_of(self._extractor).sha256} around {statistics}"
+
+    def __call__(self, bgr: np.ndarray) -> float:
+        """Of one (H, W, 3) uint8 BGR image; see `distances_to_reference`.
+
+        Raises:
+            InputError: if the extractor fails.
+        """
+        (features,) = self._features(bgr, name="a frame")
+        shift = features.astype(np.float64) - self._mean
+        return float(shift @ shift) + self._trace
+
+    def __str__(self) -> str:
+        return self._text
+
+    def _features(self, bgr: np.ndarray, *, name: str) -> np.ndarray:
+        extractor = _extractor_of(self._extractor)
+        return features_of([extractor_input(bgr, extractor.input_px)], extractor, names=[name])
+
+
+_extractor_of = lru_cache(maxsize=1)(load_onnx_extractor)
 
 
 def choose_by_distance(distances: np.ndarray, *, threshold: float | None, count: int | None) -> np.ndarray:
