@@ -43,6 +43,7 @@ _SHARES = (
     "consistency",
     "mean_confidence",
     "healthy_share",
+    "dispersity",
     "trust",
 )
 

@@ -35,7 +35,16 @@ FIGURES = tuple(
 )
 """Names that a threshold can be set on: those of metrics.json; besides, ``iou.car`` for one class."""
 
-FLEET_FIGURES = ("trust", "consistency", "mean_confidence", "healthy_share", "frames", "drives", "failed_drives")
+FLEET_FIGURES = (
+    "trust",
+    "consistency",
+    "mean_confidence",
+    "healthy_share",
+    "dispersity",
+    "frames",
+    "drives",
+    "failed_drives",
+)
 """Names besides, of many drives only."""
 
 

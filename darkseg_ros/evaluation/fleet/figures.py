@@ -31,16 +31,24 @@ def figures_of(sums: Sums, class_names: Sequence[str]) -> dict[str, float | None
     - ``consistency``: mean IoU of each class map with the one before, warped along the optical flow.
     - ``mean_confidence``: over all pixels.
     - ``healthy_share``: of the camera images, those without a fault of the camera.
-    - ``trust``: the product of these three, 0…1, which ranks drives that have no label maps.
+    - ``dispersity``: how evenly the class maps spread over the classes, 0 for one class, 1 for equal shares of all: the
+      entropy of the classes' shares over the logarithm of their number. A network that no longer sees calls all of it
+      one or two classes, sure of itself and the same in each frame.
+    - ``trust``: the product of these four, 0…1, which ranks drives that have no label maps.
+
+    Source: Deng, Suh, Gould and Zheng, "Confidence and Dispersity Speak: Characterizing Prediction Matrix for
+        Unsupervised Accuracy Estimation", ICML 2023 (arXiv 2302.01094), for confidence and dispersity together.
+    Differs: dispersity by entropy, which needs only the classes' shares, not a nuclear norm over all answers.
     """
     iou = iou_per_class(sums.confusion)
     pixels = int(sums.certainty.sum())
     confidence = int((sums.certainty * _LEVELS).sum()) / (255 * pixels) if pixels else None
     consistency = _known(float(mean_iou(sums.warped)))
     healthy = (sums.seen - sums.unhealthy) / sums.seen if sums.seen else None
+    dispersity = _dispersity(sums.predicted)
     trusted = None
-    if consistency is not None and confidence is not None and healthy is not None:
-        trusted = consistency * confidence * healthy
+    if consistency is not None and confidence is not None and healthy is not None and dispersity is not None:
+        trusted = consistency * confidence * healthy * dispersity
     figures: dict[str, float | None] = {
         "frames": sums.frames,
         "images": sums.scored,
@@ -54,6 +62,7 @@ def figures_of(sums: Sums, class_names: Sequence[str]) -> dict[str, float | None
         "consistency": consistency,
         "mean_confidence": confidence,
         "healthy_share": healthy,
+        "dispersity": dispersity,
         "trust": trusted,
     }
     trust = trust_figures(sums.right, sums.wrong)
@@ -64,6 +73,13 @@ def figures_of(sums: Sums, class_names: Sequence[str]) -> dict[str, float | None
 
 def _known(value: float) -> float | None:
     return None if np.isnan(value) else value
+
+
+def _dispersity(predicted: np.ndarray) -> float | None:
+    if not predicted.any():
+        return None
+    shares = predicted[predicted > 0] / predicted.sum()
+    return float(-(shares * np.log(shares)).sum() / np.log(max(len(predicted), 2))) + 0.0  # no -0.0
 
 
 def _ece(right: np.ndarray, wrong: np.ndarray) -> float | None:

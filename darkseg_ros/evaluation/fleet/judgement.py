@@ -82,6 +82,7 @@ class Sums:
     Attributes:
         confusion: (K, K + 1) int64, class maps against label maps.
         warped: (K, K + 1) int64, from frame to frame, see `FlowConsistency`.
+        predicted: (K,) int64 pixels of the class maps by class.
         right: (256,) int64 labelled pixels that are right, by confidence.
         wrong: (256,) int64 labelled pixels that are wrong.
         certainty: (256,) int64 all pixels by confidence.
@@ -93,6 +94,7 @@ class Sums:
 
     confusion: np.ndarray
     warped: np.ndarray
+    predicted: np.ndarray
     right: np.ndarray = field(default_factory=lambda: np.zeros(_CONFIDENCES, np.int64))
     wrong: np.ndarray = field(default_factory=lambda: np.zeros(_CONFIDENCES, np.int64))
     certainty: np.ndarray = field(default_factory=lambda: np.zeros(_CONFIDENCES, np.int64))
@@ -105,7 +107,11 @@ class Sums:
     def empty(cls, class_count: int) -> Sums:
         """Nothing counted yet."""
         shape = (class_count, class_count + 1)
-        return cls(confusion=np.zeros(shape, np.int64), warped=np.zeros(shape, np.int64))
+        return cls(
+            confusion=np.zeros(shape, np.int64),
+            warped=np.zeros(shape, np.int64),
+            predicted=np.zeros(class_count, np.int64),
+        )
 
     def __add__(self, other: Sums) -> Sums:
         return Sums(**{name: value + getattr(other, name) for name, value in vars(self).items()})
@@ -387,6 +393,7 @@ def _count(
     confusion: np.ndarray | None,
 ) -> None:
     sums.frames += 1
+    sums.predicted += np.bincount(class_map.ravel(), minlength=IGNORE_INDEX + 1)[: len(sums.predicted)]
     if confidence is not None:
         sums.certainty += np.bincount(confidence.ravel(), minlength=_CONFIDENCES)
     if label_map is None or confusion is None:

@@ -81,7 +81,7 @@ def render_fleet_page(
                 ("Worst drives first", "By the mean IoU of the classes in their label maps.", result.worst_drives),
                 (
                     "Least trusted drives first",
-                    "They have no label maps: trust is consistency × mean confidence × share of healthy frames.",
+                    "They have no label maps: trust is consistency × mean confidence × healthy share × dispersity.",
                     result.least_trusted,
                 ),
             )
@@ -122,7 +122,8 @@ def _cards(result: FleetResult, thresholds: Sequence[ThresholdResult]) -> list[C
         ),
         Card("mean confidence", percent(figures["mean_confidence"]), "over all pixels", good=judged("mean_confidence")),
         Card("healthy camera", percent(figures["healthy_share"]), "of the frames", good=judged("healthy_share")),
-        Card("trust", percent(figures["trust"]), "the product of these three", good=judged("trust")),
+        Card("dispersity", percent(figures["dispersity"]), "how evenly classes are seen", good=judged("dispersity")),
+        Card("trust", percent(figures["trust"]), "the product of these four", good=judged("trust")),
     ]
     return cards
 

@@ -13,7 +13,7 @@ from darkseg_ros.errors import InputError
 from darkseg_ros.evaluation.fleet.judgement import DriveJudgement, Stretch, Sums, WorstFrame
 from darkseg_ros.fleet.places import REQUIREMENTS
 
-FORMAT = 1
+FORMAT = 2
 _METADATA_KEY = b"darkseg"
 
 

@@ -132,7 +132,7 @@ def test_strict_ends_at_the_first_bad_drive(tmp_path: Path, bundle: Path, made_d
 
 def test_unlabelled_drives_are_ranked_by_trust(tmp_path: Path, bundle: Path) -> None:
     for name, confidence in (("sure", 250), ("unsure", 60), ("middling", 150)):
-        write_drive(tmp_path / "drives" / name, labelled=False, confidence=confidence)
+        write_drive(tmp_path / "drives" / name, labelled=False, confidence=confidence, wrong_share=0.5)
     assert evaluate(tmp_path / "drives", tmp_path / "out", bundle) == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     assert [Path(each["drive"]).name for each in metrics["least_trusted_drives"]] == ["unsure", "middling", "sure"]

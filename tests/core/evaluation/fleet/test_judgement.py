@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +45,10 @@ def test_a_drive_has_the_figures_of_evaluating_it_alone(tmp_path: Path, settings
     assert judgement.label_maps == 3
 
 
-def test_without_label_maps_a_drive_has_consistency_confidence_and_health(
+def test_without_label_maps_a_drive_has_consistency_confidence_health_and_dispersity(
     tmp_path: Path, settings: JudgementSettings
 ) -> None:
-    judgement = judge(write_drive(tmp_path / "drive", labelled=False, confidence=51), settings)
+    judgement = judge(write_drive(tmp_path / "drive", labelled=False, confidence=51, wrong_share=0.5), settings)
     figures = figures_of(total(judgement), judgement.classes)
     assert figures["miou_present"] is None
     assert figures["images"] == 0
@@ -55,7 +56,16 @@ def test_without_label_maps_a_drive_has_consistency_confidence_and_health(
     assert figures["mean_confidence"] == 0.2
     assert figures["consistency"] == 1
     assert figures["healthy_share"] == 1
-    assert figures["trust"] == pytest.approx(0.2)
+    dispersity = math.log(2) / math.log(19)  # two halves of 19 classes
+    assert figures["dispersity"] == pytest.approx(dispersity)
+    assert figures["trust"] == pytest.approx(0.2 * dispersity)
+
+
+def test_a_drive_that_is_called_one_class_all_over_has_no_trust(tmp_path: Path, settings: JudgementSettings) -> None:
+    judgement = judge(write_drive(tmp_path / "drive", labelled=False), settings)
+    figures = figures_of(total(judgement), judgement.classes)
+    assert (figures["consistency"], figures["mean_confidence"], figures["dispersity"]) == (1, 1, 0)
+    assert figures["trust"] == 0
 
 
 def test_label_maps_can_be_left_aside(tmp_path: Path, settings: JudgementSettings) -> None:

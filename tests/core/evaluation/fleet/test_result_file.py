@@ -14,6 +14,7 @@ def some_judgement() -> DriveJudgement:
     rng = np.random.default_rng(0)
     sums = Sums(
         *(rng.integers(0, 9, (2, 3)) for _ in range(2)),
+        rng.integers(0, 9, 2),
         *(rng.integers(0, 9, 256) for _ in range(3)),
         frames=4,
         scored=3,

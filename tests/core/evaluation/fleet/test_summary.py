@@ -17,6 +17,7 @@ def judgement(name: str, *, right: int = 0, wrong: int = 0, camera: str = "/came
     sums.confusion[0, :2] = right, wrong
     sums.warped[0, 0] = 1
     sums.certainty[255] = 1
+    sums.predicted[:] = 1
     sums.frames, sums.seen, sums.scored = 1, 1, int(right + wrong > 0)
     stretch = Stretch(camera, "22", "0–10", sums)
     return DriveJudgement(f"/drives/{name}", ("road", "sky"), (stretch,), sums.scored, 0, (), "", None, None)
