@@ -1,4 +1,4 @@
-"""Drives and results in S3, against a local server."""
+"""Drives and results in S3 and in Google Cloud Storage, against local servers."""
 
 from __future__ import annotations
 
@@ -35,23 +35,40 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.stop()
 
 
-def test_drives_are_read_from_s3_and_results_written_there(
-    s3: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def gs(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """As `s3`, of the other kind."""
+    from gcp_storage_emulator.server import create_server
+
+    server = create_server("127.0.0.1", 0, in_memory=True, default_bucket="nights")
+    server.start()
+    host, port = server._api._httpd.server_address
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://{host}:{port}")
+    # else it asks Google for the kind of each bucket, which no emulator answers
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    yield "gs://nights"
+    server.stop()
+
+
+@pytest.mark.parametrize("kind", ["s3", "gs"])
+def test_drives_are_read_from_a_bucket_and_results_written_there(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    bucket = request.getfixturevalue(kind)
     bundle = write_tiny_bundle(tmp_path / "bundle", HW)
     for index in range(2):
         write_drive(tmp_path / "drives" / f"drive_{index}", wrong_share=index / 4)
-    with file_system_of(s3) as (storage, path):
+    with file_system_of(bucket) as (storage, path):
         storage.put(f"{tmp_path / 'drives'}/", f"{path}/drives/", recursive=True)
     options = ["--bundle", str(bundle), "--backend", "fake"]
-    assert main(["evaluate", f"{s3}/drives", "--out", f"{s3}/out", *options]) == 0
-    metrics = json.loads(read_bytes(f"{s3}/out/metrics.json") or b"")
+    assert main(["evaluate", f"{bucket}/drives", "--out", f"{bucket}/out", *options]) == 0
+    metrics = json.loads(read_bytes(f"{bucket}/out/metrics.json") or b"")
     assert metrics["drives"] == 2
     assert metrics["pixel_accuracy"] == 0.875
-    assert len(names_in(f"{s3}/out/drives", ending=".parquet")) == 2
-    assert main(["evaluate", f"{s3}/drives", "--out", f"{s3}/out", "--resume", *options]) == 0
+    assert len(names_in(f"{bucket}/out/drives", ending=".parquet")) == 2
+    assert main(["evaluate", f"{bucket}/drives", "--out", f"{bucket}/out", "--resume", *options]) == 0
     assert "2 of 2 drives have their result already" in capsys.readouterr().out
-    assert main(["segment", f"{s3}/drives/*", "--out", f"{s3}/maps", *options]) == 0
-    assert names_in(f"{s3}/maps/drive_0", ending=".png") == {f"drive_0_00000{index}.png" for index in range(3)}
-    assert main(["evaluate", f"{s3}/missing", "--out", f"{s3}/out", *options]) == 1
+    assert main(["segment", f"{bucket}/drives/*", "--out", f"{bucket}/maps", *options]) == 0
+    assert names_in(f"{bucket}/maps/drive_0", ending=".png") == {f"drive_0_00000{index}.png" for index in range(3)}
+    assert main(["evaluate", f"{bucket}/missing", "--out", f"{bucket}/out", *options]) == 1
     assert "leads to no drive" in capsys.readouterr().err

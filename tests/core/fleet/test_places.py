@@ -50,3 +50,11 @@ def test_files_and_folders_come_here_under_their_names(folder: str) -> None:
 def test_what_a_storage_refuses_is_told_in_one_line(url: str) -> None:
     with pytest.raises(InputError, match=url), fetched(url):
         pass
+
+
+def test_the_package_that_a_storage_lacks_is_named() -> None:
+    with (
+        pytest.raises(InputError, match=r"abfs://container/x needs another package: .*adlfs"),
+        fetched("abfs://container/x"),
+    ):
+        pass
