@@ -14,36 +14,18 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-import torch
-from lightning_fabric.utilities.seed import seed_everything
 from omegaconf import DictConfig
 
 from darkseg_ros.classes import IGNORE_INDEX
-from training.adaptation.class_mix import mix_in_some_steps
-from training.adaptation.distillation import FeatureAnchor, paste_labels, soft_cross_entropy
-from training.adaptation.masking import mask_blocks
-from training.adaptation.night_answers import night_answers
-from training.adaptation.night_samples import NightSamples
-from training.adaptation.object_warp import ObjectWarpedSamples
-from training.adaptation.second_opinion import read_boxes
 from training.adaptation.settings import AdaptationConfig
-from training.adaptation.student import Student
 from training.data.cache import open_cache
-from training.data.class_balance import class_shares
 from training.data.class_table import classes_of
-from training.data.draws import draw_labelled
 from training.data.listing import file_digests, files_digest, pairs_digest
 from training.data.pairs import find_images, find_labelled_pool, find_validation_sets
-from training.data.samples import LabelledSamples
 from training.data.shards import groups_by_shard
-from training.losses import class_weight_tensor, mean_over_processes, segmentation_loss
-from training.networks.build import build_network
-from training.networks.config import exposure_of
 from training.runs.config import read_command_line
-from training.runs.fabric import load_from, refuse_nan, start_fabric
-from training.runs.loop import TrainingRun
 from training.runs.results import one_line_errors
-from training.validation import evaluate_network, write_metrics
+from training.segmenter_config import refuse_unusable_loss
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -61,11 +43,8 @@ def adapt(config: DictConfig) -> None:
     Raises:
         InputError: on unusable data, a checkpoint of another configuration, a loss that is no number, a full disk.
     """
-    fabric = start_fabric(config)
-    seed_everything(config.seed, verbose=False)
-    night_config, exposure = config.night, exposure_of(config.network)
-
-    # Data: draws depend on (seed, position) only.
+    # What is wrong with settings and data is told before torch is loaded.
+    refuse_unusable_loss(config.loss)
     classes = classes_of(config)
     pairs = find_labelled_pool(config.data.source, classes)
     night_images = find_images(Path(config.data.night))
@@ -76,6 +55,33 @@ def adapt(config: DictConfig) -> None:
         "data.night": files_digest(night_images),
         **file_digests(config, "data.boxes", "data.answers", "network.encoder_weights", "network.start_checkpoint"),
     }
+
+    import torch
+    from lightning_fabric.utilities.seed import seed_everything
+
+    from training.adaptation.class_mix import mix_in_some_steps
+    from training.adaptation.distillation import FeatureAnchor, paste_labels, soft_cross_entropy
+    from training.adaptation.masking import mask_blocks
+    from training.adaptation.night_answers import night_answers
+    from training.adaptation.night_samples import NightSamples
+    from training.adaptation.object_warp import ObjectWarpedSamples
+    from training.adaptation.second_opinion import read_boxes
+    from training.adaptation.student import Student
+    from training.data.class_balance import class_shares
+    from training.data.draws import draw_labelled
+    from training.data.samples import LabelledSamples
+    from training.losses import class_weight_tensor, mean_over_processes, segmentation_loss
+    from training.networks.build import build_network
+    from training.networks.config import exposure_of
+    from training.runs.fabric import load_from, refuse_nan, start_fabric
+    from training.runs.loop import TrainingRun
+    from training.validation import evaluate_network, write_metrics
+
+    fabric = start_fabric(config)
+    seed_everything(config.seed, verbose=False)
+    night_config, exposure = config.night, exposure_of(config.network)
+
+    # Data: draws depend on (seed, position) only.
     shares = class_shares(pairs, classes)
     store = open_cache(config.data.cache, pairs, night_images)
     labelled_samples = ObjectWarpedSamples(

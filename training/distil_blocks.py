@@ -28,7 +28,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from darkseg_ros.errors import InputError
-from training.adaptation.night_samples import NightSamples, StrongAugmentation
+from training.adaptation.night_samples import NightSamples
+from training.adaptation.settings import StrongAugmentation
 from training.adaptation.teacher import load_teacher
 from training.data.augmentation import Augmentation
 from training.data.pairs import find_images

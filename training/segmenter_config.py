@@ -157,13 +157,8 @@ class SegmenterConfig(SegmenterRunConfig):
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
 
 
-def refuse_unusable(config: DictConfig) -> None:
-    """Raise InputError for settings that do not fit each other, before anything heavy is loaded.
-
-    Args:
-        config: a resolved `SegmenterConfig`.
-    """
-    loss, self_training = config.loss, config.self_training
+def refuse_unusable_loss(loss: DictConfig) -> None:
+    """Raise InputError for a `LossConfig` that no loss can be taken with."""
     if loss.kind not in ("cross_entropy", "focal", "combined"):
         raise InputError(f"loss.kind is {loss.kind}; expected cross_entropy, focal or combined")
     if loss.focal_gamma < 0 or not 0 <= loss.combined_alpha <= 1:
@@ -173,6 +168,16 @@ def refuse_unusable(config: DictConfig) -> None:
         )
     if loss.stride < 1:
         raise InputError(f"loss.stride is {loss.stride}; expected 1 or more")
+
+
+def refuse_unusable(config: DictConfig) -> None:
+    """Raise InputError for settings that do not fit each other, before anything heavy is loaded.
+
+    Args:
+        config: a resolved `SegmenterConfig`.
+    """
+    refuse_unusable_loss(config.loss)
+    self_training = config.self_training
     if self_training.batch_size and not config.data.pseudo_labels:
         raise InputError("self_training.batch_size is set without data.pseudo_labels; run training.pseudo_label first")
     if self_training.mix_share and self_training.batch_size > config.batch_size:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,9 @@ from darkseg_ros.errors import InputError
 from darkseg_ros.frames.source import image_files
 from tests.bundles import CAMVID
 from training import adapt_segmenter as stage
-from training.adaptation.night_samples import NightSamples, StrongAugmentation, draw_view
+from training.adaptation.night_samples import NightSamples, draw_view
 from training.adaptation.second_opinion import Box, write_boxes
-from training.adaptation.settings import AdaptationConfig
+from training.adaptation.settings import AdaptationConfig, StrongAugmentation
 from training.adaptation.teacher import load_teacher
 from training.adjust_shares import adjust_shares
 from training.answer_images import answer_images
@@ -56,6 +58,19 @@ def assert_same_networks(one: dict[str, Any], other: dict[str, Any]) -> None:
     for part in ("student", "teacher"):
         for name, value in one[part].items():
             torch.testing.assert_close(other[part][name], value, rtol=0, atol=0, msg=f"{part} {name}")
+
+
+def test_a_wrong_config_is_told_without_loading_torch() -> None:
+    arguments = ["--config", str(CONFIG), "loss.kind=hinge"]
+    code = (
+        "import sys\nfrom training.adapt_segmenter import main\n"
+        f"try:\n    main({arguments!r})\nfinally:\n    print('torch' in sys.modules)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=CONFIG.parents[2], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout.strip()) == (1, "False")
+    assert ended.stderr == "adapt_segmenter: loss.kind is hinge; expected cross_entropy, focal or combined\n"
 
 
 def test_a_run_that_is_stopped_and_started_again_ends_like_an_uninterrupted_one(

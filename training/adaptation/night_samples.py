@@ -15,6 +15,7 @@ from darkseg_ros.classes import CITYSCAPES, IGNORE_INDEX, ClassTable
 from darkseg_ros.errors import InputError
 from darkseg_ros.model.exposure import Exposure, normalise_exposure
 from training.adaptation.second_opinion import Box, opinion_map
+from training.adaptation.settings import StrongAugmentation
 from training.data.augmentation import Augmentation, jitter_colour
 from training.data.cache import ImageStore, Undecoded
 from training.data.network_input import network_input
@@ -22,23 +23,6 @@ from training.data.random_streams import Stream, generator
 
 STRIDE = 4
 """Answers have a quarter of the height and width of their image: views are cut in steps of as many pixels."""
-
-
-@dataclass
-class StrongAugmentation:
-    """How far the student's view differs from the teacher's.
-
-    Attributes:
-        jitter: of the colours, as `Augmentation.jitter`.
-        blur_share: of the images blurred.
-        blur_sigma_max: strongest blur, pixels.
-        noise_max: strongest noise, standard deviation in grey levels.
-    """
-
-    jitter: float = 0.4
-    blur_share: float = 0.3
-    blur_sigma_max: float = 1.2
-    noise_max: float = 8.0
 
 
 class NightSamples(Dataset[dict[str, Tensor]]):

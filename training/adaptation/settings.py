@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from training.adaptation.night_samples import StrongAugmentation
 from training.segmenter_config import ImagesConfig, SegmenterRunConfig
 
 
@@ -52,6 +51,23 @@ class NightConfig:
     masked_block_px: int = 32
     box_weight: float = 0.7
     box_score_min: float = 0.4
+
+
+@dataclass
+class StrongAugmentation:
+    """How far the student's view differs from the teacher's.
+
+    Attributes:
+        jitter: of the colours, as `Augmentation.jitter`.
+        blur_share: of the images blurred.
+        blur_sigma_max: strongest blur, pixels.
+        noise_max: strongest noise, standard deviation in grey levels.
+    """
+
+    jitter: float = 0.4
+    blur_share: float = 0.3
+    blur_sigma_max: float = 1.2
+    noise_max: float = 8.0
 
 
 @dataclass
