@@ -15,7 +15,7 @@ from engines.bundle_writer import BundleContent, write_bundle
 from engines.export import FUSED_MATCH, export_onnx, golden_frames
 from engines.fused_graph import FusedGraph, LogitsGraph
 from engines.restore_checkpoint import main
-from tests.bundles import golden_answer
+from tests.bundles import cut_at_logits, golden_answer
 from training.adaptation.teacher import load_teacher
 from training.data.network_input import network_input
 from training.networks.build import build_network
@@ -49,9 +49,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write_bundle_of(network: nn.Module, work: Path, exposure: Exposure | None = None) -> Path:
     frames = golden_frames(NETWORK_HW)
-    logits_graph = LogitsGraph(network).eval()
-    export_onnx(logits_graph, frames, work / "logits.onnx", ["logits"])
-    export_onnx(FusedGraph(logits_graph, temperature=1.5), frames, work / "fused.onnx", ["class_map", "confidence"])
+    graph = FusedGraph(LogitsGraph(network), temperature=1.5)
+    export_onnx(graph, frames, work / "fused.onnx", ["class_map", "confidence"])
+    cut_at_logits(work / "fused.onnx", work / "logits.onnx")
     openvino.save_model(openvino.convert_model(str(work / "logits.onnx")), str(work / "cpu.xml"))
     return write_bundle(
         work,

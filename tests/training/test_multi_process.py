@@ -57,20 +57,14 @@ def last_step(run: Path) -> Tensor:
     return torch.cat([(after["student"][name] - before["student"][name]).ravel() for name in names])
 
 
-@pytest.mark.parametrize(
-    ("command", "devices"),
-    [
-        (["-m", "training.train_segmenter"], ["devices=2"]),
-        # what `fabric run` runs
-        (["-m", "lightning_fabric.cli", "--accelerator", "cpu", "--devices", "2", "training/train_segmenter.py"], []),
-    ],
-    ids=["devices=2", "fabric run"],
-)
-def test_two_processes_end_where_one_does(
-    command: list[str], devices: list[str], settings: list[str], alone: Path, tmp_path: Path
-) -> None:
+BY_ITSELF = ("-m", "training.train_segmenter")
+FABRIC_RUN = ("-m", "lightning_fabric.cli", "--accelerator", "cpu", "--devices", "2", "training/train_segmenter.py")
+"""What `fabric run` runs."""
+
+
+def run_two_processes(command: tuple[str, ...], settings: list[str]) -> None:
     finished = subprocess.run(
-        [sys.executable, *command, "--config", CONFIG, *settings, f"output={tmp_path}", *devices],
+        [sys.executable, *command, "--config", CONFIG, *settings],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -78,31 +72,30 @@ def test_two_processes_end_where_one_does(
     )
     assert finished.returncode == 0, finished.stderr
     assert "Starting with 2 processes" in finished.stderr
-    expected, found = last_step(alone), last_step(tmp_path)
-    # rounding alone makes 1e-5, or up to 0.04 where AdamW turns the sign of a gradient near 0; each process taking its
-    # own mean makes 0.7
+
+
+def refuse_another_end(expected: Tensor, found: Tensor) -> None:
+    """Rounding alone makes 1e-5, or up to 0.04 where AdamW turns the sign of a gradient near 0; each process taking its
+    own mean makes 0.7.
+    """
     assert (found - expected).norm() < 0.1 * expected.norm()
+
+
+def test_two_processes_end_where_one_does(settings: list[str], alone: Path, tmp_path: Path) -> None:
+    run_two_processes(BY_ITSELF, [*settings, f"output={tmp_path}", "devices=2"])
+    refuse_another_end(last_step(alone), last_step(tmp_path))
     assert json.loads((tmp_path / "metrics.json").read_text()).keys() == {"day", "night"}
 
 
-def test_two_processes_that_read_shards_of_their_own_end_where_one_does(
+def test_two_processes_of_fabric_run_that_read_shards_of_their_own_end_where_one_does(
     settings: list[str], generated_data: Path, tmp_path: Path
 ) -> None:
     shards = tmp_path / "shards"
     assert write_shards(find_labelled_images(generated_data / "source"), shards, data_set="plain", shard_bytes=1) == 6
     sharded = [*settings, f"data.source=[{{folder: {shards}, data_set: shards}}]", "data.shard_groups=2"]
     train(load_config(SegmenterConfig, REPOSITORY / CONFIG, [*sharded, f"output={tmp_path / 'one'}"]))
-    finished = subprocess.run(
-        [sys.executable, "-m", "training.train_segmenter", "--config", CONFIG, *sharded]
-        + [f"output={tmp_path / 'two'}", "devices=2"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
-    expected, found = last_step(tmp_path / "one"), last_step(tmp_path / "two")
-    assert (found - expected).norm() < 0.1 * expected.norm()  # as above
+    run_two_processes(FABRIC_RUN, [*sharded, f"output={tmp_path / 'two'}"])
+    refuse_another_end(last_step(tmp_path / "one"), last_step(tmp_path / "two"))
 
 
 def test_a_precision_that_the_checkpoints_would_not_name_is_refused(

@@ -9,8 +9,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnx
-import onnx.utils
 import pytest
 import segmentation_models_pytorch as smp
 import torch
@@ -25,6 +23,7 @@ from engines.bundle_writer import BundleContent, write_bundle
 from engines.export import FUSED_MATCH, MIOU_LOSS_MAX, export_onnx, golden_answer, least_match_of, match_on_golden
 from engines.fused_graph import FusedGraph, LogitsGraph
 from engines.quantisation import quantise, quantise_within
+from tests.bundles import cut_at_logits
 from training.data.network_input import network_input
 from training.losses import LossConfig, segmentation_loss
 from training.networks.build import batch_norm_layers, build_network
@@ -156,7 +155,7 @@ def bundle_folder(trained: Trained, tmp_path_factory: pytest.TempPathFactory) ->
     fused_onnx, logits_onnx = work / "fused.onnx", work / "logits.onnx"
     graph = FusedGraph(LogitsGraph(trained.network), temperature=1.0)
     export_onnx(graph, frames[:1], fused_onnx, ["class_map", "confidence"])
-    _cut_at_logits(fused_onnx, logits_onnx)
+    cut_at_logits(fused_onnx, logits_onnx)
     return _write(work, trained.name, quantise(logits_onnx, [frames[:1], frames[1:]], work / "cpu_int8.xml"))
 
 
@@ -193,18 +192,6 @@ def _with_float_layers(folder: Path) -> Path:
         miou_loss_max=MIOU_LOSS_MAX,
     )
     return _write(work, folder.name, graph)
-
-
-def _cut_at_logits(fused_onnx: Path, logits_onnx: Path) -> None:
-    """The graph up to what is enlarged for the argmax: exporting a second time takes longer than all else here."""
-    graph = onnx.load(str(fused_onnx)).graph
-    maker = {output: node for node in graph.node for output in node.output}
-    (argmax,) = (node for node in graph.node if node.op_type == "ArgMax")
-    onnx.utils.extract_model(str(fused_onnx), str(logits_onnx), ["frame"], [maker[argmax.input[0]].input[0]])
-    model = onnx.load(str(logits_onnx))
-    model.graph.node.add(op_type="Identity", input=[model.graph.output[0].name], output=["logits"])
-    model.graph.output[0].name = "logits"
-    onnx.save(model, str(logits_onnx))
 
 
 def miou(folder: Path, backend: str) -> float:
