@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from darkseg_ros.errors import ImageMessageError
 from darkseg_ros.frames.image_stream import ImageStream
-from darkseg_ros.frames.video_packets import VideoDecoder, _Bits, _FrameNumbers, _Pause
+from darkseg_ros.frames.video_packets import VideoDecoder, _Pause
 
 from .video_streams import compressed_video, encode, ffmpeg_packet, pictures
 
@@ -190,113 +190,6 @@ def test_any_packet_decodes_or_raises_image_message_error(
     for bgr in decoded(ImageStream(), stream).values():
         assert bgr.ndim == 3
         assert bgr.dtype == np.uint8
-
-
-# --- headers of H.264, written bit by bit
-
-
-def ue(value: int) -> str:
-    """The bits of an unsigned Exp-Golomb code, ITU-T H.264, 9.1."""
-    binary = f"{value + 1:b}"
-    return "0" * (len(binary) - 1) + binary
-
-
-def se(value: int) -> str:
-    """The bits of a signed one, 9.1.1."""
-    return ue(2 * value - 1 if value > 0 else -2 * value)
-
-
-def unit(kind: int, bits: str) -> bytes:
-    """A NAL unit of a reference picture or of parameters."""
-    bits += "1"
-    bits += "0" * (-len(bits) % 8)
-    return bytes([0x60 | kind]) + int(bits, 2).to_bytes(len(bits) // 8, "big")
-
-
-def parameters(profile: int, between: str, *, log2_max_frame_num_minus4: int) -> bytes:
-    """A sequence parameter set, up to the range of frame numbers (7.3.2.1.1)."""
-    return unit(7, f"{profile:08b}{0:08b}{30:08b}{ue(3)}{between}{ue(log2_max_frame_num_minus4)}")
-
-
-def slice_of(frame_num: int, bits: int, *, plane: str = "") -> bytes:
-    """A slice header, up to the frame number (7.3.3)."""
-    return unit(1, f"{ue(0)}{ue(5)}{ue(2)}{plane}{frame_num:0{bits}b}")
-
-
-DEPTHS = f"{ue(1)}{ue(2)}0"
-"""Bit depths of luma and chroma, no transform bypass."""
-
-NO_LISTS = "0"
-ALL_LISTS = "1" + ("1" + se(3) * 16) * 6 + ("1" + (se(-1) + se(1)) * 32) * 2
-ONE_LIST = "1" + "0" * 5 + "1" + se(-4) + se(-4) + "0" * 2
-"""The second delta makes the next scale 0, so the rest of the list is not sent (7.3.2.1.1.1)."""
-
-MANY_LISTS = "1" + ("1" + se(1) * 16) * 6 + ("1" + se(1) * 64) * 6
-
-
-BETWEEN = {
-    "baseline": (66, "", ""),
-    "main": (77, "", ""),
-    **{f"profile {each}": (each, f"{ue(1)}{DEPTHS}{NO_LISTS}", "") for each in (100, 110, 122, 44, 118, 128)},
-    "all lists": (100, f"{ue(1)}{DEPTHS}{ALL_LISTS}", ""),
-    "one list": (100, f"{ue(1)}{DEPTHS}{ONE_LIST}", ""),
-    "4:4:4": (244, f"{ue(3)}0{DEPTHS}{NO_LISTS}", ""),
-    "4:4:4 in separate planes": (244, f"{ue(3)}1{DEPTHS}{NO_LISTS}", "10"),
-    "4:4:4 with all lists": (244, f"{ue(3)}0{DEPTHS}{MANY_LISTS}", ""),
-}
-"""Profile, the bits between its parameters' id and the range of frame numbers, and those of a plane's id in a slice."""
-
-
-@pytest.mark.parametrize(("profile", "between", "plane"), BETWEEN.values(), ids=BETWEEN)
-def test_frame_numbers_are_read_behind_whatever_parameters_stand_before_them(
-    profile: int, between: str, plane: str
-) -> None:
-    numbers = _FrameNumbers()
-    first = [parameters(profile, between, log2_max_frame_num_minus4=2), unit(5, ue(0))]
-    assert numbers.missing_before(first) == 0
-    assert numbers.range == 64
-    counted = [numbers.missing_before([slice_of(number, 6, plane=plane)]) for number in (1, 2, 2, 5, 63, 0)]
-    assert counted == [0, 0, 0, 2, 57, 0]
-
-
-@pytest.mark.parametrize(("log2_minus4", "expected"), [(0, 16), (4, 256), (12, 65536), (40, 65536)])
-def test_frame_numbers_start_anew_after_16_to_65536(log2_minus4: int, expected: int) -> None:
-    numbers = _FrameNumbers()
-    assert numbers.range == 16
-    numbers.missing_before([parameters(66, "", log2_max_frame_num_minus4=log2_minus4)])
-    assert numbers.range == expected
-
-
-def test_pictures_that_nobody_refers_to_do_not_count() -> None:
-    numbers = _FrameNumbers()
-    numbers.missing_before([unit(5, ue(0))])
-    unreferenced = bytes([1]) + slice_of(1, 4)[1:]
-    assert [numbers.missing_before([unreferenced]) for _ in range(3)] == [0, 0, 0]
-    assert numbers.missing_before([slice_of(1, 4)]) == 0
-    assert numbers.missing_before([slice_of(3, 4)]) == 1
-
-
-def test_the_first_number_of_a_stream_misses_nothing_and_is_counted_from() -> None:
-    numbers = _FrameNumbers()
-    assert numbers.missing_before([bytes([1]) + slice_of(7, 4)[1:]]) == 0
-    assert numbers.missing_before([slice_of(9, 4)]) == 1
-    assert numbers.missing_before([unit(6, ue(0))]) == 0
-
-
-def test_a_header_that_ends_early_is_damage() -> None:
-    with pytest.raises(ImageMessageError, match="a header ends early"):
-        _FrameNumbers().missing_before([b"\x67\x64"])
-
-
-@given(st.lists(st.integers(0, 2**16), max_size=8), st.integers(1, 9))
-def test_numbers_are_read_as_they_were_written(values: list[int], width: int) -> None:
-    bits = _Bits(unit(1, "".join(map(ue, values)) + f"{1:0{width}b}")[1:])
-    assert [bits.exp_golomb() for _ in values] == values
-    assert bits.number(width) == 1
-
-
-def test_bytes_that_prevent_a_start_code_are_no_content() -> None:
-    assert _Bits(b"\0\0\3\1").number(24) == 1
 
 
 def test_a_gap_of_more_than_as_many_mean_intervals_is_a_pause() -> None:
