@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -129,7 +131,8 @@ def h264_unit(kind: int, bits: str) -> bytes:
     """A NAL unit of a reference picture or of parameters."""
     bits += "1"
     bits += "0" * (-len(bits) % 8)
-    return bytes([0x60 | kind]) + int(bits, 2).to_bytes(len(bits) // 8, "big")
+    content = int(bits, 2).to_bytes(len(bits) // 8, "big")
+    return bytes([0x60 | kind]) + re.sub(rb"\0\0(?=[\0-\3])", b"\0\0\3", content)  # emulation prevention, 7.4.1
 
 
 def parameters(profile: int, between: str, *, log2_max_frame_num_minus4: int) -> bytes:
