@@ -190,6 +190,6 @@ def _segment_here(arguments: argparse.Namespace, outputs: Outputs) -> None:
         segmenter.close()
     folders = ", ".join(map(str, segmented.folders))
     print(
-        f"{segmented.frames} class maps in {folders}, by {segmenter.bundle.name} on {segmenter.engine.name}"
-        f"{bad_frames.summary()}"
+        f"{segmented.frames} class map{'s' if segmented.frames != 1 else ''} in {folders}, "
+        f"by {segmenter.bundle.name} on {segmenter.engine.name}{bad_frames.summary()}"
     )

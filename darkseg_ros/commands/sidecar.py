@@ -18,7 +18,7 @@ from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bags import BagReader, BagWriter, is_bag
 from darkseg_ros.frames.image_stream import ImageStream
 from darkseg_ros.frames.source import check_name, name_of
-from darkseg_ros.frames.stamps import header_of, stamp_ns_of
+from darkseg_ros.frames.stamps import header_of, stamp_ns_of, stamp_ns_to_write
 from darkseg_ros.frames.storage.channel import DEFAULT_QOS
 from darkseg_ros.model.in_order import in_order
 from darkseg_ros.model.segmenter import Segmentation, Segmenter
@@ -165,6 +165,7 @@ def _frames(reader: BagReader, plan: SidecarPlan, bad_frames: BadFrames, read: C
         try:
             message = reader.deserialize(recorded)
             bgr = stream.bgr(message)
+            stamp_ns_to_write(header_of(message))
         except (BagError, ImageMessageError) as error:
             read[_UNDECODABLE] += 1
             index = read["frames_in"] - 1

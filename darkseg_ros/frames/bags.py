@@ -22,9 +22,10 @@ from rosbags.typesys.store import Typestore
 from ruamel.yaml import YAML
 from tqdm import tqdm
 
-from darkseg_ros.errors import BagError, InputError
+from darkseg_ros.errors import BagError, InputError, one_line
 from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.messages import fill_compressed_image, fill_image
+from darkseg_ros.frames.stamps import STAMP_END_NS
 from darkseg_ros.frames.storage.channel import DEFAULT_QOS, MAX_BLOCK_BYTES, Channel, Storage
 from darkseg_ros.frames.storage.compression import ZSTD_MAGIC, decompress_block
 from darkseg_ros.frames.storage.open import holds_messages, open_storage
@@ -105,6 +106,10 @@ class BagMessage:
     data: bytes
 
 
+class _MetadataError(BagError):
+    """What metadata.yaml says cannot be followed."""
+
+
 class BagReader:
     """Context manager over a rosbag2 folder, one file of it, or a ROS 1 bag.
 
@@ -139,9 +144,11 @@ class BagReader:
                 promised: Counter[str] = Counter()
                 files = [self.path]
                 if self.path.is_dir():
-                    files, promised = _read_metadata(self.path)
+                    files, promised = self._read_metadata()
                 storages = [open_storage(file, stack) for file in files]
                 spans = [span for storage in storages if (span := storage.span_ns())]
+            except _MetadataError as error:
+                raise BagError(str(error)) from error
             except Exception as error:  # whatever a damaged file provokes
                 raise self._damaged(error) from error
             self._stack = stack.pop_all()
@@ -271,6 +278,22 @@ class BagReader:
                     f"run `ros2 bag reindex {self.path}`, or name the storage file itself"
                 )
             raise BagError(f"{self.path} is not a bag: it has no metadata.yaml; expected a rosbag2 folder")
+
+    def _read_metadata(self) -> tuple[list[Path], Counter[str]]:
+        """The files of a bag, and the messages that each topic should have in them."""
+        try:
+            files, promised = _read_metadata(self.path)
+        except Exception as error:  # whatever a file that was edited by hand provokes
+            raise _MetadataError(
+                f"{self.path / _METADATA} is damaged ({one_line(error)}); run `ros2 bag reindex {self.path}`, or name "
+                "the storage file itself"
+            ) from error
+        if missing := [file.name for file in files if not file.is_file()]:
+            raise _MetadataError(
+                f"{missing[0]}, which {self.path / _METADATA} names, is missing, or no regular file; copy it again; "
+                f"if it was renamed, run `ros2 bag reindex {self.path}`"
+            )
+        return files, promised
 
     def contents(self) -> str:
         """Its topics with types and counts, as the end of a sentence."""
@@ -474,7 +497,10 @@ def _read_metadata(folder: Path) -> tuple[list[Path], Counter[str]]:
     size = metadata.stat().st_size
     if size > _METADATA_MAX_BYTES:
         raise BagError(f"{_METADATA} has {size} bytes, expected at most {_METADATA_MAX_BYTES}")
-    information = _parsed(metadata.read_text("utf-8"))["rosbag2_bagfile_information"]
+    content = _parsed(metadata.read_text("utf-8"))
+    if not isinstance(content, dict) or "rosbag2_bagfile_information" not in content:
+        raise BagError("it says nothing of a bag")
+    information = content["rosbag2_bagfile_information"]
     if information["version"] > Writer.VERSION_LATEST:
         raise BagError(f"{_METADATA} is of version {information['version']}, expected at most {Writer.VERSION_LATEST}")
     # old recorders wrote the bag's folder in front; no path leads out of it
@@ -560,6 +586,6 @@ def write_bag_from_video(
 
 def _header(stamp_ns: int, frame_id: str) -> SimpleNamespace:
     sec, nanosec = divmod(stamp_ns, 1_000_000_000)
-    if not 0 <= sec < 2**31:
+    if not 0 <= stamp_ns < STAMP_END_NS:
         raise BagError(f"a stamp must be within 0…2³¹ s, got {stamp_ns} ns; stamps count nanoseconds since 1970")
     return SimpleNamespace(stamp=SimpleNamespace(sec=sec, nanosec=nanosec), frame_id=frame_id)

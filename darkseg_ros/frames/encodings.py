@@ -87,13 +87,15 @@ _UYVY = Encoding(2, cv2.COLOR_YUV2BGR_UYVY, even_width=True)
 _YUYV = Encoding(2, cv2.COLOR_YUV2BGR_YUY2, even_width=True)
 _MONO8 = Encoding(1, cv2.COLOR_GRAY2BGR)
 _BGR8 = Encoding(3, None)
+_BGRA8 = Encoding(4, cv2.COLOR_BGRA2BGR)
 
 # ROS names a Bayer mosaic from its first row and column on, OpenCV from the second row and column on
 ENCODINGS: dict[str, Encoding] = {
     "bgr8": _BGR8,
     "8UC3": _BGR8,
     "rgb8": Encoding(3, cv2.COLOR_RGB2BGR),
-    "bgra8": Encoding(4, cv2.COLOR_BGRA2BGR),
+    "bgra8": _BGRA8,
+    "8UC4": _BGRA8,
     "rgba8": Encoding(4, cv2.COLOR_RGBA2BGR),
     "mono8": _MONO8,
     "8UC1": _MONO8,

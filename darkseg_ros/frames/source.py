@@ -231,6 +231,8 @@ def _read_images(path_by_name: dict[str, Path], bad_frames: BadFrames) -> Iterat
         try:
             bgr = read_image(path)
         except InputError as error:
+            if len(path_by_name) == 1:
+                raise
             bad_frames.skip(str(error))
             continue
         decoded += 1

@@ -96,6 +96,7 @@ class Video:
                 spliced=_is_transport_stream(container),
             )
             cut_short: set[int] = set()
+            failed: list[int] = []  # packets come in the order of decoding, frames in that of their times
             packets = container.demux(stream)
             while True:
                 try:
@@ -111,10 +112,20 @@ class Video:
                 try:
                     frames = packet.decode()
                 except av.FFmpegError as error:
-                    bad_frames.skip(f"frame {index} of {self.path} cannot be decoded as {self.codec}: {error.strerror}")
-                    index += 1
+                    place = f"frame {index}"
+                    if packet.pts is None or packet.time_base is None:
+                        index += 1
+                    else:
+                        failed.append(packet.pts)
+                        place = (
+                            f"the frame at {float((packet.pts - (stream.start_time or 0)) * packet.time_base):.3f} s"
+                        )
+                    bad_frames.skip(f"{place} of {self.path} cannot be decoded as {self.codec}: {error.strerror}")
                     continue
                 for frame in frames:
+                    before = [pts for pts in failed if frame.pts is not None and pts < frame.pts]
+                    index += len(before)
+                    failed = [pts for pts in failed if pts not in before]
                     time_ns = clock.time_ns(_time_s(frame))
                     if frame.is_corrupt or frame.pts in cut_short:
                         bad_frames.skip(
@@ -200,6 +211,15 @@ def open_video(path: Path) -> Video:
         )
 
 
+def opens_as_video(path: Path) -> bool:
+    """Whether `open_video` takes a file."""
+    try:
+        open_video(path)
+    except InputError:
+        return False
+    return True
+
+
 def frame_time_ns(index: int, *, rate_hz: float) -> int:
     """Time of a frame since the first one at a constant rate, in whole nanoseconds."""
     return round(index / rate_hz * 1e9)
@@ -218,10 +238,8 @@ def _open_container(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         )
     except av.FFmpegError as error:
         lack = _missing_end(path)
-        raise InputError(
-            f"{path} cannot be opened as a video ({error.strerror}): "
-            + (f"it is cut off: {lack}; copy or record it again" if lack else "it is damaged, or no video at all")
-        ) from error
+        cause = f"it is cut off: {lack}; copy or record it again" if lack else "it is damaged, or of an unknown kind"
+        raise InputError(f"{path} cannot be opened as a video ({error.strerror}): {cause}") from error
     with container:
         stream = container.streams.best("video")
         if not isinstance(stream, av.VideoStream):
@@ -305,4 +323,4 @@ def _missing_end_of_iso(file: io.BufferedReader, file_size: int) -> str:
             return f"{size} bytes are announced at {position} of {file_size}"
         found.add(kind)
         position += size
-    return "" if b"moov" in found else "its index (moov) is missing"
+    return "" if found & {b"moov", b"meta"} else "its index (moov) is missing"  # meta: of a still picture, as AVIF

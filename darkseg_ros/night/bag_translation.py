@@ -11,7 +11,7 @@ from darkseg_ros.errors import BagError, ImageMessageError
 from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bags import BagReader, BagTopic, BagWriter
 from darkseg_ros.frames.image_stream import ImageStream
-from darkseg_ros.frames.stamps import header_of, stamp_ns_of
+from darkseg_ros.frames.stamps import header_of, stamp_ns_to_write
 from darkseg_ros.night.day_to_night import NIGHT_TOPIC, DayToNight
 
 
@@ -83,11 +83,11 @@ def translate_bag(
                 try:
                     day = reader.deserialize(message)
                     day_bgr = stream.bgr(day)
+                    header = header_of(day)
+                    stamp_ns = stamp_ns_to_write(header)
                 except (BagError, ImageMessageError) as error:
                     bad_frames.skip(f"frame {days - 1} of {day_topic.name} in {bag} cannot be decoded: {error}")
                     continue
-                header = header_of(day)
-                stamp_ns = stamp_ns_of(header)
                 writer.write_image(
                     NIGHT_TOPIC,
                     day_to_night(day_bgr, stamp_ns=stamp_ns),

@@ -30,6 +30,9 @@ MCAP_MAGIC = b"\x89MCAP0\r\n"
 
 _HEADER, _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06
 _CHUNK_INDEX, _STATISTICS, _DATA_END = 0x08, 0x0B, 0x0F
+_CHUNK_START_BYTES = 8 + 8 + 8 + 4
+"""Of a chunk's first and last stamp, size and checksum."""
+
 _RECORD = struct.Struct("<BQ")  # kind and length
 _MESSAGE_START = struct.Struct("<HIQQ")  # channel, sequence, log time, publish time
 _FOOTER_BYTES = _RECORD.size + 20
@@ -103,6 +106,7 @@ class McapStorage:
         self._loose: list[tuple[int, int]] = []  # log stamp and position of messages outside of chunks
         self._span_ns: tuple[int, int] | None = None
         self._lacks = ""
+        self._scanned_to = 0
         self._file: BinaryIO = path.open("rb")
         try:
             self._open()
@@ -213,7 +217,7 @@ class McapStorage:
     def _scan(self, position: int) -> None:
         """Read the whole file once: what is where."""
         while position < self._end:
-            here = position
+            here = self._scanned_to = position
             kind, fields, position = self._record(here, whole=False)
             if kind in (_SCHEMA, _CHANNEL):
                 self._describe(kind, self._record(here)[1])
@@ -236,9 +240,20 @@ class McapStorage:
         self._end = self._size
         with suppress(BagError):
             self._scan(position)
+        with suppress(BagError):
+            self._scan_cut_chunk(self._scanned_to)
         if not self._counts:
             raise BagError("its end is missing")
         self._lacks = f"its end is missing behind {sum(self._counts.values())} whole messages"
+
+    def _scan_cut_chunk(self, position: int) -> None:
+        """The records of a chunk without an end; where it is not compressed, they lie there as outside of chunks."""
+        self._file.seek(position)
+        fields = _Fields(self._file.read(_RECORD.size + _CHUNK_START_BYTES + 4))
+        kind, _ = _RECORD.unpack(fields.take(_RECORD.size))
+        fields.take(_CHUNK_START_BYTES)
+        if kind == _CHUNK and not fields.text():
+            self._scan(position + _RECORD.size + _CHUNK_START_BYTES + 4 + 8)  # behind its compression and its length
 
     def _describe(self, kind: int, fields: _Fields) -> None:
         key = fields.number("H")

@@ -13,8 +13,9 @@ from darkseg_ros.frames.storage.compression import ZSTD_MAGIC, decompress_file, 
 from darkseg_ros.frames.storage.mcap import MCAP_MAGIC, McapStorage
 from darkseg_ros.frames.storage.ros1 import ROS1_MAGIC, Ros1Storage
 from darkseg_ros.frames.storage.sqlite import SQLITE_MAGIC, SqliteStorage
+from darkseg_ros.frames.videos import opens_as_video
 
-_STORAGE_SUFFIXES = (".mcap", ".db3")  # of files that were cut off before their first byte, too
+_STORAGE_SUFFIXES = (".mcap", ".db3")
 
 _STORAGE_OF_MAGIC: dict[bytes, Callable[[Path], Storage]] = {
     MCAP_MAGIC: McapStorage,
@@ -25,11 +26,16 @@ _START_BYTES = 2**16
 
 
 def holds_messages(path: Path) -> bool:
-    """Whether a regular file is a storage of messages: by its first bytes, packed by zstd or not, or by its name."""
+    """Whether a regular file is a storage of messages: by its first bytes, packed by zstd or not.
+
+    One that is called so and begins like nothing at all is a broken storage; a video that is called so is none.
+    """
     if not path.is_file():
         return False
-    if path.suffix in _STORAGE_SUFFIXES:
-        return True
+    return _begins_like_storage(path) or (path.suffix in _STORAGE_SUFFIXES and not opens_as_video(path))
+
+
+def _begins_like_storage(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(len(SQLITE_MAGIC))
         packed = start + file.read(_START_BYTES) if start.startswith(ZSTD_MAGIC) else b""

@@ -123,9 +123,26 @@ def test_a_broken_image_in_a_folder_is_left_out_and_counted(tmp_path: Path) -> N
 
 
 def test_a_folder_of_broken_images_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"")
-    with pytest.raises(InputError, match="none of the 1 images"):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(InputError, match="none of the 2 images"):
         list(open_frames(tmp_path, bad_frames=BadFrames(tell=lambda _: None)))
+
+
+def test_the_only_image_that_is_broken_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    for path in (tmp_path, tmp_path / "a.png"):
+        told: list[str] = []
+        with pytest.raises(InputError, match=r"a\.png cannot be decoded"):
+            list(open_frames(path, bad_frames=BadFrames(tell=told.append)))
+        assert told == []
+
+
+def test_a_still_picture_in_boxes_is_whole(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "street.avif"), picture(3))
+    told: list[str] = []
+    assert len(list(open_frames(tmp_path / "street.avif", bad_frames=BadFrames(tell=told.append)))) == 1
+    assert told == []
 
 
 @pytest.mark.parametrize("name", ["street", "street.mp4", "street.jpg", "street.mcap"])
@@ -137,7 +154,7 @@ def test_an_image_is_known_by_its_content(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(frame.bgr, picture(3))
 
 
-@pytest.mark.parametrize("name", ["drive", "drive.png", "drive.bag"])
+@pytest.mark.parametrize("name", ["drive", "drive.png", "drive.bag", "drive.mcap", "drive.db3"])
 def test_a_video_is_known_by_its_content(tmp_path: Path, name: str) -> None:
     write_video(tmp_path / "drive.mp4", frames=3).rename(tmp_path / name)
     source = open_frames(tmp_path / name)

@@ -227,8 +227,25 @@ def test_a_damaged_frame_is_counted_named_and_left_out(tmp_path: Path) -> None:
     assert [round(float(frame.bgr.mean()) / 20) for frame in frames] == [0, 1, 3, 4]
     assert [frame.index for frame in frames] == [0, 1, 3, 4]
     assert bad_frames.count == 1
-    assert "frame 2 of" in told[0]
+    assert "the frame at 0.200 s of" in told[0]
     assert "mjpeg" in told[0]
+
+
+def test_frames_keep_their_numbers_where_one_is_lost_that_is_not_decoded_in_its_turn(tmp_path: Path) -> None:
+    options = {"bf": "2", "b_strategy": "0"}
+    content = bytearray(write_video(tmp_path / "drive.mp4", frames=10, codec_options=options).read_bytes())
+    with av.open(str(tmp_path / "drive.mp4")) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    times = [packet.pts // packet.duration for packet in packets]
+    lost = next(index for index, time in enumerate(times) if time < index)  # decoded after one that is shown later
+    place = packets[lost].pos
+    content[place : place + packets[lost].size] = bytes(packets[lost].size)
+    (tmp_path / "drive.mp4").write_bytes(content)
+    told: list[str] = []
+    frames = list(open_video(tmp_path / "drive.mp4").read_frames(BadFrames(tell=told.append)))
+    assert [frame.index for frame in frames] == [index for index in range(10) if index != times[lost]]
+    assert [frame.time_ns for frame in frames] == [frame.index * 100_000_000 for frame in frames]
+    assert f"the frame at {times[lost] / 10:.3f} s of" in told[0]
 
 
 def test_digits_in_the_name_are_no_series_of_pictures(tmp_path: Path) -> None:

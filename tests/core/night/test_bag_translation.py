@@ -12,7 +12,7 @@ from darkseg_ros.commands.cli import main
 from darkseg_ros.errors import BagError, InputError
 from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bags import COMPRESSED_TOPIC, IMAGE_TOPIC, LABEL_TOPIC, BagMessage, BagReader, BagWriter
-from darkseg_ros.frames.messages import bgr_from_image
+from darkseg_ros.frames.messages import bgr_from_image, fill_image
 from darkseg_ros.night.bag_translation import translate_bag
 from darkseg_ros.night.day_to_night import NIGHT_TOPIC, NightSettings, open_day_to_night
 
@@ -118,6 +118,23 @@ def test_topics_of_unknown_types_are_left_out_and_named(tmp_path: Path) -> None:
     assert translated.skipped_topics == ("/speed",)
     with BagReader(tmp_path / "night") as reader:
         assert set(reader.topics) == {IMAGE_TOPIC, NIGHT_TOPIC}
+
+
+def test_a_stamp_that_no_message_can_bear_costs_its_frame_only(tmp_path: Path) -> None:
+    store = get_typestore(Stores.ROS2_JAZZY)
+    with BagWriter(tmp_path / "day") as writer:
+        writer.write_image(IMAGE_TOPIC, day(0), stamp_ns=STAMPS_NS[0], frame_id="front")
+        header = SimpleNamespace(stamp=SimpleNamespace(sec=-5, nanosec=0), frame_id="front")
+        message = fill_image(SimpleNamespace(), day(1), encoding="bgr8", header=header)
+        message.data = np.frombuffer(message.data, np.uint8)
+        data = store.serialize_cdr(message, "sensor_msgs/msg/Image")
+        writer.copy(BagMessage(IMAGE_TOPIC, "sensor_msgs/msg/Image", STAMPS_NS[1], bytes(data)))
+    told: list[str] = []
+    bad_frames = BadFrames(tell=told.append)
+    assert (
+        translate_bag(tmp_path / "day", tmp_path / "night", day_to_night=Negative(), bad_frames=bad_frames).frames == 1
+    )
+    assert "its stamp is -5.000000000 s, expected 0…2³¹ s" in told[0]
 
 
 def test_a_frame_that_cannot_be_decoded_gets_no_night_and_ends_a_strict_run(tmp_path: Path) -> None:

@@ -161,6 +161,25 @@ def test_a_file_without_an_end_is_read_as_far_as_it_is_whole(tmp_path: Path) -> 
     assert "its end is missing" in told[-1]
 
 
+def test_a_chunk_without_an_end_is_read_as_far_as_it_is_whole_unless_it_is_packed(tmp_path: Path) -> None:
+    cut = chunk(IMAGES[0] + IMAGES[1] + IMAGES[2])
+    packed = chunk(IMAGES[0] + IMAGES[1] + IMAGES[2], compression="zstd")
+    path = tmp_path / "killed.mcap"
+    whole = write_mcap(path, described([CAMERA])).read_bytes()[: -len(FOOTER)]
+    for kept in range(len(cut)):
+        path.write_bytes(whole + cut[:kept])
+        messages = max(0, kept - len(cut) + len(IMAGES[0]) * 3) // len(IMAGES[0])
+        if not messages:
+            with pytest.raises(BagError, match="its end is missing"), BagReader(path):
+                pass
+            continue
+        with BagReader(path) as reader:
+            assert reader.topics["/camera"].count == messages
+    path.write_bytes(whole + packed[:-1])
+    with pytest.raises(BagError, match="its end is missing"), BagReader(path):
+        pass
+
+
 def test_a_file_without_an_end_and_without_a_whole_message_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BagError, match="its end is missing"), BagReader(write_killed(tmp_path / "killed.mcap", b"")):
         pass
