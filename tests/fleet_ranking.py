@@ -1,6 +1,6 @@
 """Whether drives that have no label maps are ranked as their label maps would rank them: precision at 10.
 
-    python -m tests.fleet_ranking [--drives 100] [--first-seed 5000] [--out out/ranking]
+    python -m tests.fleet_ranking [--drives 100] [--first-seed 9000] [--out out/ranking]
 
 Each drive is a generated street with one thing that a camera meets, of a random strength: darkness, noise, blur, fog,
 raindrops, flare, dirt, a low sun, or nothing. `darkseg evaluate` judges them with the shipped model; of the ten drives
@@ -41,7 +41,7 @@ def main() -> int:
     """Run it from the command line."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--drives", type=int, default=100)
-    parser.add_argument("--first-seed", type=int, default=5000, help="of the streets; others are other drives")
+    parser.add_argument("--first-seed", type=int, default=9000, help="of the streets; others are other drives")
     parser.add_argument("--out", type=Path, default=Path("out/ranking"))
     arguments = parser.parse_args()
     shutil.rmtree(arguments.out, ignore_errors=True)
@@ -53,7 +53,7 @@ def main() -> int:
     rows = [json.loads(line) for line in lines]
     truth = np.array([row["miou_present"] for row in rows])
     print(f"{len(rows)} drives, mIoU {truth.min():.3f} to {truth.max():.3f}; by chance {_WORST / len(rows):.2f}")
-    for name in ("trust", "consistency", "mean_confidence", "healthy_share"):
+    for name in ("trust", "consistency", "mean_confidence", "healthy_share", "dispersity"):
         values = np.array([row[name] for row in rows], float)
         print(
             f"{name:<16} precision@{_WORST} {precision_at(values, truth):.2f}, Spearman {spearman(values, truth):.2f}"
