@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from tqdm import tqdm
 
-from darkseg_ros.commands.options import bundle_of
+from darkseg_ros.commands.options import bundle_of, worker_device
 from darkseg_ros.errors import InputError
 from darkseg_ros.evaluation.bag import BagTopics
 from darkseg_ros.evaluation.fleet.comparison import RESULTS_FILE, Comparison, compare_with
@@ -112,6 +112,7 @@ def _settings_of(arguments: argparse.Namespace) -> JudgementSettings:
     return JudgementSettings(
         bundle=bundle_of(arguments).absolute(),
         backend=arguments.backend,
+        device=worker_device(arguments),
         topics=BagTopics(
             image=arguments.image_topic, class_map=arguments.class_map_topic, invalid=arguments.invalid_topic
         ),
@@ -222,6 +223,7 @@ def _command(drive: Drive, settings: JudgementSettings, *, unlabelled: bool) -> 
     options = {
         "--bundle": None if settings.recorded else str(settings.bundle),
         "--backend": None if settings.backend == "auto" else settings.backend,
+        "--device": None if settings.device == "auto" else settings.device,
         "--label-topic": settings.label_topic,
         "--image-topic": settings.topics.image,
         "--class-map-topic": settings.topics.class_map,

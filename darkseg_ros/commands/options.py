@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from darkseg_ros.errors import InputError
 from darkseg_ros.fleet.runs import check_ray_option
 from darkseg_ros.frames.source import FrameSelection
 from darkseg_ros.installed_files import bundle_folder
@@ -90,6 +91,17 @@ def add_ray_option(parser: argparse._ActionsContainer) -> None:
         help="run the inputs side by side on a Ray cluster: the one this machine belongs to, N workers of this "
         "machine, or the one at an address; default: one after the other in this process",
     )
+
+
+def worker_device(arguments: argparse.Namespace) -> str:
+    """The device that ``--device`` names for many drives.
+
+    Raises:
+        InputError: if it is a GPU and the drives go to a cluster, whose workers are given processors only.
+    """
+    if arguments.ray and arguments.device == "cuda":
+        raise InputError("the workers of --ray run on the CPU; leave out --device cuda, or --ray")
+    return str(arguments.device)
 
 
 def count(text: str) -> int:

@@ -16,6 +16,7 @@ from darkseg_ros.commands.options import (
     bundle_of,
     open_offline_segmenter,
     selection_of,
+    worker_device,
 )
 from darkseg_ros.commands.sidecar import plan_sidecar, write_sidecar
 from darkseg_ros.fleet.drives import Drive, means_several
@@ -68,6 +69,7 @@ class SegmentDrive:
         out: folder of all, path or URL.
         bundle: of the model.
         backend: of the model.
+        device: of the backend.
         topic: image topic of bags that have several.
         selection: frames to take.
         recursive: take the images of all folders below a folder.
@@ -79,6 +81,7 @@ class SegmentDrive:
     out: str
     bundle: Path
     backend: str
+    device: str
     topic: str | None
     selection: FrameSelection
     recursive: bool
@@ -100,7 +103,7 @@ class SegmentDrive:
             )
             # the folder bears the drive's name already
             plan = replace(plan, folders=(folder,))
-            segmenter = open_once(self.bundle, self.backend)
+            segmenter = open_once(self.bundle, self.backend, self.device)
             segmented = segment_files(plan, segmenter=segmenter, outputs=self.outputs, resume=self.resume)
         return Written(segmented.frames, bad_frames.count)
 
@@ -149,6 +152,7 @@ def _write_pictures(arguments: argparse.Namespace) -> int:
             out=arguments.out if is_remote(arguments.out) else str(Path(arguments.out).absolute()),
             bundle=bundle_of(arguments).absolute(),
             backend=arguments.backend,
+            device=worker_device(arguments),
             topic=arguments.topic,
             selection=selection_of(arguments),
             recursive=arguments.recursive,

@@ -58,6 +58,7 @@ class JudgementSettings:
         unlabelled: look for no label maps.
         bundle: of the model; it makes the class maps where the drive holds none, or `recorded` is False.
         backend: its inference library.
+        device: of the backend, ``cpu``, ``cuda`` or ``auto``.
         recorded: take class maps of the drive.
         classes: bundle with the class table of recorded class maps; None is Cityscapes'.
         timezone: of the hours, such as ``Europe/Berlin``.
@@ -66,6 +67,7 @@ class JudgementSettings:
 
     bundle: Path
     backend: str = "auto"
+    device: str = "auto"
     topics: BagTopics = field(default_factory=BagTopics)
     label_topic: str | None = None
     unlabelled: bool = False
@@ -197,7 +199,7 @@ def judge_drive(path: Path, settings: JudgementSettings, *, place: str) -> Drive
     cameras = _cameras_of(path, settings)
     segmenter: Segmenter | None = None
     if any("class_map" not in topics for topics in cameras.values()):
-        segmenter = open_once(settings.bundle, settings.backend)
+        segmenter = open_once(settings.bundle, settings.backend, settings.device)
         classes = segmenter.bundle.classes
     else:
         classes = CITYSCAPES if settings.classes is None else load_classes(settings.classes)

@@ -140,6 +140,13 @@ def test_unlabelled_drives_are_ranked_by_trust(tmp_path: Path, bundle: Path) -> 
     assert "--unlabelled" in lines_of(tmp_path / "out")["unsure"]["command"]
 
 
+def test_a_gpu_is_not_asked_of_the_workers_of_a_cluster(
+    tmp_path: Path, bundle: Path, made_drives: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(made_drives, tmp_path / "out", bundle, "--ray", "local[1]", "--device", "cuda") == 1
+    assert "leave out --device cuda" in capsys.readouterr().err
+
+
 def test_tags_make_groups_and_unknown_drives_are_told(
     tmp_path: Path, bundle: Path, made_drives: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
