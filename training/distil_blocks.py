@@ -1,33 +1,36 @@
 """Teach a segmenter's dense blocks (`training.networks.dense_blocks`) to answer as the blocks of the shipped one.
 
     python -m training.distil_blocks --checkpoint TEACHER --day FOLDER … --night FOLDER … --out FILE.pt
-        [--block-steps N] [--steps N] [--bf16]
+        [--fit-steps N] [--steps N] [--bf16]
 
-The teacher is a segmenter of training.train_segmenter on mobilenet_v2_dense_stem. In the first steps each dense block
-learns by itself what the teacher's block makes of the teacher's features; in the others the whole network learns the
-teacher's features behind each block and its logits. Both see the same changed views, half of them by night. No label
-takes part. FILE.pt is a checkpoint like the teacher's, to evaluate, to export or to train on
+The teacher is a segmenter of training.train_segmenter on mobilenet_v2_dense_stem. First each dense block is fitted by
+least squares, one after the other, so that it makes the teacher's features of the student's; that takes seconds. Then
+the whole network learns the teacher's features behind each block and its logits. Both see the same changed views, half
+of them by night. No label takes part. FILE.pt is a checkpoint like the teacher's, to evaluate, to export or to train on
 (``network.start_checkpoint``). Started again with the same command, a run continues from the state beside it.
 
 Source: FitNets (arXiv 1412.6550); Beyer et al., "Knowledge distillation: A good teacher is patient and consistent"
-(arXiv 2106.05237), on equal views.
+(arXiv 2106.05237), on equal views; least squares block by block: He et al., "Channel pruning" (arXiv 1707.06168).
 """
 
 from __future__ import annotations
 
 import math
 from argparse import ArgumentParser
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric.utilities.seed import seed_everything
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from darkseg_ros.errors import InputError
+from darkseg_ros.model.exposure import Exposure
+from training.adaptation.least_squares import fit_fused, fit_residual
 from training.adaptation.night_samples import NightSamples
 from training.adaptation.settings import StrongAugmentation
 from training.adaptation.teacher import load_teacher
@@ -35,9 +38,9 @@ from training.data.augmentation import Augmentation
 from training.data.pairs import find_images
 from training.distil_stem import unexplained_variance
 from training.networks import dense_stem
-from training.networks.build import batch_norm_layers, build_network
+from training.networks.build import build_network
 from training.networks.config import exposure_of
-from training.networks.dense_blocks import ENCODER_NAME, dense_blocks
+from training.networks.dense_blocks import ENCODER_NAME, FUSED_BLOCK, dense_blocks
 from training.networks.dense_stem import KEPT_BLOCKS
 from training.runs.checkpoints import load_checkpoint, save_checkpoint
 from training.runs.fabric import add_accelerator, pick_device
@@ -45,9 +48,8 @@ from training.runs.results import one_line_errors
 
 _IMAGES_OF_EACH = 4
 """By day and by night in a step."""
-_BLOCK_LR, _DENSE_LR, _KEPT_LR = 4e-3, 2e-3, 5e-4
+_PEAK_LR = 1e-3
 _WARMUP_STEPS = 50
-_STATISTICS_MOMENTUM = 0.01
 _SEED = 0
 _REPORT_EVERY = 100
 
@@ -59,8 +61,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--day", type=Path, nargs="+", required=True, help="folders of images")
     parser.add_argument("--night", type=Path, nargs="+", required=True, help="folders of images")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint to write")
-    parser.add_argument("--block-steps", type=int, default=600, help="in which the blocks learn by themselves (600)")
-    parser.add_argument("--steps", type=int, default=3000, help=f"in all, of {2 * _IMAGES_OF_EACH} images each (3000)")
+    parser.add_argument("--fit-images", type=int, default=192, help="that the blocks are fitted to (192)")
+    parser.add_argument("--steps", type=int, default=3000, help=f"of {2 * _IMAGES_OF_EACH} images each (3000)")
     parser.add_argument("--bf16", action="store_true", help="bfloat16 in convolutions: for CPUs with AMX, and GPUs")
     add_accelerator(parser)
     parsed = parser.parse_args(arguments)
@@ -70,12 +72,12 @@ def main(arguments: list[str] | None = None) -> None:
             parsed.day,
             parsed.night,
             out=parsed.out,
-            block_steps=parsed.block_steps,
+            fit_images=parsed.fit_images,
             steps=parsed.steps,
             bf16=parsed.bf16,
             accelerator=parsed.accelerator,
         )
-        print(f"wrote {parsed.out}; in the last steps {left:.4f} of the loss was left")
+        print(f"wrote {parsed.out}; the loss of the last steps was {left:.4f}")
 
 
 def distil(
@@ -84,7 +86,7 @@ def distil(
     night: Sequence[Path],
     *,
     out: Path,
-    block_steps: int,
+    fit_images: int,
     steps: int,
     bf16: bool = False,
     accelerator: str = "auto",
@@ -96,42 +98,51 @@ def distil(
         day: folders of images.
         night: folders of images.
         out: checkpoint to write; ``<out>.state`` beside it is what a run continues from.
-        block_steps: 0…`steps`, in which each block learns by itself.
-        steps: at least 1.
+        fit_images: that the blocks are fitted to, at least 8.
+        steps: of the whole network's training; 0 leaves the fitted blocks as they are.
         bf16: compute convolutions in bfloat16.
         accelerator: auto, cpu or gpu.
 
     Returns:
-        Loss of the last steps, the mean.
+        Loss of the last steps, the mean; NaN where there were none.
 
     Raises:
-        InputError: if the numbers of steps do not fit, the checkpoint is none or of another encoder, the images cannot
-            be used, or `out` cannot be written.
+        InputError: if the numbers of images and steps do not fit, the checkpoint is none or of another encoder, the
+            images cannot be used, or `out` cannot be written.
     """
-    if not 0 <= block_steps <= steps or steps < 1:
-        raise InputError(f"--steps is {steps} and --block-steps {block_steps}; expected 1 or more, and 0 to --steps")
+    if fit_images < 2 * _IMAGES_OF_EACH or steps < 0:
+        raise InputError(
+            f"--fit-images is {fit_images} and --steps {steps}; expected at least {2 * _IMAGES_OF_EACH} and 0"
+        )
     device = pick_device(accelerator)
     seed_everything(_SEED, verbose=False)
     teacher_network, state = load_teacher(checkpoint)
     teacher: Any = teacher_network.to(memory_format=torch.channels_last).to(device).requires_grad_(False)
     student, config = student_of(teacher, state["config"], checkpoint)
     student.to(memory_format=torch.channels_last).to(device)
-    optimiser = _optimiser_of(student)
+    optimiser = torch.optim.AdamW(student.parameters(), lr=_PEAK_LR)
     state_path = out.with_name(f"{out.name}.state")
+    exposure = exposure_of(OmegaConf.create(config["network"]))
+    fit_steps = fit_images // (2 * _IMAGES_OF_EACH)
     first_step = _continue(state_path, student, optimiser) if state_path.exists() else 0
-    exposure = exposure_of(config["network"])
-    batches = zip(
-        *(_batches(folders, exposure, first_step, steps) for folders in (day, night)),
-        strict=True,
-    )
+
+    def batches_of(start: int, stop: int) -> Iterator[Tensor]:
+        both = (_batches(folders, exposure, start, stop) for folders in (day, night))
+        for each in zip(*both, strict=True):
+            images = torch.cat([batch["strong"] for batch in each])
+            yield images.to(device).contiguous(memory_format=torch.channels_last)
+
+    if first_step == 0:
+        fit_blocks(student, teacher, list(batches_of(0, fit_steps)))
     losses: list[float] = []
-    progress = tqdm(batches, initial=first_step, total=steps, unit="step", mininterval=10)
-    for step, of_both in enumerate(progress, first_step):
-        alone = step < block_steps
-        _set_rates(optimiser, step, block_steps=block_steps, steps=steps)
-        images = torch.cat([each["strong"] for each in of_both]).to(device, memory_format=torch.channels_last)
+    batches = batches_of(fit_steps + first_step, fit_steps + steps)
+    for step, images in enumerate(
+        tqdm(batches, initial=first_step, total=steps, unit="step", mininterval=10), first_step
+    ):
+        for group in optimiser.param_groups:
+            group["lr"] = _PEAK_LR * min(1, (step + 1) / _WARMUP_STEPS) * (1 + math.cos(math.pi * step / steps)) / 2
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            terms = block_terms(student, teacher, images) if alone else network_terms(student, teacher, images)
+            terms = unexplained(student, teacher, images)
         loss = torch.stack(list(terms.values())).sum()
         optimiser.zero_grad()
         loss.backward()
@@ -139,7 +150,7 @@ def distil(
         losses.append(loss.item())
         if (step + 1) % _REPORT_EVERY == 0 or step + 1 == steps:
             figures = ", ".join(f"{name} {term.item():.3f}" for name, term in terms.items())
-            tqdm.write(f"step {step + 1} {'blocks' if alone else 'network'} {_mean_of_last(losses):.4f}: {figures}")
+            tqdm.write(f"step {step + 1} loss {_mean_of_last(losses):.4f}: {figures}")
             kept = {"network": student.state_dict(), "optimiser": optimiser.state_dict()}
             save_checkpoint(state_path, {"step": step + 1, **kept})
     weights = student.cpu().state_dict()
@@ -166,31 +177,32 @@ def student_of(teacher: Any, config: dict[str, Any], checkpoint: Path) -> tuple[
     fresh = tuple(f"encoder.features.{index}." for index in dense_blocks(teacher.encoder.features))
     kept = {name: value for name, value in teacher.state_dict().items() if not name.startswith(fresh)}
     student.load_state_dict({**own, **kept})
-    student.eval()  # dropout, and BatchNorm of the kept parts, whose statistics are the teacher's
-    for index in dense_blocks(teacher.encoder.features):
-        block = getattr(student.encoder.features, str(index)).train()
-        batch_norms: list[Any] = batch_norm_layers(block)
-        for layer in batch_norms:
-            layer.momentum = _STATISTICS_MOMENTUM
-    return student, {**config, "network": settings}
+    return student.eval(), {**config, "network": settings}  # no dropout; statistics of BatchNorm stay as they are
 
 
-def block_terms(student: Any, teacher: Any, images: Tensor) -> dict[str, Tensor]:
-    """For each dense block, the share of the variance of the teacher's features that it leaves unexplained.
+@torch.no_grad()
+def fit_blocks(student: Any, teacher: Any, batches: Sequence[Tensor]) -> None:
+    """Fit the student's dense blocks, each to make the teacher's features behind it of the student's before it.
 
-    Each is given the teacher's features of before the block.
+    Args:
+        student: of `student_of`, changed in place.
+        teacher: the network it is made from.
+        batches: of images.
     """
-    with torch.no_grad():
-        features = features_of(teacher, images)
-    return {
-        str(index): unexplained_variance(
-            getattr(student.encoder.features, str(index))(features[index - 1]).float(), features[index].float()
-        )
-        for index in dense_blocks(teacher.encoder.features)
-    }
+    dense = dense_blocks(teacher.encoder.features)
+    theirs = [teacher.encoder.stem(images) for images in batches]
+    mine = theirs
+    for index, original in zip(KEPT_BLOCKS, teacher.encoder.features, strict=True):
+        theirs = [original(features) for features in theirs]
+        block = getattr(student.encoder.features, str(index))
+        if index == FUSED_BLOCK:
+            fit_fused(block, original, mine, theirs)
+        elif index in dense:
+            fit_residual(block, mine, theirs)
+        mine = [block(features) for features in mine]
 
 
-def network_terms(student: Any, teacher: Any, images: Tensor) -> dict[str, Tensor]:
+def unexplained(student: Any, teacher: Any, images: Tensor) -> dict[str, Tensor]:
     """What the whole student leaves unexplained of the teacher's features, the mean over the blocks, and of its answer.
 
     The answer's term is the Kullback-Leibler divergence of the student's class probabilities from the teacher's, the
@@ -221,7 +233,7 @@ def _logits(network: Any, features: dict[int, Tensor]) -> Tensor:
     return logits
 
 
-def _batches(folders: Sequence[Path], exposure: Any, first_step: int, steps: int) -> Iterable[dict[str, Tensor]]:
+def _batches(folders: Sequence[Path], exposure: Exposure | None, start: int, stop: int) -> Iterable[dict[str, Tensor]]:
     samples = NightSamples(
         [image for folder in folders for image in find_images(folder)],
         augmentation=Augmentation(),
@@ -232,24 +244,8 @@ def _batches(folders: Sequence[Path], exposure: Any, first_step: int, steps: int
         answers=None,
         seed=_SEED,
     )
-    positions = range(first_step * _IMAGES_OF_EACH, steps * _IMAGES_OF_EACH)
+    positions = range(start * _IMAGES_OF_EACH, stop * _IMAGES_OF_EACH)
     return DataLoader(samples, _IMAGES_OF_EACH, sampler=positions, num_workers=1)
-
-
-def _optimiser_of(student: Any) -> torch.optim.Optimizer:
-    dense = [parameter for block in student.encoder.features if block.training for parameter in block.parameters()]
-    others = {id(parameter) for parameter in dense}
-    kept = [parameter for parameter in student.parameters() if id(parameter) not in others]
-    return torch.optim.AdamW([{"params": dense}, {"params": kept}])
-
-
-def _set_rates(optimiser: torch.optim.Optimizer, step: int, *, block_steps: int, steps: int) -> None:
-    """A cosine over each of the two parts of a run, after a short rise."""
-    alone = step < block_steps
-    done, length = (step, block_steps) if alone else (step - block_steps, steps - block_steps)
-    share = min(1, (done + 1) / _WARMUP_STEPS) * (1 + math.cos(math.pi * done / length)) / 2
-    for group, peak in zip(optimiser.param_groups, (_BLOCK_LR if alone else _DENSE_LR, _KEPT_LR), strict=True):
-        group["lr"] = share * peak
 
 
 def _continue(state_path: Path, student: nn.Module, optimiser: torch.optim.Optimizer) -> int:
@@ -262,7 +258,7 @@ def _continue(state_path: Path, student: nn.Module, optimiser: torch.optim.Optim
 
 def _mean_of_last(values: list[float]) -> float:
     last = values[-_REPORT_EVERY:]
-    return sum(last) / len(last)
+    return sum(last) / len(last) if last else math.nan
 
 
 if __name__ == "__main__":
