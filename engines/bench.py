@@ -40,6 +40,7 @@ from darkseg_ros.installed_files import default_bundle
 from darkseg_ros.model.bundle import load_bundle
 from engines.bench_goals import GOALS_HW, FinishCost, goals_of
 from engines.bench_page import write_docs
+from engines.int8_ceiling import CEILING, ceiling_of
 from engines.peer_graphs import prepare
 from engines.peers import SLIM_TORCH, Peer, peers_for
 from engines.plan_cost import PlanCost, measure_plan_build
@@ -206,16 +207,20 @@ def bench(
         reference=SLIM_TORCH if SLIM_TORCH in names else None,
         out=out,
         progress=progress,
+        int8_ceiling=partial(ceiling_of, graph=load_bundle(bundle).cpu_graph.path),
     )
 
 
 def _parts(peers: Sequence[Peer], only: Sequence[str]) -> set[str]:
-    """Names of contestants, and of ROS, FINISH, PLAN those that are to run; the shipped model always takes part."""
+    """Names of contestants, and of ROS, FINISH, PLAN those that are to run.
+
+    The shipped model and the int8 ceiling always take part.
+    """
     names = [peer.contestant.name for peer in peers]
     everything = {*names, ROS, FINISH, PLAN}
     if not only:
         return everything
-    wanted = {names[0]}
+    wanted = {names[0], CEILING}
     for word in only:
         found = {word} & {ROS, FINISH, PLAN} or {name for name in names if word.lower() in name.lower()}
         if not found:

@@ -48,6 +48,7 @@ def docs_page(report: BenchmarkReport, *, json_name: str) -> str:
         _ratio_note(report),
         *_table(_CONTESTANT_HEAD, map(_contestant_row, report.contestants)),
         _CONTESTANT_NOTE,
+        *([f"{report.int8_ceiling}."] if report.int8_ceiling else []),
         *(_ros_sections(report.ros) if report.ros else ("## Through ROS", "Not part of this run.")),
         *_goal_sections(report.goals),
         "## What ran",

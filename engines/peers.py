@@ -21,6 +21,7 @@ from darkseg_ros.installed_files import default_bundle
 from darkseg_ros.model.bundle import BundleFile, load_bundle
 from darkseg_ros.model.exposure import Exposure
 from darkseg_ros.whole_files import sha256_of
+from engines.int8_ceiling import CEILING, open_ceiling
 from engines.peer_graphs import FLOAT_GRAPH, INT8_GRAPH, LOGITS_ONNX, PIPELINE_ONNX, GraphSet
 from training.data.imagenet import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 
@@ -120,6 +121,7 @@ def peers_for(camera_hw: tuple[int, int], *, bundle: Path, cache: Path) -> tuple
         Peer(_segmenter(LRASPP_TORCH, partial(open_torch, "lraspp", camera_hw))),
         Peer(_segmenter(SEGFORMER_TORCH, partial(open_torch, "segformer_b0", camera_hw))),
         pipeline(SEGFORMER_PIPELINE, "segformer_b0"),
+        Peer(Contestant(CEILING, "ceiling", open_ceiling)),
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from darkseg_ros.benchmark.contestants import Contestant
-from darkseg_ros.benchmark.figures import ContestantFigures, Goal, RosFigures
+from darkseg_ros.benchmark.figures import ContestantFigures, Goal, Int8Ceiling, RosFigures
 from darkseg_ros.benchmark.interleaved import measure
 from darkseg_ros.benchmark.machine import Machine, read_versions
 from darkseg_ros.benchmark.report import SCHEMA_VERSION, BenchmarkReport, describe_frames
@@ -29,6 +29,7 @@ def run_benchmark(
     out: Path,
     progress: Callable[[str], None],
     goals: Callable[[tuple[ContestantFigures, ...], RosFigures | None], tuple[Goal, ...]] | None = None,
+    int8_ceiling: Callable[[tuple[ContestantFigures, ...]], Int8Ceiling] | None = None,
 ) -> BenchmarkReport:
     """Measure the contestants and write the report.
 
@@ -45,6 +46,7 @@ def run_benchmark(
         out: folder for report.json and report.html.
         progress: called with a line of text for each step.
         goals: given all figures, the goals with what was measured of each; None for a benchmark without goals.
+        int8_ceiling: given the contestants' figures, the machine's; None leaves it out.
 
     Raises:
         BenchmarkError: naming the contestant that failed; and whatever `ros` raises.
@@ -64,6 +66,7 @@ def run_benchmark(
         contestants=figures,
         ros=ros_figures,
         goals=() if goals is None else goals(figures, ros_figures),
+        int8_ceiling=None if int8_ceiling is None else int8_ceiling(figures),
     )
     write_report(report, out)
     return report

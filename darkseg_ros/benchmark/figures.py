@@ -8,10 +8,14 @@ from typing import Literal
 
 import numpy as np
 
-ContestantKind = Literal["engine", "segmenter"]
-"""What is timed: the engine's call alone, or all from the camera's frame to the class map."""
+ContestantKind = Literal["engine", "segmenter", "ceiling"]
+"""What is timed: the engine's call alone, all from the camera's frame to the class map, or arithmetic and no frame."""
 
-KIND_TEXTS: dict[ContestantKind, str] = {"engine": "engine alone", "segmenter": "camera frame to class map"}
+KIND_TEXTS: dict[ContestantKind, str] = {
+    "engine": "engine alone",
+    "segmenter": "camera frame to class map",
+    "ceiling": "arithmetic alone",
+}
 """The same for a page."""
 
 
@@ -52,6 +56,33 @@ class Ratio:
 
     def __str__(self) -> str:
         return f"{three_digits(self.median)} ({three_digits(self.low)}…{three_digits(self.high)})"
+
+
+@dataclass(frozen=True)
+class Int8Ceiling:
+    """How near the shipped network comes to what the CPU's int8 arithmetic gives at most.
+
+    Attributes:
+        gop_per_s: of large convolutions that took turns with the contestants, 10⁹ multiplications and additions.
+        network_gop: of the network's convolutions, for a frame.
+        engine_ms: median latency of its engine.
+    """
+
+    gop_per_s: float
+    network_gop: float
+    engine_ms: float
+
+    @property
+    def share(self) -> float:
+        """What the engine computes in a second over `gop_per_s`."""
+        return self.network_gop / (self.engine_ms / 1000) / self.gop_per_s
+
+    def __str__(self) -> str:
+        return (
+            f"int8 ceiling of this machine: {three_digits(self.gop_per_s)} GOP/s; the shipped network's "
+            f"{three_digits(self.network_gop)} GOP in {three_digits(self.engine_ms)} ms are "
+            f"{three_digits(100 * self.share)} % of it"
+        )
 
 
 @dataclass(frozen=True)

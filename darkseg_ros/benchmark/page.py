@@ -75,6 +75,8 @@ def _facts(report: BenchmarkReport) -> list[tuple[str, str]]:
         ("load average before", f"{machine.load_average_before:.2f}"),
         ("input SHA-256", report.input.sha256),
     ]
+    if report.int8_ceiling is not None:
+        facts.append(("int8", str(report.int8_ceiling)))
     if all(row.energy_j_per_frame is None for row in report.contestants):
         facts.append(("energy", "no counter that may be read"))
     return facts + list(report.versions.items())

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from darkseg_ros.benchmark.figures import ContestantFigures, Goal, RosFigures
+from darkseg_ros.benchmark.figures import ContestantFigures, Goal, Int8Ceiling, RosFigures
 from darkseg_ros.benchmark.machine import Machine
 from darkseg_ros.benchmark.typed_json import from_json
 from darkseg_ros.errors import InputError
@@ -54,6 +54,7 @@ class BenchmarkReport:
         contestants: their figures.
         ros: the node's figures; None where they were not measured.
         goals: the figures to reach, with what was measured.
+        int8_ceiling: of the machine; None where it was not measured.
     """
 
     schema_version: int
@@ -67,6 +68,7 @@ class BenchmarkReport:
     contestants: tuple[ContestantFigures, ...]
     ros: RosFigures | None
     goals: tuple[Goal, ...]
+    int8_ceiling: Int8Ceiling | None = None
 
 
 def describe_frames(frames: np.ndarray, *, name: str) -> BenchmarkInput:

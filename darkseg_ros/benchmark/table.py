@@ -18,6 +18,8 @@ def table_of(report: BenchmarkReport) -> Iterator[str]:
         head += (f"× {report.reference}",)
     rows = [_contestant_cells(figures) for figures in report.contestants]
     yield from _aligned([head, *rows], text_columns=2)
+    if report.int8_ceiling is not None:
+        yield str(report.int8_ceiling)
     if report.ros is not None:
         yield ""
         yield from _aligned([_ROS_HEAD, *(_rate_cells(run) for run in report.ros.runs)], text_columns=0)

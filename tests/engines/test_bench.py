@@ -449,7 +449,10 @@ def test_a_part_of_the_benchmark_ends_in_a_report(cache: Path) -> None:
         ("darkseg_slim openvino", "engine"),
         ("darkseg_slim openvino", "segmenter"),
         (peers.SLIM_INT8, "segmenter"),
+        ("int8 convolutions", "ceiling"),
     ]
+    assert report.int8_ceiling is not None
+    assert 0 < report.int8_ceiling.share < 1
     assert report.reference is None
     assert "preparing shipped graph at 64×128" in lines
     assert read_report(cache / "report.json") == report

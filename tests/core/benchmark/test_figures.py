@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from darkseg_ros.benchmark.figures import Percentiles, three_digits
+from darkseg_ros.benchmark.figures import Int8Ceiling, Percentiles, three_digits
 from darkseg_ros.benchmark.table import table_of
 from tests.core.benchmark.reports import CONTESTANT, GOAL, REPORT
 
@@ -49,6 +49,13 @@ def test_the_table_worked_by_hand() -> None:
         "reached  peak memory: 280 MB, at most 300 MB",
         "open     peak memory: not measured, at most 300 MB",
     ]
+
+
+def test_the_share_of_the_ceiling_is_worked_by_hand() -> None:
+    ceiling = Int8Ceiling(gop_per_s=1000.0, network_gop=2.0, engine_ms=8.0)  # 250 GOP in a second
+    assert ceiling.share == pytest.approx(0.25)
+    line = "int8 ceiling of this machine: 1000 GOP/s; the shipped network's 2.00 GOP in 8.00 ms are 25.0 % of it"
+    assert line in table_of(replace(REPORT, int8_ceiling=ceiling))
 
 
 def test_a_busy_machine_is_told() -> None:

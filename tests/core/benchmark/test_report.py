@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from darkseg_ros.benchmark.figures import Ratio
+from darkseg_ros.benchmark.figures import Int8Ceiling, Ratio
 from darkseg_ros.benchmark.report import describe_frames, read_report
 from darkseg_ros.benchmark.report_writer import write_report
 from darkseg_ros.errors import InputError
@@ -22,6 +22,7 @@ from tests.core.benchmark.reports import REPORT, with_reference
         REPORT,
         with_reference(Ratio(0.2, 0.1, 0.3), latency_ms=20),
         replace(REPORT, ros=replace(REPORT.ros, highest=None, engine_load_s=None), goals=()),
+        replace(REPORT, int8_ceiling=Int8Ceiling(gop_per_s=1384.0, network_gop=1.9, engine_ms=5.0)),
         replace(REPORT, contestants=(replace(REPORT.contestants[0], energy_j_per_frame=0.5, name="ü<&>"),)),
     ],
 )
