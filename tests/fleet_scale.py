@@ -93,6 +93,7 @@ def _evaluate(out: Path, bundle: Path, name: str, options: list[str], on_look: A
     command = ["-m", "darkseg_ros.commands.cli", "evaluate", str(out / "drives"), "--out", str(out / name)]
     process = start_python([*command, "--bundle", str(bundle), "--backend", "fake", *options])
     memory_mb: dict[int, float] = {}
+    cpu_s = 0.0
     started = first = last = time.monotonic()
     done = 0
     while process.poll() is None:
@@ -103,6 +104,7 @@ def _evaluate(out: Path, bundle: Path, name: str, options: list[str], on_look: A
             first = last if not before else first
         if (resident := _resident_mb(process.pid)) and done:
             memory_mb[done // 100 * 100] = round(resident, 1)
+        cpu_s = max(cpu_s, _cpu_s(process.pid))
         if on_look is not None:
             on_look(done)
     if process.returncode:
@@ -111,6 +113,7 @@ def _evaluate(out: Path, bundle: Path, name: str, options: list[str], on_look: A
         "wall_s": round(time.monotonic() - started, 1),
         "first_to_last_result_s": round(last - first, 1),
         "drives_per_s": round(done / max(last - first, 1e-9), 2),
+        "cpu_s": cpu_s,
         "memory_mb_by_results": memory_mb,
     }
 
@@ -121,6 +124,14 @@ def _resident_mb(pid: int) -> float:
     except OSError:
         return 0.0
     return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS")), 0.0)
+
+
+def _cpu_s(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

@@ -102,8 +102,9 @@ def _join(library: Any, address: str) -> None:
         library.init(address=address, **_QUIETLY)
     except (Exception, SystemExit) as error:  # Ray ends the process where a head does not answer it
         library.shutdown()
+        reason = one_line(error).rstrip(".")
         raise InputError(
-            f"there is no Ray cluster at {address}: {one_line(error)}; start one with `ray start --head`"
+            f"there is no Ray cluster at {address}: {reason}; start one with `ray start --head`"
         ) from error
 
 
