@@ -96,3 +96,77 @@ def test_planes_that_do_not_fit_are_an_error_that_says_what_is_wrong(message: An
 def test_values_of_16_bits_are_read_in_their_byte_order(big_endian: bool, value: int) -> None:
     pixels = pixels_of(memoryview(b"\x0a\x01"), "mono16", height=1, width=1, step=2, big_endian=big_endian)
     assert pixels[0, 0] == value
+
+
+BGR = [10, 20, 30]
+ONE_PIXEL = {
+    "bgr8": [10, 20, 30],
+    "8UC3": [10, 20, 30],
+    "rgb8": [30, 20, 10],
+    "bgra8": [10, 20, 30, 99],
+    "rgba8": [30, 20, 10, 99],
+    "bgr16": [0, 10, 0, 20, 0, 30],
+    "rgb16": [0, 30, 0, 20, 0, 10],
+    "bgra16": [0, 10, 0, 20, 0, 30, 0, 99],
+    "rgba16": [0, 30, 0, 20, 0, 10, 0, 99],
+}
+"""Little-endian, so that the upper byte of 16 bits comes second."""
+
+
+@pytest.mark.parametrize("encoding", ONE_PIXEL)
+def test_a_colour_is_found_whatever_the_order_of_its_values(encoding: str) -> None:
+    data = ONE_PIXEL[encoding]
+    row = [*data, *data, 7, 7, 7]  # two pixels and padding
+    message = image(encoding, row * 2, height=2, width=2, step=len(row))
+    assert bgr_from_image(message).tolist() == [[BGR, BGR]] * 2
+
+
+@pytest.mark.parametrize(("encoding", "data"), [("mono8", [50]), ("8UC1", [50]), ("mono16", [200, 0])])
+def test_grey_has_three_equal_values(encoding: str, data: list[int]) -> None:
+    # of 16 bits the smallest range is 10 bits: 200 of 1023 are 50 of 255
+    assert bgr_from_image(image(encoding, data, height=1, width=1, step=len(data))).tolist() == [[[50] * 3]]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "order"),
+    [("uyvy", "uyvy"), ("yuv422", "uyvy"), ("yuyv", "yuyv"), ("yuv422_yuy2", "yuyv")],
+)
+def test_pairs_of_pixels_share_a_colour(encoding: str, order: str) -> None:
+    (y, u, v), (blue_y, blue_u, blue_v) = RED_YUV, BLUE_YUV
+    data = {
+        "uyvy": [u, y, v, y, blue_u, blue_y, blue_v, blue_y],
+        "yuyv": [y, u, y, v, blue_y, blue_u, blue_y, blue_v],
+    }[order]
+    assert bgr_from_image(image(encoding, data, height=1, width=4, step=8)).tolist() == [[RED, RED, BLUE, BLUE]]
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+def test_a_mosaic_is_named_from_its_first_row_on(pattern: str, bits: int) -> None:
+    level = {"r": 200, "g": 100, "b": 50}
+    values = [level[pattern[2 * (row % 2) + column % 2]] for row in range(4) for column in range(4)]
+    if bits == 16:
+        values = [byte for value in values for byte in (0, value)]
+    message = image(f"bayer_{pattern}{bits}", values, height=4, width=4, step=4 * bits // 8)
+    assert bgr_from_image(message)[1:3, 1:3].tolist() == [[[50, 100, 200]] * 2] * 2
+
+
+@pytest.mark.parametrize(("side", "fits"), [(2, False), (3, True)])
+def test_a_mosaic_has_neighbours_on_both_sides(side: int, fits: bool) -> None:
+    message = image("bayer_rggb8", [90] * side * 3, height=3, width=side, step=side)
+    if fits:
+        assert bgr_from_image(message).tolist() == [[[90] * 3] * 3] * 3
+    else:
+        with pytest.raises(ImageMessageError, match="needs at least 3×3 pixels, got 2×3"):
+            bgr_from_image(message)
+
+
+@pytest.mark.parametrize(("encoding", "step"), [("rgba16", 15), ("bgr8", 5), ("mono16", 3)])
+def test_a_step_shorter_than_a_row_is_an_error(encoding: str, step: int) -> None:
+    with pytest.raises(ImageMessageError, match=f"step must be at least {step + 1} for 2 pixels of {encoding}"):
+        bgr_from_image(image(encoding, [0] * 64, height=2, width=2, step=step))
+
+
+def test_data_shorter_than_all_rows_are_an_error() -> None:
+    with pytest.raises(ImageMessageError, match="data must hold height × step = 12 bytes, got 11"):
+        bgr_from_image(image("bgr8", [0] * 11, height=2, width=2, step=6))

@@ -14,6 +14,8 @@ from darkseg_ros.frames.labelled import (
     TRAIN_IDS,
     LabelFormat,
     LabelledImage,
+    files_ending,
+    is_colour_picture,
     look_like_label_ids,
     pair_endings,
     pair_files,
@@ -139,3 +141,63 @@ def test_much_of_value_7_looks_like_raw_label_ids(tmp_path: Path) -> None:
     train_ids = write(tmp_path / "train_ids.png", np.array([[0] * 15 + [1, 2, 5, 7, 255]], np.uint8))
     assert look_like_label_ids(value_counts(raw))
     assert not look_like_label_ids(value_counts(train_ids))
+
+
+def test_a_label_map_without_its_image_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "image" / "a.png", IMAGE)
+    for stem in ("a", "b"):
+        write(tmp_path / "label" / f"{stem}.png", LABEL_MAP)
+    with pytest.raises(InputError, match=r"b\.png has no image b\*"):
+        pair_files(tmp_path / "image", tmp_path / "label")
+
+
+def test_files_of_an_ending_are_found_below_and_hidden_ones_passed_over(tmp_path: Path) -> None:
+    shown = write(tmp_path / "a" / "x_label.png", LABEL_MAP)
+    write(tmp_path / "a" / "._x_label.png", LABEL_MAP)
+    (tmp_path / "folder_label.png").mkdir()
+    assert files_ending(tmp_path, "_label.png") == [shown]
+    with pytest.raises(InputError, match="nowhere is not a folder"):
+        files_ending(tmp_path / "nowhere", "_label.png")
+    with pytest.raises(InputError, match=r"holds no file \*_other\.png"):
+        files_ending(tmp_path, "_other.png")
+
+
+@pytest.mark.parametrize(("road", "looks_so"), [(10, False), (11, True)])
+def test_label_ids_are_told_by_more_than_a_tenth_of_the_labelled_pixels(road: int, looks_so: bool) -> None:
+    counts = np.zeros(256, np.int64)
+    counts[[0, 7, 255]] = 100 - road, road, 10_000
+    assert look_like_label_ids(counts) is looks_so
+    assert look_like_label_ids(np.zeros(256, np.int64)) is False
+
+
+def test_a_colour_picture_is_told_and_has_no_values_to_count(tmp_path: Path) -> None:
+    colours, values = write(tmp_path / "colours.png", IMAGE), write(tmp_path / "values.png", LABEL_MAP + 3)
+    assert is_colour_picture(colours)
+    assert not is_colour_picture(values)
+    assert value_counts(colours).sum() == 0
+    assert value_counts(values).tolist() == [0, 0, 0, 20, *[0] * 252]
+
+
+def test_transparency_of_a_coloured_label_map_is_left_out(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[(128, 64, 128, 0), (70, 130, 180, 255)]], np.uint8), "RGBA").save(tmp_path / "a.png")
+    assert read_label_map(tmp_path / "a.png", CLASS_COLOURS).tolist() == [[0, 10]]
+
+
+def test_a_format_of_colours_needs_a_colour_picture(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no colour picture of 8 bits"):
+        read_label_map(write(tmp_path / "label.png", LABEL_MAP), CLASS_COLOURS)
+
+
+def test_colours_that_differ_in_one_channel_only_are_told_apart(tmp_path: Path) -> None:
+    of_colour = {(1, 2, 3): 4, (1, 2, 4): 5, (1, 3, 3): 6, (2, 2, 3): 255}
+    path = write(tmp_path / "label.png", np.array([list(of_colour)], np.uint8)[:, :, ::-1])
+    assert read_label_map(path, LabelFormat("mine", train_id_of_rgb=of_colour)).tolist() == [[4, 5, 6, 255]]
+    ignoring = LabelFormat("mine", train_id_of_rgb=of_colour).ignoring([5])
+    assert read_label_map(path, ignoring).tolist() == [[4, 255, 6, 255]]
+
+
+def test_label_ids_are_those_of_a_file_0_to_33_and_255(tmp_path: Path) -> None:
+    everything = np.array([[*range(34), 255]], np.uint8)
+    assert (read_label_map(write(tmp_path / "a.png", everything), LABEL_IDS) != 255).sum() == 19
+    with pytest.raises(InputError, match="holds the value 34"):
+        read_label_map(write(tmp_path / "b.png", everything[:, :-1] + 1), LABEL_IDS)

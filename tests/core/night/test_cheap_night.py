@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from darkseg_ros.night.cheap_night import (
+    AmplitudeSwap,
     CheapNight,
+    IlluminationSwap,
+    NightLook,
     add_lamps,
     add_noise,
     apply_gamma,
+    apply_look,
     darken,
+    draw_look,
     swap_illumination,
     swap_low_frequency_amplitude,
 )
@@ -72,3 +79,82 @@ def test_darkening_depends_on_the_generator_alone() -> None:
     np.testing.assert_array_equal(first, again)
     assert first.shape == day.shape
     assert first.mean() < day.mean()
+
+
+def test_illumination_of_flat_images_is_that_of_night_over_day_worked_by_hand() -> None:
+    # the day's light is its low-pass and 4, the night's its low-pass and 1
+    image = swap_illumination(flat(100), flat(40), blur_px=4, strength=1)
+    np.testing.assert_allclose(image, flat(100 * 41 / 104), rtol=1e-4)
+    half = swap_illumination(flat(100), flat(40), blur_px=4, strength=0.5)
+    np.testing.assert_allclose(half, flat(100 * np.sqrt(41 / 104)), rtol=1e-4)
+
+
+def test_what_swings_as_fast_as_the_window_is_wide_is_swapped() -> None:
+    rows, columns = np.mgrid[:64, :64]
+    for wave in (np.cos(2 * np.pi * 3 * columns / 64), np.cos(2 * np.pi * 3 * rows / 64)):
+        day = flat(120) + 10 * wave[..., None].astype(np.float32)
+        np.testing.assert_allclose(swap_low_frequency_amplitude(day, flat(20), window=3), flat(20), atol=1e-2)
+
+
+def plain_look(**changes: Any) -> NightLook:
+    plain: dict[str, Any] = {
+        "mirrored": False,
+        "swap": IlluminationSwap(blur_px=2, strength=1),
+        "lamp_threshold": None,
+        "gains_bgr": (1.0, 1.0, 1.0),
+        "gamma": 1.0,
+        "noise_sigma": 0.0,
+    }
+    return NightLook(**plain | changes)
+
+
+@pytest.mark.parametrize(("mirrored", "bright"), [(False, (0, 0)), (True, (0, 1))])
+def test_a_mirrored_night_is_bright_on_the_other_side_and_as_high_as_before(
+    mirrored: bool, bright: tuple[int, int]
+) -> None:
+    night = flat(5).astype(np.uint8)
+    night[:32, :32] = 200  # above, left
+    rng = np.random.default_rng(0)
+    image = apply_look(flat(100).astype(np.uint8), night, plain_look(mirrored=mirrored), rng)
+    quarters = image.reshape(2, 32, 2, 32, 3).mean(axis=(1, 3, 4))
+    assert np.unravel_index(quarters.argmax(), quarters.shape) == bright
+
+
+def test_each_part_of_a_look_does_what_it_says() -> None:
+    day, night = flat(104).astype(np.uint8), flat(53).astype(np.uint8)
+    rng = np.random.default_rng(0)
+    lit = 104 * 54 / 108
+    assert apply_look(day, night, plain_look(), rng)[0, 0].tolist() == [int(lit)] * 3
+    gains = apply_look(day, night, plain_look(gains_bgr=(0.5, 1.0, 1.5)), rng)
+    assert gains[0, 0].tolist() == [int(lit / 2), int(lit), int(lit * 1.5)]
+    assert apply_look(day, night, plain_look(gamma=2.0), rng)[0, 0, 0] == int(lit**2 / 255)
+    lamps = apply_look(day, night, plain_look(lamp_threshold=43.0), rng)
+    assert lamps[0, 0, 0] == int(lit + 10 * 255 / 212)
+    swapped = apply_look(day, night, plain_look(swap=AmplitudeSwap(window=1)), rng)
+    assert abs(int(swapped[0, 0, 0]) - 53) <= 1
+    assert apply_look(day, night, plain_look(noise_sigma=4.0), rng).std() == pytest.approx(4, rel=0.1)
+
+
+def test_looks_are_drawn_from_the_ranges_that_the_settings_give() -> None:
+    rng = np.random.default_rng(0)
+    looks = [draw_look(CheapNight(), rng) for _ in range(2000)]
+
+    def reach(values: list[float], low: float, high: float) -> None:
+        assert low <= min(values) < low + 0.03 * (high - low)
+        assert high - 0.03 * (high - low) < max(values) <= high
+
+    by_light = [look.swap for look in looks if isinstance(look.swap, IlluminationSwap)]
+    reach([swap.blur_px for swap in by_light], 2, 8)
+    reach([swap.strength for swap in by_light], 0.7, 1)
+    reach([look.swap.window for look in looks if isinstance(look.swap, AmplitudeSwap)], 0.5, 3)
+    reach([look.lamp_threshold for look in looks if look.lamp_threshold is not None], 100, 180)
+    reach([gain for look in looks for gain in look.gains_bgr], 0.85, 1.15)
+    reach([look.gamma for look in looks if look.gamma != 1], 1, 1.6)
+    reach([look.noise_sigma for look in looks], 0, 12)
+    shares = [
+        np.mean([look.mirrored for look in looks]),
+        len(by_light) / 2000,
+        np.mean([look.lamp_threshold is not None for look in looks]),
+        np.mean([look.gamma != 1 for look in looks]),
+    ]
+    np.testing.assert_allclose(shares, [0.5, 0.6, 0.4, 0.5], atol=0.04)
