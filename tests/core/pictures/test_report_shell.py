@@ -4,6 +4,7 @@ import base64
 import re
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,18 @@ import jinja2
 import numpy as np
 import pytest
 
-from darkseg_ros.pictures.report_shell import drawing_uri, nice_ceiling, path_of, photo_uri, render
+from darkseg_ros.pictures.report_shell import (
+    drawing_uri,
+    interval_text,
+    milliseconds,
+    nice_ceiling,
+    now_text,
+    path_of,
+    percent,
+    photo_uri,
+    render,
+    small_percent,
+)
 
 HEAD = {"kind": "Demo", "input": "night <1>", "model": "slim & fast", "engine": None, "date": "2026-11-28 06:00 +0000"}
 
@@ -80,3 +92,32 @@ def test_templates_reach_for_nothing_outside_the_file() -> None:
         # a report is a file that is passed on and runs nothing; the live page asks its own server for the next frame
         script = r"<script\s" if path.name == "live.html" else "<script"
         assert not re.search(rf"https?:|url\(|@import|{script}|\son\w+=|\|\s*safe", text), path.name
+
+
+def test_figures_have_one_decimal_and_a_dash_where_there_are_none() -> None:
+    assert (milliseconds(12.34), milliseconds(None)) == ("12.3 ms", "–")
+    assert (percent(0.1234), percent(0.0), percent(None)) == ("12.3 %", "0.0 %", "–")
+    assert interval_text((0.1234, 0.2)) == "95 % interval 12.3…20.0"
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0, "–"), (0.0009, "< 0.1 %"), (0.001, "0.1 %"), (0.5, "50.0 %"), (1, "100.0 %")]
+)
+def test_a_small_share_is_never_shown_as_nothing(share: float, text: str) -> None:
+    assert small_percent(share) == text
+
+
+def test_pictures_narrower_than_the_page_keep_their_size_and_flat_ones_a_row() -> None:
+    assert decoded(drawing_uri(np.zeros((30, 960, 3), np.uint8))).shape == (30, 960, 3)
+    assert decoded(drawing_uri(np.zeros((1, 2000, 3), np.uint8))).shape == (1, 960, 3)
+
+
+def test_photos_are_jpegs_and_drawings_are_not() -> None:
+    picture = np.zeros((8, 8, 3), np.uint8)
+    assert photo_uri(picture).startswith("data:image/jpeg;base64,/9j/")
+    assert drawing_uri(picture).startswith("data:image/png;base64,iVBOR")
+
+
+def test_the_date_of_a_page_is_this_minute() -> None:
+    told = datetime.strptime(now_text(), "%Y-%m-%d %H:%M %z")
+    assert timedelta(0) <= datetime.now().astimezone() - told < timedelta(minutes=2)

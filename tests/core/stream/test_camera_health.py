@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from darkseg_ros.stream.camera_health import CameraCondition, CameraFault, CameraHealth, HealthThresholds
+from darkseg_ros.stream.camera_health import (
+    CameraCondition,
+    CameraFault,
+    CameraHealth,
+    HealthThresholds,
+    camera_values,
+)
 from darkseg_ros.synthetic_drive import SyntheticDrive
 from tests.core.stream.lens_covers import Side, half_covered, with_noise
 
@@ -345,3 +351,49 @@ def test_a_check_stays_within_its_budget(size_hw: tuple[int, int], budget_ms: fl
         cv2.setNumThreads(threads)
     # CPU time of this thread: a busy machine hardly lengthens it (0.15 ms measured on 2026-11-22)
     assert float(np.median(cpu_ms)) < budget_ms
+
+
+def share_frame(share: float, *, inside: int, outside: int) -> np.ndarray:
+    """Columns of one level from the left, the others of another."""
+    bgr = np.full((*SIZE_HW, 3), outside, np.uint8)
+    bgr[:, : round(share * SIZE_HW[1])] = inside
+    return bgr
+
+
+def faults_at(frame: np.ndarray, **limits: float) -> frozenset[CameraFault]:
+    return CameraHealth(HealthThresholds(enter_frames=1, leave_frames=1, **limits)).check(frame).faults
+
+
+def test_a_figure_that_just_reaches_its_threshold_begins_no_fault() -> None:
+    dark = share_frame(0.25, inside=20, outside=10)  # contrast 10 at a median of 10
+    assert DARK not in faults_at(dark, dark_contrast_enter=10)
+    assert DARK in faults_at(dark, dark_contrast_enter=10.5)
+    assert DARK not in faults_at(dark, dark_contrast_enter=14, lit_level=10)
+    bright, shares = share_frame(0.25, inside=255, outside=100), {"over_exposed_share_leave": 0.2}
+    assert OVER_EXPOSED not in faults_at(bright, over_exposed_share_enter=0.25, **shares)
+    assert OVER_EXPOSED in faults_at(bright, over_exposed_share_enter=0.24, **shares)
+    assert OVER_EXPOSED in faults_at(bright, over_exposed_share_enter=0.24, over_exposed_level=255, **shares)
+    assert OVER_EXPOSED not in faults_at(bright, over_exposed_share_enter=0.24, over_exposed_level=255.5, **shares)
+
+
+def test_a_figure_that_just_reaches_its_threshold_ends_no_fault() -> None:
+    bright = share_frame(0.75, inside=255, outside=100)
+    limits = HealthThresholds(enter_frames=1, leave_frames=1, over_exposed_share_leave=0.25)
+    health = CameraHealth(limits)
+    assert OVER_EXPOSED in health.check(bright).faults
+    assert OVER_EXPOSED in health.check(share_frame(0.25, inside=255, outside=100)).faults
+    assert OVER_EXPOSED not in health.check(share_frame(0.2, inside=255, outside=100)).faults
+
+
+def test_diagnostics_hold_a_summary_and_three_digits_of_every_figure() -> None:
+    condition = CameraHealth().check(share_frame(0.25, inside=255, outside=100))
+    assert camera_values(condition) == {
+        "camera": "healthy",
+        "camera_median_level": "100",
+        "camera_contrast": "155",
+        "camera_over_exposed_share": "0.25",
+        "camera_blocked_share": f"{condition.blocked_share:.3g}",
+        "camera_repeats": "0",
+        "camera_covered_share": f"{condition.covered_share:.3g}",
+    }
+    assert camera_values(None) == {"camera": ""}
