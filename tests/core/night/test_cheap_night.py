@@ -66,6 +66,10 @@ def test_gamma_two_squares() -> None:
     assert apply_gamma(flat(127.5), gamma=2)[0, 0, 0] == pytest.approx(255 / 4)
 
 
+def test_gamma_leaves_black_and_white_and_what_lies_beyond_them_is_white() -> None:
+    assert [float(apply_gamma(flat(value), gamma=1)[0, 0, 0]) for value in (-5, 0, 255, 300)] == [0, 0, 255, 255]
+
+
 def test_noise_has_the_asked_deviation() -> None:
     noisy = add_noise(flat(128, 200), sigma=5, rng=np.random.default_rng(0))
     assert noisy.dtype == np.uint8

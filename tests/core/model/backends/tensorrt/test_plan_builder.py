@@ -13,7 +13,12 @@ from onnx import TensorProto, helper, numpy_helper
 from darkseg_ros.errors import BundleError, DarksegError, EngineError
 from darkseg_ros.model.backends.tensorrt import plan_builder
 from darkseg_ros.model.backends.tensorrt.plan_builder import PlanOrder, build_plan
-from darkseg_ros.model.backends.tensorrt.plan_graph import convert_to_half, graph_for_plan, with_dynamic_batch
+from darkseg_ros.model.backends.tensorrt.plan_graph import (
+    _half_weight,
+    convert_to_half,
+    graph_for_plan,
+    with_dynamic_batch,
+)
 from darkseg_ros.model.bundle import ModelBundle, load_bundle
 from tests.bundles import write_tiny_bundle
 
@@ -110,6 +115,12 @@ def test_a_weight_too_large_for_half_precision_is_named(tiny: ModelBundle, tmp_p
     path = changed_graph(tiny, tmp_path, enlarge)
     with pytest.raises(EngineError, match=r"weight 'bias' reaches 7e\+04.*build with --precision fp32"):
         graph_for_plan(path, precision="fp16", batch=1)
+
+
+@pytest.mark.parametrize(("limit", "half"), [(3.4028235e38, 65504.0), (-3.4028235e38, -65504.0), (6.0, 6.0)])
+def test_a_limit_that_means_infinity_is_the_end_of_half_precision(limit: float, half: float) -> None:
+    converted = _half_weight(numpy_helper.from_array(np.array(limit, np.float32), "limit"))
+    assert numpy_helper.to_array(converted) == np.float16(half)
 
 
 @pytest.mark.parametrize(
