@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -29,8 +29,8 @@ from darkseg_ros.pictures.overlay import color_class_map, draw_overlay
 LOOPBACK = "127.0.0.1"
 
 _JPEG_QUALITY = 85
-_KEPT_FRAMES = 4
-"""So long can a browser still fetch the pictures of a frame that status.json named."""
+_NAMED_FRAMES = 4
+"""The pictures of the last frames that status.json named can still be fetched, however fast others follow."""
 
 _DROPPED = "dropped_"
 
@@ -81,7 +81,8 @@ class LivePage:
     def __init__(self, *, title: str, port: int) -> None:
         self._title = title
         self._lock = threading.Lock()
-        self._frames: OrderedDict[int, LiveFrame] = OrderedDict()
+        self._frames: dict[int, LiveFrame] = {}
+        self._named: deque[int] = deque(maxlen=_NAMED_FRAMES)
         self._count = 0
         self._shown_s: float | None = None
         self._health = LiveHealth("STALE", "nothing came yet")
@@ -114,8 +115,8 @@ class LivePage:
             self._count += 1
             self._frames[self._count] = frame
             self._shown_s = time.monotonic()
-            while len(self._frames) > _KEPT_FRAMES:
-                self._frames.popitem(last=False)
+            for number in [each for each in self._frames if each != self._count and each not in self._named]:
+                del self._frames[number]
 
     def tell(self, health: LiveHealth) -> None:
         """The state of the stream."""
@@ -127,6 +128,8 @@ class LivePage:
         now_s = time.monotonic()
         with self._lock:
             frame = self._frames.get(self._count)
+            if self._count not in self._named:
+                self._named.append(self._count)
             health, told_s, shown_s, count = self._health, self._told_s, self._shown_s, self._count
         drops = {key[len(_DROPPED) :]: int(value) for key, value in health.values.items() if key.startswith(_DROPPED)}
         return {

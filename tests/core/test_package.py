@@ -53,6 +53,22 @@ def test_package_xml_is_format_3_and_built_by_ament_python() -> None:
     assert root.findtext("export/build_type") == "ament_python"
 
 
+def test_the_badges_are_true() -> None:
+    shown = {
+        path.stem: set(re.findall(r"<text[^>]*>([^<]*)</text>", path.read_text(encoding="utf-8")))
+        for path in (ROOT / "docs/pictures").glob("badge_*.svg")
+    }
+    assert shown == {
+        "badge_licence": {"licence", package_xml().findtext("license")},
+        "badge_python": {"python", "3.10 or newer"},
+        "badge_ros": {"ROS 2", "Jazzy"},
+    }
+    assert ast.literal_eval(setup_arguments()["python_requires"]) == ">=3.10"
+    assert "ros-jazzy-rclpy" in requirement_names(ROOT / "requirements/ros_wheels.txt")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(f"docs/pictures/{name}.svg" in readme for name in shown)
+
+
 def test_package_xml_and_setup_py_agree_on_the_version() -> None:
     assert package_xml().findtext("version") == ast.literal_eval(setup_arguments()["version"])
 

@@ -85,11 +85,25 @@ def test_the_three_pictures_of_a_frame_are_camera_class_colours_and_both(page: L
     assert np.abs(decoded(page, "/overlay?frame=1") - half).max() <= 4
 
 
-def test_only_the_latest_frames_are_kept(page: LivePage) -> None:
+def test_a_browser_can_fetch_the_frame_that_it_was_told_of_however_fast_others_follow(page: LivePage) -> None:
+    page.show(frame())
+    assert status(page)["frame"] == 1
+    for _ in range(100):
+        page.show(frame())
+    assert get(page, "/mask?frame=1")[0] == 200
+
+
+def test_frames_that_no_browser_was_told_of_are_not_kept_nor_are_old_ones(page: LivePage) -> None:
     for _ in range(30):
         page.show(frame())
     assert get(page, "/mask?frame=30")[0] == 200
-    assert get(page, "/mask?frame=20")[0] == 404
+    assert get(page, "/mask?frame=29")[0] == 404
+    status(page)
+    for _ in range(4):
+        page.show(frame())
+        status(page)
+    page.show(frame())
+    assert [get(page, f"/mask?frame={number}")[0] for number in (30, 31, 34, 35)] == [404, 200, 200, 200]
 
 
 @pytest.mark.parametrize(
