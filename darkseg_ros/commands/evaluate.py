@@ -123,7 +123,8 @@ def _add_fleet_options(parser: argparse.ArgumentParser) -> None:
     fleet.add_argument(
         "--unlabelled",
         action="store_true",
-        help="look for no label maps: rank by consistency from frame to frame, confidence and camera health",
+        help="look for no label maps: rank by consistency from frame to frame, confidence, camera health and "
+        "dispersity",
     )
     fleet.add_argument("--tags", type=Path, metavar="CSV", help="columns drive and, for example, weather")
     fleet.add_argument("--timezone", default="UTC", help="of the hours, such as Europe/Berlin; default: UTC")

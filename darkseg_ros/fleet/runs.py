@@ -83,6 +83,7 @@ def ray_cluster(ray: str | None) -> Iterator[None]:
 
 
 def _start_here(library: Any, workers: int) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # by default Ray tells its makers of each start
     for tries_left in reversed(range(_STARTS)):
         try:
             # "local" in words: without it Ray joins a cluster that RAY_ADDRESS or an earlier `ray start` names
