@@ -18,7 +18,7 @@ from training.ladder.rows import OWN_ROWS, THESIS_ROWS
 
 REPOSITORY = Path(__file__).parents[2]
 ROWS = sorted(f"row_{row.row.replace('.', '_')}" for row in (*THESIS_ROWS, *OWN_ROWS))
-PARAMETER_SETS = ("params.yaml", "ladder/thesis/params.yaml")
+PARAMETER_SETS = ("params.yaml", "ladder/thesis/params.yaml", "ladder/second_seed/params.yaml")
 
 UNIT_CONFIG = """
 output: set by the stage
@@ -170,15 +170,26 @@ def test_a_row_and_all_it_needs_are_made_once_and_only_what_changed_again(
     assert not {"split", "select_histogram", "unit_perceptual"} & set(would_run)
 
 
-@pytest.mark.parametrize("folder", [".", "ladder/thesis"])
-def test_both_parameter_sets_fill_the_same_stages(folder: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", [Path(path).parent for path in PARAMETER_SETS], ids=str)
+def test_all_parameter_sets_fill_the_same_stages(folder: str, tmp_path: Path) -> None:
     listed = [line.split()[0] for line in dvc(REPOSITORY / folder, "stage", "list", state=tmp_path).splitlines()]
     assert [name for name in listed if name.startswith("row_")] == ROWS
     assert {"split", "unit_plain", "unit_perceptual", "translate@night_plain_train", "fid@day_to_night"} <= set(listed)
 
 
-def test_the_stage_file_of_both_parameter_sets_is_one() -> None:
-    assert (REPOSITORY / "ladder" / "thesis" / "dvc.yaml").resolve() == (REPOSITORY / "dvc.yaml").resolve()
+@pytest.mark.parametrize("path", PARAMETER_SETS)
+def test_the_stage_file_of_all_parameter_sets_is_one(path: str) -> None:
+    assert (REPOSITORY / path).with_name("dvc.yaml").resolve() == REPOSITORY / "dvc.yaml"
+
+
+def test_the_second_seed_differs_in_seeds_and_places_alone() -> None:
+    first, second = read_yaml("params.yaml"), read_yaml("ladder/second_seed/params.yaml")
+    assert (second.pop("checkout"), second.pop("figures")) == ("../..", "ladder/second_seed/figures")
+    del first["checkout"], first["figures"]
+    moved = json.loads(json.dumps(first).replace("runs/ladder/mini", "runs/ladder/second_seed"))
+    moved["segmenter"]["settings"] = moved["segmenter"]["settings"].replace("seed=0", "seed=1")
+    moved["unit"]["settings"] += " seed=1"
+    assert second == moved
 
 
 @pytest.mark.parametrize("path", PARAMETER_SETS)

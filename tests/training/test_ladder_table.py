@@ -209,3 +209,14 @@ def test_figures_are_written_where_they_are_committed(tmp_path: Path) -> None:
     (run / "metrics.json").write_text(json.dumps({"night": metrics_of(0.25)}))
     write_row([str(run), "--out", str(out)])
     assert sorted(path.name for path in out.iterdir()) == ["figures.json", "made.json"]
+
+
+def test_a_second_seed_stands_beside_the_first_and_a_row_without_one_says_so() -> None:
+    first = Ladder(rows={"1.1": figures(20.0), "3.1": figures(22.0), "7.2": figures(25.0)}, made={}, distances={})
+    second = Ladder(rows={"1.1": figures(21.0), "3.1": figures(20.5)}, made={}, distances={})
+    after = page_of(first, second).partition("## A second seed")[2]
+    assert line_of(after, "| 1.1 |").split(" | ")[1:4] == ["20.0", "21.0", "+1.0"]
+    assert line_of(after, "| 3.1 |").split(" | ")[1:4] == ["22.0", "20.5", "-1.5"]
+    assert line_of(after, "| 7.2 |").split(" | ")[1] == "not yet run"
+    assert "changes the night mIoU of a row by up to 1.5 points" in after
+    assert "## A second seed" not in page_of(first)
