@@ -316,7 +316,7 @@ the files' names and sizes (`ladder/mini/data`).
   `dvc repro --force --single-item ROW`.
 
 Cost of the mini benchmark in seconds of one core's time, on 2026-11-28: planned before the runs, and measured where
-they were made; 45 minutes in all. On a quiet core a row of 1000 steps takes a minute and a half; beside some 20 other
+they were made; 40 minutes in all. On a quiet core a row of 1000 steps takes a minute and a half; beside some 20 other
 processes it took eight.
 
 | stage | planned | measured |
