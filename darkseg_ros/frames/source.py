@@ -117,7 +117,7 @@ def open_frames(
         recursive: take the images of all folders below a folder, too.
 
     Returns:
-        The frames. Iterating raises InputError if none can be decoded.
+        The frames. Iterating raises InputError if none can be decoded, or none is selected.
 
     Raises:
         InputError: if the input is missing, empty, cut off or of an unknown kind, its name is not UTF-8, a topic is
@@ -128,7 +128,20 @@ def open_frames(
     source = _open(path, topic, bad_frames or BadFrames(strict=True), recursive=recursive)
     if source.kind in ("image", "folder") and (selection.start_s or selection.duration_s is not None):
         raise InputError(f"{path} has no clock to count seconds on; take every n-th image, or name a video or a bag")
-    return source if selection == ALL_FRAMES else replace(source, count=None, read=lambda: selection.of(source.read()))
+    if selection == ALL_FRAMES:
+        return source
+
+    def read() -> Iterator[Frame]:
+        taken = None
+        for taken in selection.of(source.read()):
+            yield taken
+        if taken is None:
+            raise InputError(
+                f"{path} has no frame {selection.start_s:g} s or more after its first one"
+                f"{'' if selection.duration_s is None else f', within {selection.duration_s:g} s'}; begin earlier"
+            )
+
+    return replace(source, count=None, read=read)
 
 
 def check_name(path: Path) -> None:

@@ -11,7 +11,7 @@ from darkseg_ros.errors import BagError, InputError
 from darkseg_ros.frames import bags
 from darkseg_ros.frames.bad_frames import BadFrames
 from darkseg_ros.frames.bags import IMAGE_TYPE, BagMessage, BagReader, BagWriter, write_bag_from_video
-from darkseg_ros.frames.source import FRAME_ID, open_frames, read_image
+from darkseg_ros.frames.source import FRAME_ID, FrameSelection, open_frames, read_image
 from tests.core.frames import video_streams
 from tests.core.frames.video_files import write_video
 
@@ -99,6 +99,13 @@ def test_a_video_is_stamped_from_its_start(tmp_path: Path) -> None:
     assert [frame.stamp_ns for frame in frames] == [0, 33_333_333, 66_666_667, 100_000_000]
     assert [frame.name for frame in frames] == [f"drive_{index:06d}" for index in range(4)]
     assert {frame.frame_id for frame in frames} == {FRAME_ID}
+
+
+def test_a_time_beyond_the_end_is_an_error(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "drive.mp4", frames=4, rate_hz=10)
+    with pytest.raises(InputError, match=r"drive\.mp4 has no frame 0\.4 s or more after its first one; begin earlier"):
+        list(open_frames(video, selection=FrameSelection(start_s=0.4)))
+    assert len(list(open_frames(video, selection=FrameSelection(start_s=0.3)))) == 1
 
 
 def test_a_video_cut_off_is_an_error_unless_bad_frames_are_collected(tmp_path: Path) -> None:
