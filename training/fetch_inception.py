@@ -81,12 +81,11 @@ def onnx_of(torchscript: bytes, *, input_px: int) -> bytes:
         torchscript: content of its file; takes (N, 3, S, S) float32.
         input_px: S.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")  # both are old; torch has nothing newer for TorchScript
-        module = torch.jit.load(io.BytesIO(torchscript), map_location="cpu").eval()
-        onnx = io.BytesIO()
+        onnx = Path(folder) / "network.onnx"
         torch.onnx.export(
-            module,
+            torch.jit.load(io.BytesIO(torchscript), map_location="cpu").eval(),
             (torch.zeros(2, 3, input_px, input_px),),
             onnx,
             input_names=["images"],
@@ -94,7 +93,7 @@ def onnx_of(torchscript: bytes, *, input_px: int) -> bytes:
             dynamic_axes={"images": {0: "count"}, "features": {0: "count"}},
             dynamo=False,
         )
-    return onnx.getvalue()
+        return onnx.read_bytes()
 
 
 def extract_network(archive: Path, member: str, *, sha256: str) -> bytes:
