@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -74,8 +75,10 @@ def run_on_drives(
         settings: of the stage; where the run is resumed, they must be the same.
 
     Raises:
-        InputError: as `write_of_drives`, or if a drive failed.
+        InputError: as `write_of_drives`, if a drive failed, or under ``fabric run``, whose processes share out images.
     """
+    if "LT_CLI_USED" in os.environ:
+        raise InputError("fabric run shares out the images of one folder; start many drives without it, or with --ray")
     out = arguments.out if is_remote(arguments.out) else str(Path(arguments.out).absolute())
     status = write_of_drives(
         StageOnDrive(stage, out),

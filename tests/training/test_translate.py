@@ -236,6 +236,15 @@ def test_many_drives_have_a_folder_each(checkpoint: Path, generated_data: Path, 
         main([*drives, "--resume", "--resize-px", "32"])
 
 
+def test_many_drives_are_not_started_by_fabric_run(
+    checkpoint: Path, generated_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LT_CLI_USED", "1")
+    drives = [str(generated_data / name) for name in ("source", "validation")]
+    with pytest.raises(SystemExit, match="start many drives without it"):
+        main(["--checkpoint", str(checkpoint), "--source", *drives, "--out", str(tmp_path / "out")])
+
+
 def test_frames_of_a_bag_are_translated(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with BagWriter(tmp_path / "drive") as writer:
         for index in range(2):

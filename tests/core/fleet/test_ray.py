@@ -75,6 +75,21 @@ def test_the_drives_of_a_fleet_have_the_same_bytes_on_a_cluster(
             assert len(contents) == 1, file
 
 
+@pytest.mark.parametrize("verb", ["segment", "bag to-images"])
+def test_verbs_that_write_files_write_the_same_on_a_cluster(verb: str, tmp_path: Path, cluster: Any) -> None:
+    nodes, _ = cluster
+    bundle = write_tiny_bundle(tmp_path / "bundle", HW)
+    for index in range(3):
+        write_drive(tmp_path / "drives" / f"drive_{index}", wrong_share=index / 8)
+    model = ["--bundle", str(bundle), "--backend", "fake"] if verb == "segment" else []
+    for out, ray in (("one", []), ("ray", ["--ray", nodes.address])):
+        assert main([*verb.split(), str(tmp_path / "drives"), "--out", str(tmp_path / out), *model, *ray]) == 0
+    files = [path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*") if path.is_file()]
+    assert len(files) == 3 * 3 + 3 + 1
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "ray" / file).read_bytes(), file
+
+
 def test_what_a_dead_worker_or_node_had_is_done_again_and_nothing_counts_twice(tmp_path: Path, cluster: Any) -> None:
     nodes, second = cluster
     drives = [Drive(f"/drives/{name}") for name in ("once", "bad", *(f"slow{index}" for index in range(6)), "last")]
