@@ -34,6 +34,8 @@ _SEGMENTS_MAX = 1024
 _CHUNKS_MAX = 65536
 """Of a PNG; encoders write up to 8 kB of the picture into each."""
 
+_CURE = "check the camera and its link, or copy the file again"
+
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
 _JPEG_SEGMENT = re.compile(rb"\xff[\xc0-\xcf\xda-\xfe]")
@@ -101,7 +103,7 @@ def bgr_from_jpeg_or_png(
     except cv2.error as error:
         raise ImageMessageError(f"{kind} of {width}×{height} cannot be decoded: {one_line(error)}") from error
     if pixels is None:
-        raise ImageMessageError(f"{kind} of {width}×{height} is corrupt; check the camera and its link")
+        raise ImageMessageError(f"{kind} of {width}×{height} is corrupt; {_CURE}")
     turned = upright and pixels.shape[:2] == (width, height)
     if pixels.shape[:2] != (height, width) and not turned:
         raise ImageMessageError(f"{kind} declares {width}×{height} but decodes to {pixels.shape[1]}×{pixels.shape[0]}")
@@ -140,7 +142,7 @@ def _measure_jpeg(content: bytes) -> _Measured:
             return _measure_jpeg_scans(content, frame, position)
     else:
         raise ImageMessageError(f"the JPEG has more than {_SEGMENTS_MAX} segments; check the publisher")
-    raise ImageMessageError(f"the JPEG of {len(content)} bytes is cut off or corrupt; check the camera and its link")
+    raise ImageMessageError(f"the JPEG of {len(content)} bytes is cut off or corrupt; {_CURE}")
 
 
 def _measure_jpeg_scans(content: bytes, frame: bytes, position: int) -> _Measured:
@@ -190,4 +192,4 @@ def _measure_png(content: bytes, *, keep_orientation: bool) -> _Measured:
             return _Measured("PNG", height, width, 6, grey16=grey16, content=_PNG_MAGIC + b"".join(chunks))
     else:
         raise ImageMessageError(f"the PNG has more than {_CHUNKS_MAX} chunks; check the publisher")
-    raise ImageMessageError(f"the PNG of {len(content)} bytes is cut off or corrupt; check the camera and its link")
+    raise ImageMessageError(f"the PNG of {len(content)} bytes is cut off or corrupt; {_CURE}")

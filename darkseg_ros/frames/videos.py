@@ -38,6 +38,9 @@ _TRANSPORT_STREAM_FLAG = 0x0200  # AVFMT_TS_DISCONT of libavformat
 _ISO_FIRST_BOXES = (b"ftyp", b"styp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 _ISO_BOXES = (*_ISO_FIRST_BOXES, b"moof", b"mfra", b"sidx", b"uuid", b"meta", b"emsg", b"prft", b"udta")
 
+_EBML_MAGIC = b"\x1aE\xdf\xa3"
+_MATROSKA_SEGMENT = b"\x18\x53\x80\x67"
+
 
 @dataclass(frozen=True)
 class VideoFrame:
@@ -290,7 +293,8 @@ def _upright_bgr(frame: av.VideoFrame) -> np.ndarray:
 def _missing_end(path: Path) -> str:
     """What a file announces beyond its end, empty where it is whole or does not say.
 
-    Source: ISO/IEC 14496-12, section 4.2; Multimedia Programming Interface (RIFF), IBM and Microsoft 1991, chapter 2.
+    Source: ISO/IEC 14496-12, section 4.2; Multimedia Programming Interface (RIFF), IBM and Microsoft 1991, chapter 2; and
+        as `_missing_end_of_matroska`.
     """
     with path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
@@ -298,11 +302,34 @@ def _missing_end(path: Path) -> str:
         start = file.read(12)
         if start[4:8] in _ISO_FIRST_BOXES:
             return _missing_end_of_iso(file, size)
+        if start.startswith(_EBML_MAGIC):
+            return _missing_end_of_matroska(file, size)
         announced = int.from_bytes(start[4:8], "little")
         # all ones stand in a header that was never finished: how much was to come is not known
         if start[:4] == b"RIFF" and size < 8 + announced < 2**32:
             return f"its header announces {8 + announced} bytes, there are {size}"
     return ""
+
+
+def _missing_end_of_matroska(file: io.BufferedReader, file_size: int) -> str:
+    """Compare the size of the segment, which all frames lie in, with that of the file; a live one says none.
+
+    Source: RFC 8794 (EBML), sections 4 and 6; RFC 9559 (Matroska), section 5.1.
+    """
+    position = 0
+    for identifier in (_EBML_MAGIC, _MATROSKA_SEGMENT):
+        file.seek(position)
+        if file.read(len(identifier)) != identifier:
+            return ""
+        first = file.read(1) or b"\0"
+        width = 9 - first[0].bit_length()  # zeros before the first one tell how many bytes follow
+        field = first + file.read(width - 1)
+        unknown = (1 << 7 * width) - 1
+        size = int.from_bytes(field, "big") & unknown
+        if size == unknown:
+            return ""
+        position += len(identifier) + width + size
+    return f"its header announces {position} bytes, there are {file_size}" if position > file_size else ""
 
 
 def _missing_end_of_iso(file: io.BufferedReader, file_size: int) -> str:

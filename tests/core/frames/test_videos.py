@@ -171,9 +171,10 @@ def test_an_mp4_without_its_index_is_an_error(tmp_path: Path, kept: float) -> No
 
 
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.8])
-def test_a_video_cut_off_gives_what_is_left_and_says_so(tmp_path: Path, kept: float) -> None:
-    content = write_video(tmp_path / "drive.avi", frames=12, size_hw=(480, 640)).read_bytes()
-    cut = tmp_path / "cut.avi"
+@pytest.mark.parametrize("suffix", [".avi", ".mkv"])
+def test_a_video_cut_off_gives_what_is_left_and_says_so(tmp_path: Path, suffix: str, kept: float) -> None:
+    content = write_video(tmp_path / f"drive{suffix}", frames=12, size_hw=(480, 640)).read_bytes()
+    cut = tmp_path / f"cut{suffix}"
     cut.write_bytes(content[: int(len(content) * kept)])
     told: list[str] = []
     levels = levels_of(cut, BadFrames(tell=told.append))
@@ -182,6 +183,13 @@ def test_a_video_cut_off_gives_what_is_left_and_says_so(tmp_path: Path, kept: fl
     assert any("is cut off" in line for line in told)
     with pytest.raises(InputError, match=r"cut off|cannot be decoded|damaged"):
         list(open_video(cut).read_frames())
+
+
+def test_a_live_matroska_that_says_no_size_is_not_called_cut_off(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "drive.mkv", frames=5, container_options={"live": "1"})
+    told: list[str] = []
+    assert levels_of(path, BadFrames(tell=told.append)) == list(range(5))
+    assert told == []
 
 
 def test_a_fragmented_mp4_after_a_power_cut_gives_its_whole_frames(tmp_path: Path) -> None:
