@@ -293,8 +293,7 @@ def _upright_bgr(frame: av.VideoFrame) -> np.ndarray:
 def _missing_end(path: Path) -> str:
     """What a file announces beyond its end, empty where it is whole or does not say.
 
-    Source: ISO/IEC 14496-12, section 4.2; Multimedia Programming Interface (RIFF), IBM and Microsoft 1991, chapter 2; and
-        as `_missing_end_of_matroska`.
+    Source: ISO/IEC 14496-12, section 4.2; Multimedia Programming Interface (RIFF), IBM and Microsoft 1991, chapter 2.
     """
     with path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
