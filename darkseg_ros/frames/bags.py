@@ -273,9 +273,10 @@ class BagReader:
                 raise BagError(f"{self.path} is not a bag; expected {kinds}")
         elif not (self.path / _METADATA).is_file():
             if is_bag(self.path):
+                files = sorted(entry.name for entry in self.path.iterdir() if entry.name.endswith(_ROSBAG2_SUFFIXES))
                 raise BagError(
-                    f"{self.path} has no metadata.yaml: its recording was not finished; "
-                    f"run `ros2 bag reindex {self.path}`, or name the storage file itself"
+                    f"{self.path} has no metadata.yaml: its recording was not finished; run `ros2 bag reindex "
+                    f"{self.path}`, or name the storage file itself: {self.path / files[0]}"
                 )
             raise BagError(f"{self.path} is not a bag: it has no metadata.yaml; expected a rosbag2 folder")
 

@@ -42,6 +42,8 @@ def missing_tools() -> str:
         import rosidl_typesupport_fastrtps_c  # noqa: F401
     except ImportError as error:
         return f"ROS 2's generators are not installed ({error})"
+    if not (Path(sys.prefix) / "share" / "rosidl_generator_c").is_dir():
+        return f"ROS 2's generators are not those of its wheels; install {', '.join(PACKAGES)} of your distribution"
     return "" if shutil.which("g++") else "there is no C++ compiler g++"
 
 
