@@ -127,6 +127,18 @@ def transport_choice() -> Any:
     )
 
 
+def check_transport(node: Node) -> None:
+    """Find out at the start what `subscribe_to_images` would say later.
+
+    Args:
+        node: has the parameter `transport`.
+
+    Raises:
+        DarksegError: if the package of the transport's messages is not installed.
+    """
+    _message_type(TRANSPORTS[node.get_parameter("transport").value])
+
+
 def subscribe_to_images(
     node: Node,
     callback: Callable[[ReceivedImage], None],

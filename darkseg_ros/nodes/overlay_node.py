@@ -27,7 +27,7 @@ from darkseg_ros.frames.stamp_matcher import StampMatcher
 from darkseg_ros.frames.stamps import stamp_ns_of
 from darkseg_ros.model.bundle import load_classes
 from darkseg_ros.nodes.command_line import node_main
-from darkseg_ros.nodes.image_subscription import ReceivedImage, subscribe_to_images, transport_choice
+from darkseg_ros.nodes.image_subscription import ReceivedImage, check_transport, subscribe_to_images, transport_choice
 from darkseg_ros.nodes.parameters import check_choices, declare_parameters, integer, number, parameter_values, text
 from darkseg_ros.nodes.qos import advertise, result, subscribe
 from darkseg_ros.pictures.overlay import draw_overlay
@@ -56,13 +56,15 @@ class OverlayNode(Node):
     """Draws a picture for each class map whose image it still has.
 
     Raises:
-        DarksegError: if a parameter is none of its choices, or `bundle` no bundle.
+        DarksegError: if a parameter is none of its choices, `bundle` no bundle, or the messages of `transport` are not
+            installed.
     """
 
     def __init__(self) -> None:
         super().__init__("overlay_node")
         declare_parameters(self, OverlayParameters)
         check_choices(self._in_force)
+        check_transport(self)
         bundle = self._in_force.bundle
         self._classes = load_classes(bundle) if bundle else CITYSCAPES
         self._matcher = self._new_matcher()

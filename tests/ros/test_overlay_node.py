@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -118,6 +119,14 @@ def test_compressed_images_are_drawn_with_compressed_transport(probe: Probe, sta
     camera.publish(jpeg(bgr_of((128, 128, 128), (8, 8)), stamp))
     class_maps.publish(class_map_message(np.full((8, 8), 255, np.uint8), stamp))
     assert (pixels(overlays.of_stamp(stamp)) == 128).all()
+
+
+@pytest.mark.skipif(find_spec("ffmpeg_image_transport_msgs") is not None, reason="its messages are installed here")
+def test_a_transport_whose_messages_are_not_installed_is_told_at_the_start(start_node: StartNode) -> None:
+    process = start_node("overlay_node", parameters={"transport": "ffmpeg"})
+    assert process.process.wait(timeout=20) == 1
+    assert "install that package of your ROS distribution, such as ros-jazzy-ffmpeg-image-transport-msgs" in process.log
+    assert "ready" not in process.log
 
 
 def test_a_transport_that_does_not_exist_is_one_line(start_node: StartNode) -> None:
