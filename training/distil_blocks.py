@@ -52,6 +52,7 @@ _PEAK_LR = 1e-3
 _WARMUP_STEPS = 50
 _SEED = 0
 _REPORT_EVERY = 100
+_LOADER_WORKERS = 1
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -245,7 +246,7 @@ def _batches(folders: Sequence[Path], exposure: Exposure | None, start: int, sto
         seed=_SEED,
     )
     positions = range(start * _IMAGES_OF_EACH, stop * _IMAGES_OF_EACH)
-    return DataLoader(samples, _IMAGES_OF_EACH, sampler=positions, num_workers=1)
+    return DataLoader(samples, _IMAGES_OF_EACH, sampler=positions, num_workers=_LOADER_WORKERS)
 
 
 def _continue(state_path: Path, student: nn.Module, optimiser: torch.optim.Optimizer) -> int:
