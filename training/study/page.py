@@ -192,7 +192,7 @@ def _plot(title: str, rows: list[tuple[str, RunFigures]]) -> bytes:
     axes.set_xlabel("mIoU (%), 95 % interval over images")
     axes.set_title(title)
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(loc="best")
+    figure.legend(loc="outside lower center", ncols=len(TEST_SETS), frameon=False)
     content = io.BytesIO()
     figure.savefig(content, format="svg", metadata={"Date": None})
     pyplot.close(figure)
