@@ -28,6 +28,7 @@ from darkseg_ros.fleet.drives import Drive, find_drives
 from darkseg_ros.fleet.places import fetched, folder_for, is_remote, names_in, place_in, read_bytes, write_bytes
 from darkseg_ros.fleet.run_record import begin_run
 from darkseg_ros.fleet.runs import ray_cluster, run_drives
+from darkseg_ros.frames.bad_frames import counted
 from darkseg_ros.model.bundle import load_bundle
 from darkseg_ros.pictures.report_shell import now_text
 from darkseg_ros.whole_files import sha256_of, whole_file
@@ -287,7 +288,7 @@ def _tell(
         for judged in drives[:5]:
             print(f"{title}: {judged.drive.place}, {judged.ranked_by} {100 * (judged.rank or 0):.1f} %")
     if result.bad_frames:
-        print(f"{result.bad_frames} bad frames skipped")
+        print(f"{counted(result.bad_frames, 'bad frame')} skipped")
     if figures["failed_drives"]:
         print(f"{figures['failed_drives']} drives could not be judged; --resume tries them again")
     if comparison is not None:

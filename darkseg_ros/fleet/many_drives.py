@@ -16,6 +16,7 @@ from darkseg_ros.fleet.drives import Drive, find_drives
 from darkseg_ros.fleet.places import names_in, place_in, write_bytes
 from darkseg_ros.fleet.run_record import begin_run
 from darkseg_ros.fleet.runs import ray_cluster, run_drives
+from darkseg_ros.frames.bad_frames import counted
 
 DONE_FOLDER = "done"
 
@@ -83,6 +84,6 @@ def write_of_drives(
             note = {"drive": drive.place, what.replace(" ", "_"): outcome.result.files}
             write_bytes(place_in(out, f"{DONE_FOLDER}/{drive.key}.json"), f"{json.dumps(note)}\n".encode())
     told = f"{written} {what} of {len(missing) - failed} drives in {out}"
-    told += f", {bad_frames} bad frames skipped" if bad_frames else ""
-    print(f"{told}, {failed} drives failed" if failed else told)
+    told += f", {counted(bad_frames, 'bad frame')} skipped" if bad_frames else ""
+    print(f"{told}, {counted(failed, 'drive')} failed" if failed else told)
     return 1 if failed else 0

@@ -75,14 +75,15 @@ class BadFrames:
             InputError: if strict and there are any.
         """
         if packets:
-            self.miss(f"{_counted(packets, 'video packet')} of {of} never reached the recorder")
+            self.miss(f"{counted(packets, 'video packet')} of {of} never reached the recorder")
         self.lost_packets += packets
 
     def summary(self) -> str:
         """How many frames were left out and packets lost, as the end of a line; empty if none was."""
-        skipped = f", {_counted(self.count, 'bad frame')} skipped" if self.count else ""
-        return skipped + (f", {_counted(self.lost_packets, 'video packet')} lost" if self.lost_packets else "")
+        skipped = f", {counted(self.count, 'bad frame')} skipped" if self.count else ""
+        return skipped + (f", {counted(self.lost_packets, 'video packet')} lost" if self.lost_packets else "")
 
 
-def _counted(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """A number and what it counts, in the plural unless it is one."""
     return f"{number} {what}{'s' if number > 1 else ''}"

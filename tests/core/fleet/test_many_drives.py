@@ -39,7 +39,7 @@ def test_each_drive_has_a_folder_and_a_bad_one_is_told(
     ]
     told = capsys.readouterr()
     assert "broken.mcap" in told.err
-    assert told.out.endswith(f"of 2 drives in {tmp_path / 'out'}, 1 drives failed\n")
+    assert told.out.endswith(f"of 2 drives in {tmp_path / 'out'}, 1 drive failed\n")
     (drives / "broken.mcap").unlink()
     assert main([*command, "--resume"]) == 0
     assert "2 of 2 drives are done already" in capsys.readouterr().out
