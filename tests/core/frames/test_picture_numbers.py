@@ -214,3 +214,11 @@ def test_numbers_are_read_as_they_were_written(values: list[int], width: int) ->
 
 def test_bytes_that_prevent_a_start_code_are_no_content() -> None:
     assert _Bits(b"\0\0\3\1").number(24) == 1
+
+
+def test_only_idr_pictures_of_h264_are_keyframes() -> None:
+    assert [kind for kind in range(1, 24) if H264FrameNumbers.is_keyframe(bytes([0x60 | kind]))] == [5]
+
+
+def test_only_pictures_that_decoding_can_begin_with_are_keyframes_of_hevc() -> None:
+    assert [kind for kind in range(64) if HevcPictureOrder.is_keyframe(bytes([kind << 1, 1]))] == [*range(16, 22)]

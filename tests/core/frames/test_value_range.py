@@ -65,3 +65,10 @@ def test_the_messages_of_a_stream_share_its_range() -> None:
     png = SimpleNamespace(format="png", data=cv2.imencode(".png", np.array([[1023]], np.uint16))[1].tobytes())
     assert bgr_from_message(png, value_range=stream).max() == 63
     assert bgr_from_message(png).max() == 255
+
+
+@pytest.mark.parametrize(
+    ("largest", "bits"), [(1023, 10), (1024, 12), (4095, 12), (4096, 14), (16383, 14), (16384, 16)]
+)
+def test_the_range_is_the_smallest_that_holds_the_largest_value(largest: int, bits: int) -> None:
+    assert ValueRange().to_8_bits(np.array([[largest]], np.uint16))[0, 0] == largest >> (bits - 8)

@@ -13,6 +13,10 @@ import numpy as np
 import pytest
 
 from darkseg_ros.pictures.report_shell import (
+    Bar,
+    Card,
+    Line,
+    Tick,
     drawing_uri,
     interval_text,
     milliseconds,
@@ -121,3 +125,10 @@ def test_photos_are_jpegs_and_drawings_are_not() -> None:
 def test_the_date_of_a_page_is_this_minute() -> None:
     told = datetime.strptime(now_text(), "%Y-%m-%d %H:%M %z")
     assert timedelta(0) <= datetime.now().astimezone() - told < timedelta(minutes=2)
+
+
+def test_parts_of_a_chart_are_values() -> None:
+    assert Line("M0 0") == Line("M0 0", css="first")
+    assert Bar(1, 2, 3) == Bar(x=1, width=2, height=3)
+    assert Tick(1, 2, "late") == Tick(x=1, height=2, css="late")
+    assert Card("mIoU", "0.5", "of 17") == Card("mIoU", "0.5", "of 17", good=None)
