@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from darkseg_ros.errors import ImageMessageError
 from darkseg_ros.frames.image_stream import ImageStream
-from darkseg_ros.frames.video_packets import VideoDecoder, _Pause
+from darkseg_ros.frames.video_packets import VideoDecoder, _Pause, is_video_packet
 
 from .video_streams import compressed_video, encode, ffmpeg_packet, pictures
 
@@ -203,3 +203,9 @@ def test_a_gap_of_more_than_as_many_mean_intervals_is_a_pause() -> None:
     assert not pause.before(1_010_000, keyframe=False, longest=8)
     assert pause.before(1_030_000, keyframe=False, longest=8)
     assert not pause.before(1_090_000, keyframe=False, longest=8)  # counted anew from the pause on
+
+
+def test_a_compressed_image_is_no_video_packet() -> None:
+    assert not is_video_packet(SimpleNamespace(header=None, format="jpeg", data=b""))
+    assert is_video_packet(SimpleNamespace(timestamp=None, format="h264", data=b""))
+    assert is_video_packet(SimpleNamespace(header=None, encoding="h264", pts=0, data=b""))
