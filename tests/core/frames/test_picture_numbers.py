@@ -100,6 +100,37 @@ def test_the_smallest_step_of_hevc_is_that_of_its_encoder(pictures_seen: list[in
     assert [numbers.missing_before([hevc_picture(number)]) for number in pictures_seen] == missing
 
 
+def hevc_parameters(*, layers: list[tuple[int, int]], separate_planes: bool, log2_range_minus4: int) -> bytes:
+    """A sequence parameter set up to the range of picture numbers, ITU-T H.265, 7.3.2.2.1 and 7.3.3.
+
+    Args:
+        layers: of each temporal layer below the highest, whether its profile and its level are told.
+        separate_planes: of 4:4:4, each with slices of its own.
+        log2_range_minus4: of the picture numbers.
+    """
+    told = [(flag, 1) for layer in layers for flag in layer]
+    reserved = [(0, 2 * (8 - len(layers)))] if layers else []
+    profiles = [(2**size - 1, size) for layer in layers for size in (88 * layer[0], 8 * layer[1]) if size]
+    colour = [(0b00100, 5), (int(separate_planes), 1)]
+    fields = [(0, 4), (len(layers), 3), (0, 97), *told, *reserved, *profiles, ONE, *colour, ONE, ONE, (0, 1), ONE, ONE]
+    golomb = ue(log2_range_minus4)
+    return b"\x42\x01" + bits(*fields, (int(golomb, 2), len(golomb)))
+
+
+@pytest.mark.parametrize("layers", [[], [(0, 0)], [(1, 0)], [(0, 1)], [(1, 1), (0, 1), (1, 0)], [(0, 0)] * 6], ids=str)
+@pytest.mark.parametrize("separate_planes", [False, True])
+def test_picture_numbers_of_hevc_are_read_behind_its_layers_and_planes(
+    layers: list[tuple[int, int]], separate_planes: bool
+) -> None:
+    numbers = HevcPictureOrder()
+    numbers.missing_before([hevc_parameters(layers=layers, separate_planes=separate_planes, log2_range_minus4=2)])
+    assert numbers.range == 64
+    plane = [(0b10, 2)] if separate_planes else []
+    numbers.missing_before([HEVC_IDR])
+    seen = [b"\x02\x01" + bits((1, 1), ONE, ONE, *plane, (number, 6)) for number in (1, 2, 3, 6)]
+    assert [numbers.missing_before([unit]) for unit in seen] == [0, 0, 0, 2]
+
+
 def test_pictures_before_the_parameters_tell_nothing() -> None:
     numbers = HevcPictureOrder()
     assert [numbers.missing_before([hevc_picture(number)]) for number in (1, 5, 9)] == [0, 0, 0]

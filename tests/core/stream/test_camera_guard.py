@@ -106,6 +106,17 @@ def test_without_smoothing_each_frame_stands_for_itself() -> None:
     assert drive.healthy(train_id=5).segmentation.class_map[9, 9] == 5
 
 
+def test_of_two_frames_that_vote_the_surer_one_wins() -> None:
+    guard = CameraGuard()
+    guard.begin(drive=0)
+    sure, unsure = (
+        Segmentation(np.full(HW, train_id, np.uint8), np.full(HW, confidence, np.uint8), HW, inference_ms=1.0)
+        for train_id, confidence in ((2, 250), (5, 100))
+    )
+    guard.steady(sure, smoothing_frames=2)
+    assert (guard.steady(unsure, smoothing_frames=2).class_map == 2).all()
+
+
 def test_nothing_is_smoothed_across_a_time_without_sight() -> None:
     drive = Drive(UNLABEL, smoothing_frames=15)
     for _ in range(5):
