@@ -225,8 +225,8 @@ A network of your own is a row of `NETWORKS` in `training/networks/config.py` an
 Written by `python -m engines.network_table --input-hw {size_hw[0]} {size_hw[1]}`, measured {" to ".join(dates)},
 {_machine()}.
 Medians of {_ROUNDS} rounds in which torch, int8 and {_REFERENCE} in torch take turns, from camera bytes to quarter-size
-logits, random weights. **While this was measured, {min(loads):.0f} to {max(loads):.0f} processes wanted to run:
-milliseconds are far too high, compare the ratios**, which are to {_REFERENCE} in torch in the same rounds. mIoU in
+logits, random weights. The machine's load was {min(loads):.1f} to {max(loads):.1f} meanwhile; where that is beyond its
+{os.cpu_count()} cores, milliseconds are too high. Ratios are to {_REFERENCE} in torch in the same rounds. mIoU in
 percent is that of networks with light encoders after a few steps from random weights: see [the study](study.md).
 
 | `network.name` | network | encoder | parameters (M) | GMAC | torch (ms) | ratio | int8 (ms) | ratio | day | night |

@@ -42,7 +42,7 @@ def test_the_page_has_ratios_and_accuracy_where_there_is_one() -> None:
     vit = "| vit | Vision Transformer | tu-vit_tiny_patch16_224 |"
     assert f"{vit} 2.5 | 3.0 | 40 | 2.00 | 5.0 | 0.25 | not trained | not trained |" in text
     assert "| fcn | FCN | mobilenet_v2 | not measured |  |  |  |  |  | not trained | not trained |" in text
-    assert "3 to 3 processes wanted to run" in text
+    assert "load was 3.0 to 3.0 meanwhile" in text
 
 
 def test_only_some_are_measured_and_every_network_has_a_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
