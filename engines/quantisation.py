@@ -51,6 +51,7 @@ def quantise(logits_onnx: Path, frames: list[np.ndarray], path: Path) -> Path:
         nncf.Dataset(frames),
         preset=nncf.QuantizationPreset.PERFORMANCE,
         subset_size=len(frames),
+        model_type=_model_type(graph),
     )
     openvino.save_model(quantised, str(path))
     return path
@@ -87,18 +88,29 @@ def quantise_within(
         # an image without ground truth tells nothing
         return float(mean_iou(confusions.sum(0))), np.nan_to_num(mean_iou_of_present(confusions)).tolist()
 
+    graph = openvino.convert_model(str(logits_onnx))
     quantised = nncf.quantize_with_accuracy_control(
-        openvino.convert_model(str(logits_onnx)),
+        graph,
         nncf.Dataset(frames),
         nncf.Dataset(validation),
         validate,
         max_drop=miou_loss_max * _DROP_SHARE,
         preset=nncf.QuantizationPreset.PERFORMANCE,
         subset_size=len(frames),
+        model_type=_model_type(graph),
         advanced_accuracy_restorer_parameters=AdvancedAccuracyRestorerParameters(ranking_subset_size=_RANKING_IMAGES),
     )
     openvino.save_model(quantised, str(path))
     return path
+
+
+def _model_type(graph: openvino.Model) -> nncf.ModelType | None:
+    """NNCF keeps parts of attention in float and evens out its activations where it is told of a transformer.
+
+    Without it, int8 of a small SegFormer lost 1 to 8 points of mIoU on two frames, other ones with each opening.
+    """
+    attends = any(node.get_type_name() in ("Softmax", "ScaledDotProductAttention") for node in graph.get_ops())
+    return nncf.ModelType.TRANSFORMER if attends else None
 
 
 def _confusions(
