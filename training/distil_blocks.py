@@ -1,7 +1,7 @@
 """Teach a segmenter's dense blocks (`training.networks.dense_blocks`) to answer as the blocks of the shipped one.
 
     python -m training.distil_blocks --checkpoint TEACHER --day FOLDER … --night FOLDER … --out FILE.pt
-        [--fit-steps N] [--steps N] [--bf16]
+        [--fit-images N] [--steps N] [--bf16]
 
 The teacher is a segmenter of training.train_segmenter on mobilenet_v2_dense_stem. First each dense block is fitted by
 least squares, one after the other, so that it makes the teacher's features of the student's; that takes seconds. Then
@@ -30,11 +30,13 @@ from tqdm import tqdm
 
 from darkseg_ros.errors import InputError
 from darkseg_ros.model.exposure import Exposure
+from darkseg_ros.whole_files import sha256_of
 from training.adaptation.least_squares import fit_fused, fit_residual
 from training.adaptation.night_samples import NightSamples
 from training.adaptation.settings import StrongAugmentation
 from training.adaptation.teacher import load_teacher
 from training.data.augmentation import Augmentation
+from training.data.listing import files_digest
 from training.data.pairs import find_images
 from training.distil_stem import unexplained_variance
 from training.networks import dense_stem
@@ -109,7 +111,7 @@ def distil(
 
     Raises:
         InputError: if the numbers of images and steps do not fit, the checkpoint is none or of another encoder, the
-            images cannot be used, or `out` cannot be written.
+            images cannot be used, the state beside `out` is of another run, or `out` cannot be written.
     """
     if fit_images < 2 * _IMAGES_OF_EACH or steps < 0:
         raise InputError(
@@ -125,7 +127,15 @@ def distil(
     state_path = out.with_name(f"{out.name}.state")
     exposure = exposure_of(OmegaConf.create(config["network"]))
     fit_steps = fit_images // (2 * _IMAGES_OF_EACH)
-    first_step = _continue(state_path, student, optimiser) if state_path.exists() else 0
+    of_run = {
+        "checkpoint": sha256_of(checkpoint),
+        "day": files_digest([image for folder in day for image in find_images(folder)]),
+        "night": files_digest([image for folder in night for image in find_images(folder)]),
+        "fit-images": fit_images,
+        "steps": steps,
+        "bf16": bf16,
+    }
+    first_step = _continue(state_path, student, optimiser, of_run) if state_path.exists() else 0
 
     def batches_of(start: int, stop: int) -> Iterator[Tensor]:
         both = (_batches(folders, exposure, start, stop) for folders in (day, night))
@@ -153,7 +163,7 @@ def distil(
             figures = ", ".join(f"{name} {term.item():.3f}" for name, term in terms.items())
             tqdm.write(f"step {step + 1} loss {_mean_of_last(losses):.4f}: {figures}")
             kept = {"network": student.state_dict(), "optimiser": optimiser.state_dict()}
-            save_checkpoint(state_path, {"step": step + 1, **kept})
+            save_checkpoint(state_path, {"step": step + 1, "of_run": of_run, **kept})
     weights = student.cpu().state_dict()
     ancestors = [*state.get("ancestors", []), state["config"]]
     save_checkpoint(out, {"step": steps, "config": config, "teacher": weights, "ancestors": ancestors})
@@ -249,8 +259,13 @@ def _batches(folders: Sequence[Path], exposure: Exposure | None, start: int, sto
     return DataLoader(samples, _IMAGES_OF_EACH, sampler=positions, num_workers=_LOADER_WORKERS)
 
 
-def _continue(state_path: Path, student: nn.Module, optimiser: torch.optim.Optimizer) -> int:
+def _continue(state_path: Path, student: nn.Module, optimiser: torch.optim.Optimizer, of_run: dict[str, Any]) -> int:
     state = load_checkpoint(state_path)
+    before = state.get("of_run", {})
+    if changed := [name for name, value in of_run.items() if before.get(name) != value]:
+        raise InputError(
+            f"{state_path} is of a run with another {', '.join(changed)}; remove it, or choose another --out"
+        )
     student.load_state_dict(state["network"])
     optimiser.load_state_dict(state["optimiser"])
     step: int = state["step"]

@@ -74,6 +74,8 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(
         with pytest.raises(KeyboardInterrupt):
             distil(checkpoint, out=tmp_path / "killed.pt", **of_run)
     assert not (tmp_path / "killed.pt").exists()
+    with pytest.raises(InputError, match=r"killed\.pt\.state is of a run with another steps; remove it"):
+        distil(checkpoint, out=tmp_path / "killed.pt", **{**of_run, "steps": 3})
     distil(checkpoint, out=tmp_path / "killed.pt", **of_run)
     assert not (tmp_path / "killed.pt.state").exists()
     whole, killed = (load_checkpoint(tmp_path / name)["teacher"] for name in ("whole.pt", "killed.pt"))
