@@ -92,7 +92,10 @@ def mutant_of(code: str, place: Place, rng: random.Random) -> str | None:
     """
     changes = [(name, occurrence) for name, occurrence in place.changes if not name.endswith(_EQUAL_FOR_IDENTICAL)]
     for name, occurrence in rng.sample(changes, len(changes)):
-        mutant = mutate_code(code, get_operator(name)(), occurrence)
+        try:
+            mutant = mutate_code(code, get_operator(name)(), occurrence)
+        except AttributeError:  # Cosmic Ray cannot replace a dotted name in a tuple of exceptions
+            continue
         if mutant is not None and _differs(code, mutant):
             return str(mutant)
     return None

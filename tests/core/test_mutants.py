@@ -30,6 +30,11 @@ def test_annotations_and_what_does_not_compile_give_no_mutants() -> None:
     ) == {None}
 
 
+def test_dotted_names_in_a_tuple_of_exceptions_stop_nothing() -> None:
+    code = "try:\n    x = 1\nexcept (a.Error, ValueError):\n    x = 2\n"
+    assert "try:\n    x = 1\nexcept (a.Error, CosmicRayTestingException):\n    x = 2\n" in mutants_of(code)
+
+
 def test_places_tell_their_line() -> None:
     assert {place.line for place in places_of("x = 1\n\ny = 2\n", module="a.py")} == {1, 3}
 

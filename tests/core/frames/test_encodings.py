@@ -121,6 +121,19 @@ def test_a_colour_is_found_whatever_the_order_of_its_values(encoding: str) -> No
     assert bgr_from_image(message).tolist() == [[BGR, BGR]] * 2
 
 
+@pytest.mark.parametrize("encoding", ["bgr8", "bgra8"])
+def test_the_messages_own_bytes_are_given_only_where_a_view_was_asked_for_and_they_are_bgr(encoding: str) -> None:
+    data = ONE_PIXEL[encoding] * 8
+    message = image(encoding, data, step=len(data) // 2)
+    assert np.shares_memory(bgr_from_image(message, view=True), np.frombuffer(message.data, np.uint8)) == (
+        encoding == "bgr8"
+    )
+    own = bgr_from_image(message)
+    assert own.flags.writeable
+    assert own.flags.owndata
+    np.testing.assert_array_equal(own, bgr_from_image(message, view=True))
+
+
 @pytest.mark.parametrize(("encoding", "data"), [("mono8", [50]), ("8UC1", [50]), ("mono16", [200, 0])])
 def test_grey_has_three_equal_values(encoding: str, data: list[int]) -> None:
     # of 16 bits the smallest range is 10 bits: 200 of 1023 are 50 of 255
