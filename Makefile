@@ -9,7 +9,7 @@ VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
 RUNTIME := $(VENV)/.runtime-installed
 DEVELOP := $(VENV)/.develop-installed
-KERNEL := $(wildcard darkseg_ros/model/backends/finish/kernel* darkseg_ros/model/exposure_table.c)
+KERNEL := $(wildcard darkseg_ros/model/backends/finish/kernel* darkseg_ros/model/*.c)
 CLOSING_LINE := ros2_ws/log/pytest_closing_line
 
 SHELL := /bin/bash

@@ -43,11 +43,14 @@ setup(
             extra_compile_args=["-O3", "-ffp-contract=off", "-Wno-psabi"],
             optional=True,
         ),
-        Extension(
-            f"{PACKAGE}.model._exposure_table",
-            sources=[f"{PACKAGE}/model/exposure_table.c"],
-            extra_compile_args=["-O3"],
-            optional=True,
+        *(
+            Extension(
+                f"{PACKAGE}.model._{name}",
+                sources=[f"{PACKAGE}/model/{name}.c"],
+                extra_compile_args=["-O3"],
+                optional=True,
+            )
+            for name in ("exposure_table", "stretch")
         ),
     ],
     data_files=[

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from darkseg_ros.classes import IGNORE_INDEX, ClassTable
@@ -17,6 +16,7 @@ from darkseg_ros.frames.bgr_check import check_bgr
 from darkseg_ros.model.backends import Engine, EngineOutput, open_engine
 from darkseg_ros.model.bundle import ModelBundle, load_bundle
 from darkseg_ros.model.exposure import Exposure, normalise_exposure
+from darkseg_ros.model.stretch import stretch_frame, stretch_map
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,13 @@ class Segmentation:
 
     def write_class_map(self, into: np.ndarray) -> None:
         """Write `class_map` where it is wanted: (H, W) uint8, C-contiguous."""
-        _stretch_into(self.engine_class_map, into)
+        stretch_map(self.engine_class_map, into)
         if self.min_confidence > 0:
             into[self.confidence < self.min_confidence * 255] = IGNORE_INDEX
 
     def write_confidence(self, into: np.ndarray) -> None:
         """Write `confidence` where it is wanted: (H, W) uint8, C-contiguous."""
-        _stretch_into(self.engine_confidence, into)
+        stretch_map(self.engine_confidence, into)
 
     @cached_property
     def confidence(self) -> np.ndarray:
@@ -168,7 +168,7 @@ def _stretch(bgrs: Sequence[np.ndarray], network_hw: tuple[int, int], exposure: 
     height, width = network_hw
     frames = np.empty((len(bgrs), height, width, 3), np.uint8)
     for frame, bgr in zip(frames, bgrs, strict=True):
-        cv2.resize(bgr, (width, height), dst=frame, interpolation=cv2.INTER_LINEAR)
+        stretch_frame(bgr, frame)
         if exposure is not None:
             normalise_exposure(frame, exposure)
     return frames
@@ -176,10 +176,5 @@ def _stretch(bgrs: Sequence[np.ndarray], network_hw: tuple[int, int], exposure: 
 
 def _stretch_back(values: np.ndarray, camera_hw: tuple[int, ...]) -> np.ndarray:
     stretched = np.empty(camera_hw, np.uint8)
-    _stretch_into(values, stretched)
+    stretch_map(values, stretched)
     return stretched
-
-
-def _stretch_into(values: np.ndarray, into: np.ndarray) -> None:
-    # nearest: anything else would invent classes; EXACT: plain INTER_NEAREST shifts by up to a pixel
-    cv2.resize(values, (into.shape[1], into.shape[0]), dst=into, interpolation=cv2.INTER_NEAREST_EXACT)

@@ -217,15 +217,14 @@ class CameraStream:
 
     def _look(self, arrival: Arrival) -> ToSegment | Delivery:
         live = self._live()
-        age_ms = self._stamp_age_ms(arrival)
-        if live.max_age_ms and age_ms is not None and age_ms > live.max_age_ms:
+        if live.max_age_ms and (self._stamp_age_ms(arrival) or 0) > live.max_age_ms:
             return partial(self.drop, DropReason.TOO_OLD, "it was stamped longer ago than max_age_ms")
         bgr = arrival.image.bgr()
         self._guard.begin(drive=arrival.drive)
         policy = live.on_unhealthy_camera
         if policy == FLAG:  # it is segmented whatever the camera is: its class map need not wait for the judgement
             return ToSegment(arrival, bgr, camera_is_judged=False)
-        camera = self._judge_camera(bgr, policy)
+        camera = self._judge_camera(bgr, policy, stamp_ns=arrival.image.stamp_ns)
         if camera.healthy:
             return ToSegment(arrival, bgr, camera_is_judged=True)
         instead = self._guard.instead(bgr.shape[:2], on_unhealthy_camera=policy)
@@ -233,8 +232,8 @@ class CameraStream:
             return partial(self.drop, DropReason.UNHEALTHY_CAMERA, camera.summary)
         return partial(self._publish, arrival, instead, segmented=False)
 
-    def _judge_camera(self, bgr: np.ndarray, policy: str) -> CameraCondition:
-        self._camera = camera = self._guard.look(bgr)
+    def _judge_camera(self, bgr: np.ndarray, policy: str, *, stamp_ns: int) -> CameraCondition:
+        self._camera = camera = self._guard.look(bgr, stamp_ns=stamp_ns)
         self._monitor.note_camera(camera_verdict(camera, on_unhealthy_camera=policy))
         return camera
 
@@ -254,7 +253,7 @@ class CameraStream:
         else:
             self._publish(frame.arrival, steadied, segmented=True)
         if not frame.camera_is_judged:
-            self._judge_camera(frame.bgr, FLAG)
+            self._judge_camera(frame.bgr, FLAG, stamp_ns=frame.arrival.image.stamp_ns)
 
     def _failed(self, error: Exception) -> Delivery:
         return partial(self.drop, DropReason.ENGINE_ERROR, f"{type(error).__name__}: {one_line(error)}")

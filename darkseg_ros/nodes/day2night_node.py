@@ -138,6 +138,7 @@ class Day2NightNode(Node):
             self._labels = _LabelsOfNightFrames(advertise(self, Image, "~/label", result()))
             subscribe(self, Image, "label", self._labels.put_label, newest_frame(_LABEL_DEPTH))
         subscription = subscribe_to_images(self, self._on_image)
+        self._diagnostics.watch()
         self.get_logger().info(
             f"ready after {opened_s:.1f} s: turns {subscription.topic_name} into {self._night_publisher.topic_name}, "
             f"{self._day_to_night.name}"

@@ -1,4 +1,8 @@
-"""One status on /diagnostics: each second, and whenever the verdict changes."""
+"""One status on /diagnostics: each second, and whenever the verdict changes.
+
+A thread of its own watches for changes: the executor would take over a millisecond for each look, as it builds its wait
+set anew. By the steady clock: with use_sim_time a paused bag would silence the diagnostics.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import InvalidHandle
 from rclpy.node import Node
 
+from darkseg_ros.errors import one_line
 from darkseg_ros.stream.monitor import Health
 
 _REPORT_PERIOD_S = 1.0
@@ -43,8 +48,10 @@ class DiagnosticsReporter:
         self._lock = threading.Lock()
         self._reported: tuple[float, tuple[Health, ...]] | None = None
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        # a steady clock: with use_sim_time a paused bag would silence the diagnostics
-        node.create_timer(_WATCH_PERIOD_S, self.report_when_due, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def watch(self) -> None:
+        """Report when due from now on, until the node is destroyed; once the subjects can be asked."""
+        threading.Thread(target=self._watch, name="diagnostics", daemon=True).start()
 
     def report(self) -> None:
         """Publish now, unless the process ends."""
@@ -61,6 +68,17 @@ class DiagnosticsReporter:
         due = reported is None or time.monotonic() - reported[0] >= _REPORT_PERIOD_S
         if due or (reported is not None and self._verdicts() != reported[1]):
             self.report()
+
+    def _watch(self) -> None:
+        while self._node.context.ok():
+            time.sleep(_WATCH_PERIOD_S)
+            try:
+                self.report_when_due()
+            except InvalidHandle:
+                return
+            except Exception as error:  # a watch that ended would leave the last verdict standing
+                if self._node.context.ok():
+                    self._node.get_logger().error(f"no diagnostics: {type(error).__name__}: {one_line(error)}")
 
     def _verdicts(self) -> tuple[Health, ...]:
         return tuple(subject.assess() for subject in self._subjects)

@@ -110,6 +110,7 @@ class SegmentationNode(LifecycleNode):
         )
         self.add_post_set_parameters_callback(self._on_parameters_set)
         self._lifecycle = LifecycleThread(self, on_transition=self._diagnostics.report)
+        self._diagnostics.watch()
         if self._in_force.autostart:
             self._lifecycle.submit(self._autostart)
 

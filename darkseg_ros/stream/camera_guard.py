@@ -14,6 +14,11 @@ FLAG, UNLABEL, SILENCE = "flag", "unlabel", "silence"
 """What becomes of the frames of an unhealthy camera: segmented as ever, all pixels IGNORE_INDEX, no answer."""
 
 
+_JUDGED_APART_NS = 20_000_000
+"""A frame that comes sooner behind the one judged last shares its judgement: faults last, and above 50 Hz the judgement
+takes as long as all else that the node does with a frame."""
+
+
 class CameraGuard:
     """Keeps what must be remembered of one stream: the camera's condition and the frames to smooth with.
 
@@ -24,15 +29,24 @@ class CameraGuard:
         self._health = CameraHealth()
         self._smoother: TemporalSmoother | None = None
         self._drive = 0
+        self._condition: CameraCondition | None = None
+        self._judged_ns = 0
 
     def begin(self, *, drive: int) -> None:
         """The next frame is of this drive; nothing is smoothed across two."""
         if drive != self._drive:
-            self._drive, self._smoother = drive, None
+            self._drive, self._smoother, self._condition = drive, None, None
 
-    def look(self, bgr: np.ndarray) -> CameraCondition:
-        """Judge the camera by one more frame, (H, W, 3) uint8."""
-        return self._health.check(bgr)
+    def look(self, bgr: np.ndarray, *, stamp_ns: int) -> CameraCondition:
+        """Judge the camera by one more frame; at more than 50 frames a second by some of them.
+
+        Args:
+            bgr: (H, W, 3) uint8.
+            stamp_ns: of the frame.
+        """
+        if self._condition is None or abs(stamp_ns - self._judged_ns) >= _JUDGED_APART_NS:
+            self._condition, self._judged_ns = self._health.check(bgr), stamp_ns
+        return self._condition
 
     def instead(self, camera_hw: tuple[int, ...], *, on_unhealthy_camera: str) -> Segmentation | None:
         """What is published for a frame of an unhealthy camera; None where the policy is silence.

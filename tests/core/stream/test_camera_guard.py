@@ -29,6 +29,8 @@ class Drive:
     def __init__(self, policy: str = FLAG, smoothing_frames: int = 0) -> None:
         self.guard = CameraGuard()
         self.drive = 0
+        self.stamp_ns = 0
+        self.frame_ns = 33_000_000
         self._policy = policy
         self._smoothing_frames = smoothing_frames
         self._rng = np.random.default_rng(0)
@@ -46,7 +48,8 @@ class Drive:
 
     def _give(self, bgr: np.ndarray) -> Answer:
         self.guard.begin(drive=self.drive)
-        camera = self.guard.look(bgr)
+        self.stamp_ns += self.frame_ns
+        camera = self.guard.look(bgr, stamp_ns=self.stamp_ns)
         if self._policy != FLAG and not camera.healthy:
             return Answer(camera, False, self.guard.instead(bgr.shape[:2], on_unhealthy_camera=self._policy))
         class_map = np.full(bgr.shape[:2], bgr[0, 0, 0] % 19, np.uint8)
@@ -98,6 +101,25 @@ def test_smoothing_delays_a_change_by_half_the_frames_and_not_across_drives() ->
     assert [drive.healthy(train_id=5).segmentation.class_map[9, 9] for _ in range(2)] == [2, 5]
     drive.drive += 1
     assert drive.healthy(train_id=11).segmentation.class_map[9, 9] == 11
+
+
+@pytest.mark.parametrize(("frame_ns", "each"), [(25_000_000, 1), (20_000_000, 1), (12_500_000, 2), (7_000_000, 3)])
+def test_frames_that_come_faster_than_50_a_second_share_a_judgement(frame_ns: int, each: int) -> None:
+    drive = Drive()
+    drive.frame_ns = frame_ns
+    conditions = [drive.healthy().camera for _ in range(12)]
+    for index, condition in enumerate(conditions):
+        assert (condition is conditions[index - 1]) == (index % each != 0)
+
+
+def test_the_first_frame_of_a_drive_is_judged_and_stamps_that_fall_stop_no_judgement() -> None:
+    drive = Drive()
+    before = drive.healthy().camera
+    drive.frame_ns, drive.drive = 1, 1
+    assert drive.healthy().camera is not before
+    *_, before = (drive.healthy().camera for _ in range(2))
+    drive.stamp_ns -= 10**9
+    assert drive.healthy().camera is not before
 
 
 def test_without_smoothing_each_frame_stands_for_itself() -> None:
