@@ -2,7 +2,8 @@
 
     python -m training.ablation --config training/configs/ablation/rows.yaml [--seeds 0 1] [--rows NAME …]
 
-A row is a run of a training stage, whose settings are those of the rows before it and its own. What is finished is not
+A row is a run of a training stage, whose settings are those of the rows before it and its own; no other builds on a row
+that stands aside. What is finished is not
 run again, so that a killed ablation goes on where it stopped. The table, in OUTPUT/table.md and on the screen, has the
 mIoU of the classes that occur in each set, in brackets the pixel accuracy, and the change against the row before with
 its 95 % interval of a paired bootstrap over images.
@@ -55,8 +56,9 @@ def run_rows(config: DictConfig, seed: int, *, only: Sequence[str]) -> None:
     """
     added: dict[str, list[str]] = {}
     for row in config.rows:
-        settings = added.setdefault(row.config, [])
-        settings.extend(row.settings)
+        settings = [*added.get(row.config, []), *row.settings]
+        if not row.aside:
+            added[row.config] = settings
         folder = folder_of(config, row.name, seed)
         if (folder / "confusions.npz").exists() or (only and row.name not in only):
             continue
@@ -142,7 +144,7 @@ def table_of(config: DictConfig, seeds: Sequence[int]) -> Iterator[str]:
                 + " | ".join(cells)
                 + (" | – |" if np.isnan(frequent) else f" | {frequent:.3f} |")
             )
-            before = now
+            before = before if row.aside else now
 
 
 def frequent_miou(confusion: np.ndarray) -> float:

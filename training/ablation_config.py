@@ -23,6 +23,7 @@ class Row:
         config: YAML file of the stage; rows of one file share their settings.
         settings: ``key=value`` on top of those of the rows before that have the same file.
         prepare: commands before the run, each the words after ``python -m``; {seed} stands for the folder of the seed.
+        aside: a row that no other builds on: those after it add to the last row that does not stand aside.
     """
 
     name: str = MISSING
@@ -30,6 +31,7 @@ class Row:
     config: str = MISSING
     settings: list[str] = field(default_factory=list)
     prepare: list[list[str]] = field(default_factory=list)
+    aside: bool = False
 
 
 @dataclass

@@ -83,6 +83,22 @@ def test_finished_rows_are_not_run_again_and_rows_can_be_chosen(rows: Path, comm
     ]  # fmt: skip
 
 
+def test_no_row_builds_on_one_that_stands_aside_nor_is_compared_with_it(
+    rows: Path, commands: list[list[str]], tmp_path: Path
+) -> None:
+    content = json.loads(rows.read_text())
+    content["rows"][1]["aside"], content["rows"][2]["config"] = True, "a.yaml"
+    rows.write_text(json.dumps(content))
+    config = load_config(AblationConfig, rows, [])
+    run_rows(config, seed=0, only=[])
+    assert commands[-1] == [
+        "training.adapt_segmenter", "--config", "a.yaml", "x=1", "seed=0", f"output={tmp_path / 'out/seed_0/03'}"
+    ]  # fmt: skip
+    table = list(table_of(config, [0]))
+    assert table[-2] == "| + night | 0 | 0.400 (0.400) | +0.150 (+0.150 to +0.150) | – |"
+    assert table[-1] == "| + teacher | 0 | 0.500 (0.500) | +0.250 (+0.250 to +0.250) | – |"
+
+
 def test_the_table_tells_every_change_and_what_was_not_run(
     rows: Path, commands: list[list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
