@@ -82,3 +82,72 @@ def test_tiny_pictures_are_passed_over() -> None:
     small = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)
     consistency.add(0, *small)
     assert consistency.add(FRAME_NS, *small) is None
+
+
+def flat(level: int, hw: tuple[int, int] = HW) -> np.ndarray:
+    return np.full((*hw, 3), level, np.uint8)
+
+
+@pytest.mark.parametrize(("levels", "compared"), [(24, 1.0), (25, 0.0)])
+def test_pixels_are_compared_up_to_the_grey_that_still_fits(levels: int, compared: float) -> None:
+    consistency = FlowConsistency()
+    class_map = np.zeros(HW, np.uint8)
+    consistency.add(0, flat(100), class_map)
+    warped = consistency.add(FRAME_NS, flat(100 + levels), class_map)
+    assert warped is not None
+    assert warped.sum() == compared * class_map.size
+    assert warped[0, 0] == warped.sum()
+
+
+@pytest.mark.parametrize(
+    ("hw", "compared_hw"), [((90, 640), (45, 320)), ((40, 320), (40, 320)), ((33, 100), (33, 100))]
+)
+def test_wide_pictures_are_compared_320_pixels_wide(hw: tuple[int, int], compared_hw: tuple[int, int]) -> None:
+    consistency = FlowConsistency()
+    class_map = np.full(hw, 3, np.uint8)
+    consistency.add(0, flat(90, hw), class_map)
+    warped = consistency.add(FRAME_NS, flat(90, hw), class_map)
+    assert warped is not None
+    assert warped[3, 3] == warped.sum() == compared_hw[0] * compared_hw[1]
+
+
+@pytest.mark.parametrize(("hw", "seen"), [((16, 40), True), ((15, 40), False), ((40, 16), True), ((40, 15), False)])
+def test_pictures_are_compared_from_16_pixels_on(hw: tuple[int, int], *, seen: bool) -> None:
+    consistency = FlowConsistency()
+    class_map = np.zeros(hw, np.uint8)
+    consistency.add(0, flat(90, hw), class_map)
+    assert (consistency.add(FRAME_NS, flat(90, hw), class_map) is not None) == seen
+
+
+def test_a_strip_one_pixel_high_when_small_is_passed_over() -> None:
+    consistency = FlowConsistency()
+    strip = flat(90, (1, 2000)), np.zeros((1, 2000), np.uint8)
+    consistency.add(0, *strip)
+    assert consistency.add(FRAME_NS, *strip) is None
+
+
+@pytest.mark.parametrize(("gap_ns", "follows"), [(1, True), (500_000_000, True), (500_000_001, False)])
+def test_frames_follow_each_other_up_to_half_a_second(gap_ns: int, *, follows: bool) -> None:
+    consistency = FlowConsistency()
+    consistency.add(7, flat(90), np.zeros(HW, np.uint8))
+    assert (consistency.add(7 + gap_ns, flat(90), np.zeros(HW, np.uint8)) is not None) == follows
+
+
+def test_rows_are_the_classes_before_and_columns_those_of_now() -> None:
+    consistency = FlowConsistency()
+    consistency.add(0, flat(90), np.full(HW, 2, np.uint8))
+    warped = consistency.add(FRAME_NS, flat(90), np.full(HW, 5, np.uint8))
+    assert warped is not None
+    assert warped[2, 5] == warped.sum() == HW[0] * HW[1]
+
+
+def test_the_number_of_threads_is_left_as_it_was() -> None:
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(3)
+    try:
+        consistency = FlowConsistency()
+        consistency.add(0, *moving_scene(0))
+        consistency.add(FRAME_NS, *moving_scene(1))
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)

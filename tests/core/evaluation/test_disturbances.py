@@ -83,3 +83,55 @@ def test_frames_are_disturbed_as_those_whose_figures_are_published(name: str) ->
 
 def test_nothing_asked_for_hides_no_pixel(frame: np.ndarray) -> None:
     assert disturbed(frame, None, 0)[1].shape == frame.shape[:2]
+
+
+def test_raindrops_fall_on_all_of_the_frame_up_to_its_edges() -> None:
+    frame = np.full((60, 80, 3), 60, np.uint8)
+    frame[:, :40] = 200
+    wet = np.zeros((60, 80), bool)
+    for index in range(40):
+        drawn, _ = disturbed(frame, "raindrops", index)
+        wet |= (drawn != frame).any(axis=2)
+    assert wet.mean() > 0.95
+    for edge in (wet[0], wet[-1], wet[:, 0], wet[:, -1]):
+        assert edge.mean() > 0.7
+
+
+def test_a_raindrop_shows_the_scene_upside_down() -> None:
+    """So on a frame that is bright above and dark below, drops brighten what is below and darken what is above."""
+    frame = np.full((120, 160, 3), 40, np.uint8)
+    frame[:60] = 200
+    levels = sum(disturbed(frame, "raindrops", index)[0].astype(int) - frame for index in range(10))
+    assert levels[:50].mean() < 0 < levels[70:].mean()
+
+
+def test_lights_of_a_flare_are_warm_and_shine_from_above_the_lower_third() -> None:
+    frame = np.zeros((90, 120, 3), np.uint8)
+    for index in range(20):
+        drawn, _ = disturbed(frame, "flare", index)
+        blue, green, red = (drawn[..., channel].astype(int) for channel in range(3))
+        assert (np.maximum(blue, green) <= red).all()
+        assert blue.mean() > 0.6 * red.mean()
+        assert green.mean() > 0.8 * red.mean()
+        assert np.unravel_index(red.argmax(), red.shape)[0] < 60
+
+
+def test_unknown_objects_stand_in_the_lower_half_away_from_the_sides() -> None:
+    frame = np.full((100, 200, 3), 100, np.uint8)
+    places = []
+    for index in range(60):
+        drawn, unknown = disturbed(frame, "unknown", index)
+        rows, columns = np.nonzero(unknown)
+        places.append((rows.mean() / 100, columns.mean() / 200))
+        assert drawn[unknown].std() > 10
+        assert abs(drawn[unknown].mean() - 100) < 60
+    low, high = np.min(places, axis=0), np.max(places, axis=0)
+    assert 0.55 < low[0] < 0.65
+    assert 0.8 < high[0] < 0.9
+    assert 0.15 < low[1] < 0.25
+    assert 0.75 < high[1] < 0.85
+
+
+def test_no_index_names_an_unknown_disturbance(frame: np.ndarray) -> None:
+    with pytest.raises(KeyError):
+        disturbed(frame, "snow", 0)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from darkseg_ros.classes import ClassTable, SegmentationClass
 from darkseg_ros.evaluation.metrics import (
     FLICKER_GAP_MAX_NS,
     ConfusionBlocks,
@@ -93,6 +94,30 @@ def test_expected_calibration_error_worked_by_hand() -> None:
         np.array([[255, 255, 51, 51, 255]], np.uint8),
     )
     assert evaluation.metrics().ece == pytest.approx((1 + 0.4) / 4)
+
+
+def test_doubts_of_one_confidence_do_not_make_up_for_those_of_another() -> None:
+    evaluation = Evaluation()
+    # 0.2 and always right: 0.8 too little; 1.0 and always wrong: 1.0 too much
+    evaluation.add(np.array([[0, 0]]), np.array([[0, 1]]), np.array([[51, 255]], np.uint8))
+    assert evaluation.metrics().ece == pytest.approx((0.8 + 1.0) / 2)
+
+
+@pytest.mark.parametrize(("second", "together"), [(33, True), (34, False)])
+def test_confidences_of_one_fifteenth_are_one_bin(second: int, together: bool) -> None:
+    """17 / 255 = 1/15 begins a bin, 34 / 255 = 2/15 the next one."""
+    evaluation = Evaluation()
+    evaluation.add(np.array([[0, 0]]), np.array([[0, 1]]), np.array([[17, second]], np.uint8))
+    too_little, too_much = 1 - 17 / 255, second / 255
+    expected = too_little - too_much if together else too_little + too_much
+    assert evaluation.metrics().ece == pytest.approx(expected / 2)
+
+
+def test_bins_add_up_over_images() -> None:
+    evaluation = Evaluation()
+    for right in (0, 1):
+        evaluation.add(np.array([[0, 255]]), np.array([[right, 0]]), np.array([[51, 51]], np.uint8))
+    assert evaluation.metrics().ece == pytest.approx(abs(1 - 0.4) / 2)
 
 
 def test_without_confidence_there_is_no_calibration_error() -> None:
@@ -376,7 +401,9 @@ def test_intervals_can_be_left_out() -> None:
     assert evaluation.metrics(intervals=False).ci95 == {}
 
 
-@pytest.mark.parametrize(("gap_ns", "share"), [(FLICKER_GAP_MAX_NS, 1.0), (FLICKER_GAP_MAX_NS + 1, None), (0, None)])
+@pytest.mark.parametrize(
+    ("gap_ns", "share"), [(1, 1.0), (FLICKER_GAP_MAX_NS, 1.0), (FLICKER_GAP_MAX_NS + 1, None), (0, None)]
+)
 def test_frames_are_consecutive_up_to_the_largest_gap(gap_ns: int, share: float | None) -> None:
     flicker = Flicker()
     flicker.add(1_000, np.zeros((2, 3), np.uint8))
@@ -418,3 +445,104 @@ def test_published_intervals_are_those_of_seed_0() -> None:
 def test_equal_answers_to_the_same_images_do_not_differ() -> None:
     confusions = np.random.default_rng(1).integers(0, 50, (7, 19, 20))
     assert paired_interval(confusions, confusions) == (0.0, 0.0)
+
+
+def test_figures_without_any_pixel_are_nan_and_no_error() -> None:
+    nothing = np.zeros((19, 20), np.int64)
+    for figure in (mean_iou, mean_iou_of_present, pixel_accuracy, class_accuracy, frequency_weighted_iou):
+        assert np.isnan(figure(nothing))
+    point = Invalidation().at(0.5)
+    assert np.isnan(point.uiou)
+    assert np.isnan(point.invalid_share)
+    assert point.min_confidence == 0.5
+
+
+def test_class_accuracy_is_a_mean_over_classes_whatever_their_size() -> None:
+    # road: 9 of 10 right; sky: 1 of 2
+    confusion = confusion_matrix(np.array([[0] * 10 + [10] * 2]), np.array([[0] * 9 + [10] * 2 + [0]]))
+    assert class_accuracy(confusion) == pytest.approx((9 / 10 + 1 / 2) / 2)
+    assert pixel_accuracy(confusion) == pytest.approx(10 / 12)
+
+
+def test_figures_of_several_matrices_are_those_of_each() -> None:
+    each = np.random.default_rng(0).integers(0, 9, (3, 19, 20))
+    each[1, 4] = 0
+    each[1, :, 4] = 0
+    for figure in (mean_iou, mean_iou_of_present, iou_per_class):
+        np.testing.assert_allclose(figure(each), np.stack([figure(one) for one in each]))
+
+
+def test_a_class_only_in_the_class_map_lowers_the_mean_iou_alone() -> None:
+    confusion = confusion_matrix(np.array([[0, 0]]), np.array([[0, 5]]))
+    assert mean_iou(confusion) == pytest.approx((1 / 2 + 0) / 2)
+    assert mean_iou_of_present(confusion) == pytest.approx(1 / 2)
+    assert frequency_weighted_iou(confusion) == pytest.approx(1 / 2)
+
+
+def test_how_well_the_confidence_tells_right_from_wrong_is_told() -> None:
+    evaluation = Evaluation()
+    # three right pixels of levels 200, 100, 100 and one wrong of 100: of the pairs one is won, two are even
+    evaluation.add(np.array([[0, 0, 0, 0]]), np.array([[0, 0, 0, 1]]), np.array([[200, 100, 100, 100]], np.uint8))
+    metrics = evaluation.metrics()
+    assert metrics.auroc == pytest.approx((1 + 0.5 + 0.5) / 3)
+    assert metrics.fpr95 == 1.0
+    unsure = Evaluation()
+    unsure.add(np.array([[0]]), np.array([[0]]), np.array([[200]], np.uint8))
+    assert (unsure.metrics().auroc, unsure.metrics().fpr95) == (None, None)
+
+
+def test_an_unlabelled_prediction_is_a_wrong_one_for_trust() -> None:
+    evaluation = Evaluation()
+    evaluation.add(np.array([[0, 0]]), np.array([[0, 255]]), np.array([[200, 100]], np.uint8))
+    assert evaluation.metrics().auroc == 1.0
+
+
+def test_another_threshold_of_uiou_is_the_one_that_is_told() -> None:
+    evaluation = Evaluation(uiou_min_confidence=0.1)
+    evaluation.add(TRUTH, PREDICTION, CONFIDENCE, invalid_mask=DOUBT)
+    metrics = evaluation.metrics()
+    assert metrics.uiou_min_confidence == 0.1
+    assert metrics.uiou == pytest.approx(metrics.miou_present)  # nothing is that unsure
+
+
+def test_tables_of_other_classes_are_scored_by_their_own_names() -> None:
+    two = ClassTable((SegmentationClass("lane", "flat", (1, 2, 3)), SegmentationClass("rest", "flat", (4, 5, 6))))
+    evaluation = Evaluation(two)
+    confusion = evaluation.add(np.array([[0, 1, 1]]), np.array([[0, 1, 255]]), np.array([[9, 9, 9]], np.uint8))
+    assert confusion.tolist() == [[1, 0, 0], [0, 1, 1]]
+    assert evaluation.metrics().iou == {"lane": 1.0, "rest": 0.5}
+    with pytest.raises(ValueError, match="the class map holds the value 2"):
+        evaluation.add(np.array([[0]]), np.array([[2]]))
+
+
+def test_steadier_frames_flicker_less_and_a_broken_sequence_starts_anew() -> None:
+    flicker = Flicker()
+    road, sky = np.zeros((1, 4), np.uint8), np.full((1, 4), 10, np.uint8)
+    for stamp_ms, class_map in ((0, road), (33, sky), (5000, road), (5033, road), (5066, road)):
+        flicker.add(stamp_ms * MS, class_map)
+    assert flicker.share() == pytest.approx(1 / 3)
+
+
+def test_frames_of_which_one_has_no_label_map_are_compared_whole() -> None:
+    flicker = Flicker()
+    flicker.add(0, np.array([[0, 0]], np.uint8))
+    flicker.add(33 * MS, np.array([[0, 1]], np.uint8), np.array([[5, 255]], np.uint8))
+    assert flicker.share() == pytest.approx(1 / 2)
+
+
+def test_the_interval_of_a_change_says_by_how_much_points_rose() -> None:
+    right, wrong = one_pixel(0, 0), one_pixel(0, 1)
+    assert paired_interval(np.stack([right] * 4), np.stack([wrong] * 4)) == (1.0, 1.0)
+    assert paired_interval(np.stack([wrong] * 4), np.stack([right] * 4)) == (-1.0, -1.0)
+
+
+def test_every_mean_and_accuracy_has_an_interval_around_it() -> None:
+    evaluation = Evaluation()
+    rng = np.random.default_rng(3)
+    for _ in range(60):
+        label_map = rng.integers(0, 4, (6, 6), np.uint8)
+        evaluation.add(label_map, np.where(rng.random((6, 6)) < 0.7, label_map, 1).astype(np.uint8))
+    metrics = evaluation.metrics()
+    assert set(metrics.ci95) == {"miou", "miou_present", "pixel_accuracy", "class_accuracy", "fwiou"}
+    for name, (low, high) in metrics.ci95.items():
+        assert low < getattr(metrics, name) < high < low + 0.1

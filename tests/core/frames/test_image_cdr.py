@@ -54,7 +54,7 @@ def address_of(memory: bytearray | memoryview) -> int:
     frame_id=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=9),
     encoding=st.text("abc8", max_size=7),
     hw=st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)),
-    data=st.binary(max_size=20),
+    data=st.binary(max_size=300),
     stamp=st.tuples(st.integers(-(2**31), 2**31 - 1), st.integers(0, 2**32 - 1)),
 )
 def test_every_field_is_read_as_an_independent_implementation_wrote_it(

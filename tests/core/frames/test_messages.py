@@ -370,6 +370,8 @@ def test_what_is_filled_in_decodes_to_itself(
     ("shape", "dtype", "encoding"),
     [
         ((2, 2, 3), np.uint8, "mono8"),
+        ((2, 2, 3, 1), np.uint8, "bgr8"),
+        ((2,), np.uint8, "mono8"),
         ((2, 2), np.uint8, "bgr8"),
         ((2, 2, 4), np.uint8, "bgr8"),
         ((2, 2), np.int64, "mono8"),

@@ -91,6 +91,10 @@ HEVC_IDR = b"\x26\x01" + bits((1, 1), (0, 1), ONE, ONE)
         ([1, 2, 1, 3], [0, 0, 0, 1]),  # a picture shown out of order is none that was lost
         ([4, 8, 12, 0, 4], [0, 0, 0, 0, 0]),
         ([1, 1, 2], [0, 0, 0]),
+        ([4, 8, 10, 12], [0, 0, 0, 0]),  # a step seen twice went over nothing
+        ([1, 9, 10], [0, 7, 0]),  # half the range at most is a gap
+        ([1, 10, 11], [0, 0, 0]),
+        ([15, 0], [0, 0]),
     ],
 )
 def test_the_smallest_step_of_hevc_is_that_of_its_encoder(pictures_seen: list[int], missing: list[int]) -> None:
@@ -129,6 +133,56 @@ def test_picture_numbers_of_hevc_are_read_behind_its_layers_and_planes(
     numbers.missing_before([HEVC_IDR])
     seen = [b"\x02\x01" + bits((1, 1), ONE, ONE, *plane, (number, 6)) for number in (1, 2, 3, 6)]
     assert [numbers.missing_before([unit]) for unit in seen] == [0, 0, 0, 2]
+
+
+@pytest.mark.parametrize("kind", range(64))
+def test_only_slices_of_pictures_count_for_hevc(kind: int) -> None:
+    """ITU-T H.265, table 7-1: 0…9 are pictures, 16…21 those that decoding can begin with; 19 and 20 start at zero."""
+    numbers = HevcPictureOrder()
+    numbers.missing_before([HEVC_SPS, HEVC_IDR])
+    assert [numbers.missing_before([hevc_picture(number)]) for number in (1, 2)] == [0, 0]
+    prior_output = [(0, 1)] if 16 <= kind <= 21 else []
+    slice_header = bits((1, 1), *prior_output, ONE, ONE, (5, 4))
+    if kind not in (33, 34):  # parameters
+        assert numbers.missing_before([bytes([kind << 1, 1]) + slice_header]) == (
+            2 if kind in (*range(10), 16, 17, 18, 21) else 0
+        )
+
+
+@pytest.mark.parametrize("output_flag", [0, 1])
+@pytest.mark.parametrize("extra_bits", [0, 1, 2, 7])
+def test_picture_numbers_of_hevc_are_read_behind_what_picture_parameters_add(extra_bits: int, output_flag: int) -> None:
+    """ITU-T H.265, 7.3.2.3.1: ids, dependent slices, output flag, extra bits of the slice header."""
+    numbers = HevcPictureOrder()
+    picture_parameters = b"\x44\x01" + bits((0b011, 3), ONE, (1, 1), (output_flag, 1), (extra_bits, 3))
+    numbers.missing_before([HEVC_SPS, picture_parameters, HEVC_IDR])
+    added = [(2**extra_bits - 1, extra_bits)] if extra_bits else []
+    output = [(0, 1)] if output_flag else []
+    seen = [b"\x02\x01" + bits((1, 1), (0b011, 3), *added, ONE, *output, (number, 4)) for number in (1, 2, 6)]
+    assert [numbers.missing_before([unit]) for unit in seen] == [0, 0, 3]
+
+
+def test_further_slices_of_a_picture_of_hevc_count_for_nothing() -> None:
+    numbers = HevcPictureOrder()
+    numbers.missing_before([HEVC_SPS, HEVC_IDR])
+    further = b"\x02\x01" + bits((0, 1), ONE, ONE, (9, 4))
+    seen = [hevc_picture(1), further, hevc_picture(2), further, hevc_picture(4)]
+    assert [numbers.missing_before([unit]) for unit in seen] == [0, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(("log2_minus4", "expected"), [(0, 16), (1, 32), (12, 65536), (40, 65536)])
+def test_picture_numbers_of_hevc_start_anew_after_16_to_65536(log2_minus4: int, expected: int) -> None:
+    numbers = HevcPictureOrder()
+    numbers.missing_before([hevc_parameters(layers=[], separate_planes=False, log2_range_minus4=log2_minus4)])
+    assert numbers.range == expected
+
+
+def test_an_idr_picture_of_hevc_begins_at_zero_whatever_came_before() -> None:
+    numbers = HevcPictureOrder()
+    numbers.missing_before([HEVC_SPS, HEVC_IDR])
+    assert [numbers.missing_before([hevc_picture(number)]) for number in (1, 2, 3)] == [0, 0, 0]
+    assert numbers.missing_before([b"\x28\x01" + HEVC_IDR[2:]]) == 0  # without leading pictures
+    assert [numbers.missing_before([hevc_picture(number)]) for number in (1, 3)] == [0, 1]
 
 
 def test_pictures_before_the_parameters_tell_nothing() -> None:
@@ -187,10 +241,13 @@ ONE_LIST = "1" + "0" * 5 + "1" + se(-4) + se(-4) + "0" * 2
 MANY_LISTS = "1" + ("1" + se(1) * 16) * 6 + ("1" + se(1) * 64) * 6
 
 
+HIGH_PROFILES = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
+"""Those whose parameters tell a colour format, 7.3.2.1.1."""
+
 BETWEEN = {
     "baseline": (66, "", ""),
     "main": (77, "", ""),
-    **{f"profile {each}": (each, f"{ue(1)}{DEPTHS}{NO_LISTS}", "") for each in (100, 110, 122, 44, 118, 128)},
+    **{f"profile {each}": (each, f"{ue(1)}{DEPTHS}{NO_LISTS}", "") for each in HIGH_PROFILES},
     "all lists": (100, f"{ue(1)}{DEPTHS}{ALL_LISTS}", ""),
     "one list": (100, f"{ue(1)}{DEPTHS}{ONE_LIST}", ""),
     "4:4:4": (244, f"{ue(3)}0{DEPTHS}{NO_LISTS}", ""),
@@ -227,6 +284,54 @@ def test_pictures_that_nobody_refers_to_do_not_count() -> None:
     assert [numbers.missing_before([unreferenced]) for _ in range(3)] == [0, 0, 0]
     assert numbers.missing_before([slice_of(1, 4)]) == 0
     assert numbers.missing_before([slice_of(3, 4)]) == 1
+
+
+@pytest.mark.parametrize("log2_minus4", range(5))
+def test_frame_numbers_have_as_many_bits_as_their_range(log2_minus4: int) -> None:
+    numbers = H264FrameNumbers()
+    numbers.missing_before([parameters(66, "", log2_max_frame_num_minus4=log2_minus4), h264_unit(5, ue(0))])
+    counted = [numbers.missing_before([slice_of(number, 4 + log2_minus4)]) for number in (1, 2, 15, 0)]
+    assert counted == [0, 0, 12, 16 * (2**log2_minus4 - 1)]
+
+
+def test_a_lost_picture_shows_though_only_such_came_that_nobody_refers_to() -> None:
+    numbers = H264FrameNumbers()
+    numbers.missing_before([h264_unit(5, ue(0))])
+    seen = [bytes([1]) + slice_of(number, 4)[1:] for number in (1, 2)]  # the reference picture of number 1 is missing
+    assert [numbers.missing_before([unit]) for unit in seen] == [0, 1]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in range(32) if kind != 7])
+def test_only_slices_of_pictures_count_for_h264(kind: int) -> None:
+    """ITU-T H.264, table 7-1: 1 is a slice of a picture that others precede."""
+    numbers = H264FrameNumbers()
+    numbers.missing_before([h264_unit(5, ue(0))])
+    unit = bytes([0x60 | kind]) + slice_of(3, 4)[1:]
+    assert numbers.missing_before([unit]) == (2 if kind == 1 else 0)
+
+
+def test_a_packet_without_a_picture_misses_nothing() -> None:
+    hevc = HevcPictureOrder()
+    assert hevc.missing_before([]) == H264FrameNumbers().missing_before([]) == 0
+    assert hevc.missing_before([HEVC_SPS, bytes([39 << 1, 1, 80])]) == 0
+    assert H264FrameNumbers().missing_before([h264_unit(6, ue(0)), h264_unit(9, ue(0))]) == 0
+
+
+def test_other_units_before_a_slice_do_not_hide_it() -> None:
+    h264, hevc = H264FrameNumbers(), HevcPictureOrder()
+    h264.missing_before([h264_unit(5, ue(0))])
+    assert h264.missing_before([h264_unit(9, ue(0)), h264_unit(6, ue(0)), slice_of(3, 4)]) == 2
+    hevc.missing_before([HEVC_SPS, HEVC_IDR])
+    hevc.missing_before([hevc_picture(1)])
+    assert hevc.missing_before([bytes([35 << 1, 1, 80]), bytes([39 << 1, 1, 80]), hevc_picture(4)]) == 2
+
+
+def test_parameters_without_colour_planes_take_back_those_with() -> None:
+    numbers = H264FrameNumbers()
+    profile, between, _ = BETWEEN["4:4:4 in separate planes"]
+    numbers.missing_before([parameters(profile, between, log2_max_frame_num_minus4=0)])
+    numbers.missing_before([parameters(66, "", log2_max_frame_num_minus4=0), h264_unit(5, ue(0))])
+    assert [numbers.missing_before([slice_of(number, 4)]) for number in (1, 2, 4)] == [0, 0, 1]
 
 
 def test_the_first_number_of_a_stream_misses_nothing_and_is_counted_from() -> None:

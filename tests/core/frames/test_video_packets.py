@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from darkseg_ros.errors import ImageMessageError
 from darkseg_ros.frames.image_stream import ImageStream
-from darkseg_ros.frames.video_packets import VideoDecoder, _Pause, is_video_packet
+from darkseg_ros.frames.video_packets import VideoDecoder, _packet, _Pause, _units, is_video_packet
 
 from .video_streams import compressed_video, encode, ffmpeg_packet, pictures
 
@@ -146,6 +146,7 @@ def test_a_stream_that_starts_anew_is_shown_from_its_keyframe() -> None:
     stream = messages("h264", "ffmpeg")
     decoded(decoder, stream[:12])
     assert list(decoded(decoder, stream)) == list(range(24))
+    assert decoder.lost == 1  # a count that goes back says that something is missing, not how much
 
 
 @pytest.mark.parametrize(
@@ -209,3 +210,121 @@ def test_a_compressed_image_is_no_video_packet() -> None:
     assert not is_video_packet(SimpleNamespace(header=None, format="jpeg", data=b""))
     assert is_video_packet(SimpleNamespace(timestamp=None, format="h264", data=b""))
     assert is_video_packet(SimpleNamespace(header=None, encoding="h264", pts=0, data=b""))
+    assert not is_video_packet(SimpleNamespace(timestamp=None, points=[]))
+    assert not is_video_packet(SimpleNamespace(header=None))
+
+
+LONG_GROUP = encode(pictures(40, height=32, width=48), keyframe_every=100)
+"""Frame numbers of 4 bits, which cannot tell 16 lost pictures from none."""
+
+
+def test_the_packets_own_count_tells_what_the_numbers_of_pictures_cannot() -> None:
+    decoder = VideoDecoder()
+    stream = [ffmpeg_packet(data, index=index) for index, data in enumerate(LONG_GROUP)]
+    assert len(decoded(decoder, stream[:10])) == 10
+    with pytest.raises(ImageMessageError, match="16 video packets were lost; frames are shown from the next keyframe"):
+        decoder.bgr(stream[26])
+    assert decoder.lost == 16
+
+
+def test_a_packet_lost_before_a_keyframe_is_counted_where_packets_are_and_hides_nothing() -> None:
+    decoder = VideoDecoder()
+    frames = decoded(decoder, messages("h265", "ffmpeg", lost=(7,)))
+    assert decoder.lost == 1
+    assert list(frames) == [*range(7), *range(8, 24)]
+
+
+@pytest.mark.parametrize(("idle", "lost"), [(0, 0), (6, 0), (7, 0), (8, 1), (20, 1)])
+def test_a_camera_may_rest_for_half_the_range_of_its_numbers(idle: int, lost: int) -> None:
+    """Of the same pictures without any missing, stamped so many frames later from the tenth on."""
+    decoder = VideoDecoder()
+    stream = [
+        compressed_video(data, index=index + (idle if index >= 10 else 0)) for index, data in enumerate(LONG_GROUP[:14])
+    ]
+    frames = decoded(decoder, stream)
+    assert decoder.lost == lost
+    assert len(frames) == (10 if lost else 14)
+
+
+def test_a_rest_before_a_keyframe_is_no_loss() -> None:
+    decoder = VideoDecoder()
+    stream = [
+        compressed_video(data, index=index + (100 if index >= 8 else 0)) for index, data in enumerate(PACKETS["h264"])
+    ]
+    assert len(decoded(decoder, stream)) == 24
+    assert decoder.lost == 0
+
+
+def test_a_stream_of_another_codec_begins_anew() -> None:
+    decoder = VideoDecoder()
+    decoded(decoder, messages("h264", "foxglove")[:8])
+    other = messages("h265", "foxglove")
+    with pytest.raises(ImageMessageError, match="does not begin with a keyframe"):
+        decoder.bgr(other[11])
+    assert list(decoded(decoder, other[12:])) == list(range(4, 12))
+
+
+def test_after_a_damaged_packet_nothing_is_shown_up_to_the_next_keyframe_and_the_damage_is_told() -> None:
+    decoder = VideoDecoder()
+    stream = messages("h264", "foxglove")
+    decoded(decoder, stream[:3])
+    stream[3].data = stream[3].data[: len(stream[3].data) // 2]
+    with pytest.raises(ImageMessageError, match="the h264 packet"):
+        decoder.bgr(stream[3])
+    with pytest.raises(ImageMessageError, match=r"the h264 packet .*; frames are shown from the next keyframe on"):
+        decoder.bgr(stream[4])
+    assert list(decoded(decoder, stream[8:])) == list(range(16))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("h264", "h264"),
+        ("H264", "h264"),
+        ("libx264", "h264"),
+        ("libopenh264", "h264"),
+        ("h264_nvenc", "h264"),
+        ("h264;yuv420p;bgr8;bgr8", "h264"),
+        ("h265", "hevc"),
+        ("hevc", "hevc"),
+        ("libx265", "hevc"),
+        (" HEVC_vaapi ;nv12", "hevc"),
+    ],
+)
+def test_a_codec_is_known_by_its_name_and_those_of_its_encoders(name: str, codec: str) -> None:
+    assert _packet(ffmpeg_packet(b"", index=0, encoding=name)).codec == codec
+    assert _packet(compressed_video(b"", index=0, codec=name)).codec == codec
+
+
+def test_both_messages_have_a_stamp_and_only_one_a_count() -> None:
+    packet = _packet(ffmpeg_packet(b"ab", index=31, pts=7))
+    assert (packet.data, packet.stamp_ns, packet.number) == (b"ab", 101_033_333_333, 7)
+    packet = _packet(compressed_video(b"ab", index=31))
+    assert (packet.data, packet.stamp_ns, packet.number) == (b"ab", 101_033_333_333, None)
+
+
+@pytest.mark.parametrize(("limit", "fits"), [(4, True), (3, False)])
+def test_a_packet_may_be_as_long_as_the_limit(limit: int, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("darkseg_ros.frames.video_packets._PACKET_BYTES_MAX", limit)
+    message = compressed_video(b"abcd", index=0)
+    if fits:
+        assert _packet(message).data == b"abcd"
+    else:
+        with pytest.raises(ImageMessageError, match="has 4 bytes, expected at most 3"):
+            _packet(message)
+
+
+@pytest.mark.parametrize(
+    ("data", "units"),
+    [
+        (b"", []),
+        (b"ab", []),
+        (b"\0\0\1", []),
+        (b"\0\0\1a", [b"a"]),
+        (b"xy\0\0\1ab\0\0\1c", [b"ab", b"c"]),  # what stands before the first start code belongs to none
+        (b"\0\0\1\0\0\1c", [b"c"]),
+        (b"\0\0\0\1ab\0\0\0\1c", [b"ab\0", b"c"]),
+    ],
+)
+def test_units_stand_between_start_codes(data: bytes, units: list[bytes]) -> None:
+    assert list(_units(data)) == units

@@ -151,15 +151,16 @@ def test_a_frame_that_cannot_be_decoded_gets_no_night_and_ends_a_strict_run(tmp_
         )
         data = get_typestore(Stores.ROS2_JAZZY).serialize_cdr(message, "sensor_msgs/msg/Image")
         writer.copy(BagMessage(IMAGE_TOPIC, "sensor_msgs/msg/Image", STAMPS_NS[1], bytes(data)))
+        writer.write_image(IMAGE_TOPIC, day(2), stamp_ns=STAMPS_NS[2], frame_id="front")
     with pytest.raises(InputError, match=r"frame 1 of /camera/image_raw .* cannot be decoded: .*plaid8"):
         translate_bag(tmp_path / "day", tmp_path / "night", day_to_night=Negative())
     assert [path.name for path in tmp_path.iterdir()] == ["day"]
     told: list[str] = []
     bad_frames = BadFrames(tell=told.append)
     translated = translate_bag(tmp_path / "day", tmp_path / "night", day_to_night=Negative(), bad_frames=bad_frames)
-    assert (translated.frames, bad_frames.count, len(told)) == (1, 1, 1)
+    assert (translated.frames, bad_frames.count, len(told)) == (2, 1, 1)
     with BagReader(tmp_path / "night") as reader:
-        assert {name: topic.count for name, topic in reader.topics.items()} == {IMAGE_TOPIC: 2, NIGHT_TOPIC: 1}
+        assert {name: topic.count for name, topic in reader.topics.items()} == {IMAGE_TOPIC: 3, NIGHT_TOPIC: 2}
 
 
 def test_the_command_makes_the_night_that_the_node_would_make(

@@ -87,6 +87,9 @@ def test_served_stamps_fall_only_where_a_rebase_was_counted(stamps_ns: list[int]
 
 def test_age_is_the_time_since_the_stamp() -> None:
     assert stamp_age_ms(100 * S, 100 * S + 250 * MS, simulated_clock=False) == 250.0
+    assert stamp_age_ms(100 * S, 100 * S, simulated_clock=False) == 0.0
+    assert stamp_age_ms(1, 1 + 3600 * S, simulated_clock=False) == 3_600_000.0
+    assert stamp_age_ms(1, 2, simulated_clock=True) == 1e-6
 
 
 @pytest.mark.parametrize(
