@@ -88,7 +88,9 @@ def mutant_of(code: str, place: Place, rng: random.Random) -> str | None:
     - annotations, the kind of parameters and whether a dataclass is frozen, which mypy holds; ``==`` for ``is``, which
       ruff holds;
     - the check of zip that its arguments are equally long (``strict``), which correct code never fails;
-    - a limit moved by less than a tenth (a number that the module names in capitals): no property tells 1024 from 1025.
+    - a limit moved by less than a tenth (a number that the module names in capitals): no property tells 1024 from 1025;
+    - a number with a decimal point or an exponent changed behind its eighth digit: what is measured has fewer, so
+      999999999.0 nanoseconds make a second as well as 1e9.
     """
     changes = [(name, occurrence) for name, occurrence in place.changes if not name.endswith(_EQUAL_FOR_IDENTICAL)]
     for name, occurrence in rng.sample(changes, len(changes)):
@@ -133,7 +135,9 @@ def _behaviour(code: str) -> _Behaviour | None:
                 limits.append(float(ast.literal_eval(number)))
                 number.value = None
     for node in ast.walk(tree):
-        if isinstance(node, ast.arg):
+        if isinstance(node, ast.Constant) and type(node.value) is float:
+            node.value = float(f"{node.value:.8g}")
+        elif isinstance(node, ast.arg):
             node.annotation = None
         elif isinstance(node, ast.arguments):
             node.args = [*node.posonlyargs, *node.args, *node.kwonlyargs]

@@ -30,6 +30,12 @@ def test_annotations_and_what_does_not_compile_give_no_mutants() -> None:
     ) == {None}
 
 
+def test_what_no_measurement_tells_is_left_out() -> None:
+    assert not any("999999999" in str(mutant) or "1000000001" in str(mutant) for mutant in mutants_of("s = ns / 1e9\n"))
+    assert any("1000001" in str(mutant) for mutant in mutants_of("ms = ns / 1e6\n"))
+    assert any("1000000001" in str(mutant) for mutant in mutants_of("ns = s * 1000000000\n"))
+
+
 def test_dotted_names_in_a_tuple_of_exceptions_stop_nothing() -> None:
     code = "try:\n    x = 1\nexcept (a.Error, ValueError):\n    x = 2\n"
     assert "try:\n    x = 1\nexcept (a.Error, CosmicRayTestingException):\n    x = 2\n" in mutants_of(code)

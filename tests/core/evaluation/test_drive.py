@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from darkseg_ros.classes import ClassTable, SegmentationClass
 from darkseg_ros.errors import ImageMessageError
 from darkseg_ros.evaluation.drive import (
     DriveEvaluation,
@@ -205,3 +206,125 @@ def test_a_picture_that_cannot_be_shown_is_left_out() -> None:
     assert ShownFrame("a", 0.1, lambda: np.zeros((9, 9, 3), np.uint8), ROAD, ROAD).bgr() is None
     assert ShownFrame("a", 0.1, None, ROAD, ROAD).bgr() is None
     assert ShownFrame("a", 0.1, picture, ROAD, ROAD).bgr() is not None
+
+
+def test_a_part_that_comes_again_replaces_the_first_and_keeps_its_place() -> None:
+    join = FrameJoin(lambda _: ALL, capacity=2)
+    join.put(5, class_map=ROAD)
+    join.put(4, class_map=ROAD)
+    join.put(5, class_map=SKY)
+    (oldest,) = join.put(6, class_map=ROAD)
+    assert (oldest.stamp_ns, oldest.class_map is SKY) == (5, True)
+    (complete,) = join.put(4, image=picture, label_map=ROAD)
+    assert complete.has(ALL)
+    assert not complete.has(ALL | {"confidence"})
+    assert [frame.stamp_ns for frame in join.flush()] == [6]
+
+
+def test_of_frames_as_bad_the_first_is_kept_and_all_are_shown_by_name() -> None:
+    worst = WorstFrames(2)
+    for period, name in ((0, "first"), (0, "second"), (1, "early"), (2, "late")):
+        worst.offer(period, shown(name, 0.5))
+    assert names(worst.worst_first()) == ["early", "first"]
+
+
+def test_a_report_without_pictures_keeps_no_frame() -> None:
+    worst = WorstFrames(0)
+    worst.offer(0, shown("a", 0.5))
+    assert worst.worst_first() == ()
+
+
+def test_frames_of_a_half_second_are_shown_by_their_worst_and_named_by_their_stamp() -> None:
+    evaluation = drive()
+    half_right = np.array([[0, 0, 0], [10, 10, 10]], np.uint8)
+    for stamp_ms, class_map in ((0, half_right), (499, SKY), (500, half_right), (999, ROAD), (1000, ROAD)):
+        evaluation.put(stamp_ms * MS, image=picture, label_map=ROAD, class_map=class_map)
+    frames = evaluation.result().shown
+    assert names(frames) == ["0.499000000 s", "0.500000000 s", "1.000000000 s"]
+    assert [frame.miou_present for frame in frames] == [0, 0.5, 1]
+    assert frames[0].class_map is SKY
+    assert frames[0].label_map is ROAD
+    assert frames[0].bgr() is not None
+
+
+def test_as_many_of_the_worst_frames_are_shown_as_a_page_holds() -> None:
+    evaluation = DriveEvaluation(lambda _: ALL, capacity=9, on_unusable=[].append)
+    for index in range(20):
+        put_timed(evaluation, index)
+    assert len(evaluation.result().shown) == 8
+
+
+def test_times_count_from_the_first_frame_though_it_was_dropped() -> None:
+    evaluation = drive(capacity=1)
+    evaluation.put(2 * SECOND, image=picture)
+    put_timed(evaluation, 5, class_map_age_ms=4.0)
+    evaluation.put(6 * SECOND, image=picture)
+    evaluation.put(7 * SECOND, image=picture)
+    put_timed(evaluation, 12, class_map_age_ms=6.0)
+    evaluation.finish()
+    # frame 5 came out while frame 2 still waited
+    np.testing.assert_allclose(evaluation.result().latencies, [[0, 4], [7, 6]])
+    assert evaluation.figures().dropped == 3
+
+
+@pytest.mark.parametrize(("known", "told"), [(1, None), (2, None), (3, "stamp")])
+def test_a_latency_is_told_where_it_is_known_of_more_than_half(known: int, told: str | None) -> None:
+    evaluation = drive()
+    for index in range(4):
+        put_timed(evaluation, index, class_map_age_ms=9.0 if index < known else None)
+    result = evaluation.result()
+    assert result.drive is not None
+    assert result.drive.latency_from == told
+    assert result.drive.latency_p50_ms == (9.0 if told else None)
+    assert result.latencies.shape == ((known, 2) if told else (0, 2))
+
+
+@pytest.mark.parametrize("times", [{"image_at_ns": 0}, {"class_map_at_ns": 0}])
+def test_a_latency_from_the_image_needs_both_arrivals(times: dict[str, int]) -> None:
+    evaluation = drive()
+    put_timed(evaluation, 0, **times)
+    assert evaluation.figures().latency_from is None
+
+
+def test_a_frame_at_time_zero_has_a_latency_too() -> None:
+    evaluation = drive()
+    put_timed(evaluation, 0, image_at_ns=0, class_map_at_ns=3_500_000)
+    put_timed(evaluation, 1, class_map_age_ms=0.0)
+    put_timed(evaluation, 2, image_at_ns=0, class_map_at_ns=2_500_000)
+    figures = evaluation.figures()
+    assert (figures.latency_from, figures.latency_p50_ms, figures.latency_p95_ms) == ("image", 2.5, 3.5)
+
+
+def test_label_maps_without_class_map_are_matched_by_none() -> None:
+    evaluation = drive()
+    put_timed(evaluation, 0)
+    for index in (1, 2, 3):
+        evaluation.put(index * SECOND, label_map=ROAD)
+    evaluation.finish()
+    assert evaluation.figures().matched_share == 1 / 4
+    nothing = drive()
+    assert nothing.figures().matched_share is None
+    assert nothing.figures().flicker is None
+
+
+def test_confidence_mask_and_classes_of_a_drive_reach_its_figures() -> None:
+    two = ClassTable((SegmentationClass("lane", "flat", (1, 2, 3)), SegmentationClass("rest", "flat", (4, 5, 6))))
+    evaluation = DriveEvaluation(
+        lambda _: ALL, capacity=1, on_unusable=[].append, classes=two, uiou_min_confidence=0.25
+    )
+    doubt = np.array([[True, True, True], [False, False, False]])
+    confidence = np.array([[51, 255, 255], [51, 255, 255]], np.uint8)
+    put_timed(evaluation, 0, confidence=confidence, invalid_mask=doubt)
+    result = evaluation.result()
+    assert result.classes == two
+    assert result.confusion.tolist() == [[6, 0, 0], [0, 0, 0]]
+    assert result.metrics.uiou_min_confidence == 0.25
+    assert result.metrics.uiou == pytest.approx(5 / 6)  # one of the unsure pixels lies where the annotator was, too
+
+
+def test_a_frame_that_cannot_be_scored_is_no_dropped_one_and_not_shown() -> None:
+    evaluation = drive(refused=[])
+    evaluation.put(0, image=picture, label_map=ROAD, class_map=np.zeros((3, 2), np.uint8))
+    put_timed(evaluation, 1)
+    assert evaluation.figures().dropped == 0
+    assert names(evaluation.result().shown) == ["1.000000000 s"]
