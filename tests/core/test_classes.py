@@ -147,3 +147,67 @@ def row(**changes: Any) -> dict[str, Any]:
 def test_what_is_no_table_is_refused_with_its_reason(content: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ClassTable.from_json(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [row(name=f"class {index}") for index in range(255)],
+        [row(label_id=0), row(name="b", label_id=255)],
+        [row(rgb=[0, 255, 0])],
+        [row(name="x" * 100, category="y")],
+        [row(), row(name="b")],  # neither colours nor categories need differ
+    ],
+    ids=["255 classes", "label ids", "colours", "long name", "same colour"],
+)
+def test_limits_of_a_table_belong_to_it(content: Any) -> None:
+    assert ClassTable.from_json(content).to_json() == content
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([row(name="x" * 101)], "names of 1…100 printable characters, got 'x{100}'$"),
+        ([row(name="")], "got ''"),
+        ([row(label_id=-1)], "0…255 as the label id of lane, got -1"),
+        ([row(label_id=True)], "label_id of class 0 must be a whole number"),
+        ([row(rgb=[1, -1, 2])], "0…255 as the colour of lane"),
+        ([row(rgb=[True, 1, 2])], "rgb of class 0 must be three whole numbers"),
+        ([row(rgb="red")], "rgb of class 0 must be three whole numbers"),
+        ([row(rgb=[1, 2, 3, 4])], "rgb of class 0 must be three whole numbers"),
+        ([row(category=None)], "name and category of class 0 must be text"),
+        ([{"name": "a", "category": "b"}], "class 0 must hold name, category, rgb"),
+        (
+            [row(), row(name="c"), row(name="b", label_id=3), row(name="d", label_id=3)],
+            "two classes have the label id 3",
+        ),
+        ([row(name="a"), row(name="b"), row(name="b")], "two classes have the name 'b'"),
+    ],
+)
+def test_what_lies_beyond_the_limits_is_refused(content: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ClassTable.from_json(content)
+
+
+def test_a_colour_of_four_values_is_none() -> None:
+    with pytest.raises(ValueError, match="three values of 0…255 as the colour of a"):
+        ClassTable((SegmentationClass("a", "b", (1, 2, 3, 4)),))  # type: ignore[arg-type]
+
+
+def test_a_value_is_checked_wherever_it_stands_and_the_first_is_told() -> None:
+    for wrong in (19, 254):
+        for place in ((0, 0), (1, 2)):
+            values = np.full((2, 3), 255, np.uint8)
+            values[place] = wrong
+            with pytest.raises(ValueError, match=f"holds the value {wrong}; expected train ids 0…18 or 255"):
+                CITYSCAPES.check(values)
+    CITYSCAPES.check(np.array([[0, 18, 255]], np.uint8))
+    CITYSCAPES.check(np.zeros((0, 3), np.uint8))
+
+
+def test_a_table_without_label_ids_writes_none() -> None:
+    assert TWO.to_json() == [
+        {"name": "lane", "category": "flat", "rgb": [1, 2, 3], "label_id": 9},
+        {"name": "rest", "category": "other", "rgb": [4, 5, 6]},
+    ]
+    assert [each.name for each in TWO] == ["lane", "rest"]

@@ -249,3 +249,78 @@ def test_a_jpeg_keeps_its_colours() -> None:
     picture = np.full((16, 16, 3), (200, 100, 20), np.uint8)
     pixels = bgr_from_jpeg_or_png(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes())
     np.testing.assert_allclose(pixels, picture, atol=3)
+
+
+@pytest.mark.parametrize("marker", range(0xC0, 0xD0))
+def test_a_second_size_is_found_in_every_kind_of_frame_header(marker: int) -> None:
+    """ITU-T T.81, table B.1: C4, C8 and CC are no frame headers."""
+    content = jpeg(16, 16)
+    start = content.index(b"\xff\xc0")
+    header = content[start : start + 2 + int.from_bytes(content[start + 2 : start + 4], "big")]
+    told = ""
+    try:
+        bgr_from_jpeg_or_png(content[:start] + bytes([0xFF, marker]) + header[2:] + content[start:])
+    except ImageMessageError as error:
+        told = str(error)
+    assert told.startswith(f"the JPEG of {len(content) + len(header)} bytes is cut off") == (
+        marker not in (0xC4, 0xC8, 0xCC)
+    )
+
+
+@pytest.mark.parametrize(("pixels", "fits"), [(2**18, True), (2**18 - 1, False)])
+def test_a_jpeg_may_have_as_many_pixels_as_its_scans_leave_it(
+    pixels: int, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = jpeg(256, 512, progressive=True)
+    scans = content.count(b"\xff\xda")
+    monkeypatch.setattr("darkseg_ros.frames.compressed_images.MAX_SCANNED_PIXELS", scans * pixels // 2)
+    if fits:
+        assert bgr_from_jpeg_or_png(content).shape == (256, 512, 3)
+    else:
+        with pytest.raises(ImageMessageError, match=f"expected at most {scans * pixels // 2 // scans} pixels"):
+            bgr_from_jpeg_or_png(content)
+
+
+@pytest.mark.parametrize(("sampling", "bytes_per_pixel"), [(0x111111, 9), (0x211111, 7), (0x221111, 6), (0x411111, 6)])
+def test_memory_of_several_scans_depends_on_how_colours_are_sampled(
+    sampling: int, bytes_per_pixel: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two bytes a coefficient: 6, 4 and 3 a pixel at 4:4:4, 4:2:2 and 4:2:0, and 3 of the picture."""
+    content = jpeg(16, 16, progressive=True, sampling=sampling)
+    monkeypatch.setattr("darkseg_ros.frames.compressed_images.MAX_DECODING_BYTES", 256 * bytes_per_pixel)
+    assert bgr_from_jpeg_or_png(content).shape == (16, 16, 3)
+    monkeypatch.setattr("darkseg_ros.frames.compressed_images.MAX_DECODING_BYTES", 256 * bytes_per_pixel - 1)
+    with pytest.raises(ImageMessageError, match="expected at most 255 altogether"):
+        bgr_from_jpeg_or_png(content)
+
+
+@pytest.mark.parametrize(("colour_type", "channels"), [(0, 1), (4, 2)])
+def test_16_bit_grey_with_and_without_transparency_has_a_range(colour_type: int, channels: int) -> None:
+    header = struct.pack(">IIBBBBB", 2, 1, 16, colour_type, 0, 0, 0)
+    row = b"\0" + b"".join(struct.pack(">H", value) + b"\xff\xff" * (channels - 1) for value in (0, 1023))
+    content = _PNG_MAGIC + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+    assert bgr_from_jpeg_or_png(content).tolist() == [[[0] * 3, [255] * 3]]
+
+
+@pytest.mark.parametrize("colour_type", [0, 2])
+def test_8_bit_values_are_taken_as_they_are(colour_type: int) -> None:
+    channels = {0: 1, 2: 3}[colour_type]
+    header = struct.pack(">IIBBBBB", 2, 1, 8, colour_type, 0, 0, 0)
+    row = b"\0" + bytes([7] * channels + [200] * channels)
+    content = _PNG_MAGIC + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+    assert bgr_from_jpeg_or_png(content).tolist() == [[[7] * 3, [200] * 3]]
+
+
+def test_a_jpeg_turns_as_its_exif_says_for_who_asks() -> None:
+    exif = b"Exif\0\0II*\x00\x08\x00\x00\x00" + struct.pack("<HHHIHHI", 1, 0x0112, 3, 1, 6, 0, 0)
+    content = jpeg(8, 16)
+    turned = content[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif + content[2:]
+    assert bgr_from_jpeg_or_png(turned).shape == (8, 16, 3)
+    assert bgr_from_jpeg_or_png(turned, upright=True).shape == (16, 8, 3)
+
+
+def test_a_png_cut_off_at_any_byte_is_an_error() -> None:
+    content = png(8, 8)
+    for end in range(8, len(content)):
+        with pytest.raises(ImageMessageError, match=f"PNG of {end} bytes is cut off or corrupt"):
+            bgr_from_jpeg_or_png(content[:end])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -328,3 +329,9 @@ def test_a_packet_may_be_as_long_as_the_limit(limit: int, fits: bool, monkeypatc
 )
 def test_units_stand_between_start_codes(data: bytes, units: list[bytes]) -> None:
     assert list(_units(data)) == units
+
+
+def test_without_pyav_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ImageMessageError, match=r"video packets need PyAV .*; run `pip install av`"):
+        VideoDecoder().bgr(messages("h264", "foxglove")[0])

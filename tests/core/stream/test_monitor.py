@@ -358,3 +358,112 @@ def test_before_the_first_answer_nothing_is_said_of_its_age(stream: Stream) -> N
     stream.monitor.activate(now_s=1.0)
     stream.arrive(1.25)
     assert stream.health(1.5, max_age_ms=100) == Health(HealthLevel.OK, "running")
+
+
+def test_percentiles_of_one_value_are_that_value() -> None:
+    assert [percentile([7.0], percent) for percent in (0, 50, 99, 100)] == [7.0] * 4
+    assert percentile([3.0, 1.0, 2.0], 0) == 1.0
+
+
+def test_what_is_worse_is_told_first(stream: Stream) -> None:
+    """Engine stuck, engine failed, no image, camera, no class map, frames dropped, publishers, age, overload."""
+    for index in range(20):
+        stream.arrive(0.5 + index / 40)
+    stream.publish(0.5, age_ms=None)
+    stream.arrive(1.0)
+    told = [stream.health(1.0, max_age_ms=10).summary]
+    stream.monitor.note_publishers(2)
+    told.append(stream.health(1.0, max_age_ms=10).summary)
+    stream.drop(DropReason.TOO_OLD, 1.0)
+    told.append(stream.health(1.0, max_age_ms=10).summary)
+    told.append(stream.health(1.5, stale_after_ms=500).summary)
+    stream.monitor.note_camera(Health(HealthLevel.WARN, "blind"))
+    told.append(stream.health(1.75, stale_after_ms=750).summary)
+    told.append(stream.health(3.0).summary)
+    stream.drop(DropReason.ENGINE_ERROR, 1.0, "boom")
+    told.append(stream.health(3.0).summary)
+    told.append(stream.health(3.0, engine_busy_ms=1001).summary)
+    assert [text.partition(":")[0] for text in told] == [
+        "running, max_age_ms has no effect",
+        "running, the frames of several publishers mix in one stream",
+        "running, frames are dropped",
+        "running, frames are dropped",
+        "blind",
+        "no image any more",
+        "the engine failed on the last frame",
+        "the engine has not answered a frame for longer than engine_timeout_ms",
+    ]
+
+
+def test_an_engine_error_without_a_text_is_an_error_too(stream: Stream) -> None:
+    stream.arrive(0.1)
+    stream.drop(DropReason.ENGINE_ERROR, 0.1)
+    assert stream.health(0.2) == Health(HealthLevel.ERROR, "the engine failed on the last frame: no reason given")
+    assert stream.monitor.figures(now_s=0.2).last_error == ""
+
+
+def test_the_latest_text_of_a_fault_stays_though_faults_without_one_follow(stream: Stream) -> None:
+    stream.drop(DropReason.UNDECODABLE, 0.1, "bad step")
+    stream.drop(DropReason.TOO_OLD, 0.2)
+    stream.drop(DropReason.REPLACED, 0.3, "no fault")
+    assert stream.monitor.figures(now_s=0.4).last_error == "bad step"
+
+
+@pytest.mark.parametrize("reason", [DropReason.REPLACED, DropReason.DEACTIVATED])
+def test_frames_that_nobody_wanted_are_no_fault(stream: Stream, reason: DropReason) -> None:
+    stream.serve(0.1)
+    stream.drop(reason, 0.2)
+    assert stream.health(0.3) == Health(HealthLevel.OK, "running")
+
+
+def test_rates_right_after_activation_are_over_the_time_since(stream: Stream) -> None:
+    stream.serve(1.0, 2.0)
+    stream.monitor.activate(now_s=10.0)
+    stream.serve(10.5, 11.0)
+    figures = stream.monitor.figures(now_s=12.0)
+    assert (figures.rate_in_hz, figures.rate_out_hz) == (1.0, 1.0)
+    assert figures.frames_in == figures.frames_published == 4
+
+
+def test_a_rate_is_over_five_seconds_once_they_have_passed(stream: Stream) -> None:
+    stream.serve(*(float(second) for second in range(1, 11)))
+    figures = stream.monitor.figures(now_s=10.0)
+    assert (figures.rate_in_hz, figures.rate_out_hz) == (1.0, 1.0)
+
+
+def test_latencies_are_of_the_last_frames_only(stream: Stream) -> None:
+    for index in range(600):
+        stream.arrive(float(index))
+        stream.publish(
+            index + (0.5 if index < 300 else 0.25), arrived_s=float(index), age_ms=9.0 if index < 300 else 4.0
+        )
+    figures = stream.monitor.figures(now_s=600.0)
+    assert (figures.latency_p50_ms, figures.latency_p99_ms) == (250.0, 250.0)
+    assert (figures.stamp_age_p50_ms, figures.stamp_age_p99_ms) == (4.0, 4.0)
+
+
+def test_counters_and_levels_as_diagnostics_show_them(stream: Stream) -> None:
+    assert [(level.name, int(level)) for level in HealthLevel] == [("OK", 0), ("WARN", 1), ("ERROR", 2), ("STALE", 3)]
+    stream.arrive(0.25)
+    stream.monitor.count_rebase()
+    stream.monitor.count_rebase()
+    stream.monitor.count_lost_packets(2)
+    stream.monitor.count_lost_packets(3)
+    values = stream.monitor.figures(now_s=0.5).values()
+    assert (values["stamp_rebases"], values["video_packets_lost"], values["frames_in_progress"]) == ("2", "5", "1")
+    assert (values["rate_in_hz"], values["rate_out_hz"]) == ("2.0", "0.0")
+
+
+def test_replaced_frames_without_one_before_start_the_wait_for_an_answer(stream: Stream) -> None:
+    stream.monitor.count_arrival(now_s=1.0, silence_ms=1000, replaced=3)
+    assert stream.health(2.0, stale_after_ms=1000).level is HealthLevel.OK
+    stream.monitor.count_arrival(now_s=2.0, silence_ms=1000)
+    assert stream.health(2.25).summary == "images arrive, but no class map leaves"
+
+
+def test_what_a_node_makes_is_named_in_the_verdict() -> None:
+    monitor = StreamMonitor(now_s=0.0, answer="night image")
+    for tenths in range(1, 21):
+        monitor.count_arrival(now_s=tenths / 10, silence_ms=1000)
+    told = monitor.assess(now_s=2.0, stale_after_ms=1000, max_age_ms=0, engine_timeout_ms=0, engine_busy_ms=0)
+    assert told == Health(HealthLevel.ERROR, "images arrive, but no night image leaves")
