@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 
 import cv2
 import numpy as np
@@ -397,3 +398,180 @@ def test_diagnostics_hold_a_summary_and_three_digits_of_every_figure() -> None:
         "camera_covered_share": f"{condition.covered_share:.3g}",
     }
     assert camera_values(None) == {"camera": ""}
+
+
+def test_cameras_are_judged_by_the_thresholds_that_real_frames_were_judged_by() -> None:
+    """Others would make the published count of healthy night frames untrue."""
+    assert asdict(HealthThresholds()) == {
+        "lit_level": 25,
+        "dark_contrast_enter": 14,
+        "dark_contrast_leave": 20,
+        "over_exposed_level": 250,
+        "over_exposed_share_enter": 0.5,
+        "over_exposed_share_leave": 0.4,
+        "texture_level": 2.5,
+        "daylit_level": 60,
+        "blocked_share_enter": 0.4,
+        "blocked_share_leave": 0.3,
+        "detail_level": 1.6,
+        "covered_share_enter": 0.4,
+        "covered_share_leave": 0.35,
+        "frozen_repeats": 10,
+        "enter_frames": 5,
+        "leave_frames": 5,
+    }
+
+
+def test_a_fault_may_end_where_it_begins_and_counts_begin_at_one() -> None:
+    HealthThresholds(
+        dark_contrast_leave=14,
+        over_exposed_share_leave=0.5,
+        blocked_share_leave=0.4,
+        covered_share_leave=0.4,
+        frozen_repeats=1,
+        enter_frames=1,
+        leave_frames=1,
+    )
+    for name in ("frozen_repeats", "leave_frames"):
+        with pytest.raises(ValueError, match=f"{name} is 0, expected 1 or more"):
+            HealthThresholds(**{name: 0})
+
+
+CELL_PX = 4
+
+
+def cells_frame(levels: np.ndarray) -> np.ndarray:
+    """A frame whose 32 × 64 cells have these grey levels."""
+    grey = levels.astype(np.uint8).repeat(CELL_PX, axis=0).repeat(CELL_PX, axis=1)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def checked(level: float, contrast: float) -> np.ndarray:
+    """Cells like a chessboard: of root mean square `contrast` around the level."""
+    rows, columns = np.mgrid[:32, :64]
+    return level + contrast * (-1.0) ** (rows + columns)
+
+
+def blocked_share(levels: np.ndarray) -> float:
+    return last_condition([cells_frame(levels)]).blocked_share
+
+
+def flat_tiles(count: int) -> np.ndarray:
+    """A textured frame with so many flat tiles below the sky, none at its sides."""
+    levels = checked(100, 20)
+    for tile in range(count):
+        row, column = 1 + tile // 6, 1 + tile % 6
+        levels[8 * row : 8 * row + 8, 8 * column : 8 * column + 8] = 100
+    return cells_frame(levels)
+
+
+def covered(strips: int, side: Side = "left") -> np.ndarray:
+    """An unlit frame of faint detail that shows nothing in so many of its 16 strips."""
+    levels = checked(8, 4)
+    levels[:, : 4 * strips] = 8
+    return cells_frame(levels if side == "left" else levels[:, ::-1])
+
+
+def blocked_after(*frames: np.ndarray) -> list[bool]:
+    health = CameraHealth(HealthThresholds(enter_frames=1, leave_frames=1))
+    return [BLOCKED in health.check(frame).faults for frame in frames]
+
+
+def test_a_lens_is_blocked_above_two_fifths_of_the_tiles_until_less_than_three_tenths_are() -> None:
+    assert last_condition([flat_tiles(9)]).blocked_share == 9 / 24
+    assert blocked_after(flat_tiles(9), flat_tiles(10), flat_tiles(8), flat_tiles(7)) == [False, True, True, False]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_lens_is_covered_above_two_fifths_of_its_width_until_less_than_a_third_is(side: Side) -> None:
+    assert last_condition([covered(6, side)]).covered_share == 6 / 16
+    stream = [covered(strips, side) for strips in (6, 7, 6, 5)]
+    assert blocked_after(*stream) == [False, True, True, False]
+
+
+def test_a_lens_is_blocked_until_neither_tiles_nor_sides_say_so() -> None:
+    assert blocked_after(covered(8), flat_tiles(8), covered(6), flat_tiles(0)) == [True, True, True, False]
+
+
+def test_a_frame_that_shows_nothing_anywhere_is_covered_from_no_side() -> None:
+    assert last_condition([covered(16)]).covered_share == 0
+    assert last_condition([covered(15)]).covered_share == 15 / 16
+
+
+@pytest.mark.parametrize(("contrast", "share"), [(2, 1.0), (3, 0.0)])
+def test_texture_is_what_deviates_by_more_than_its_level(contrast: float, share: float) -> None:
+    assert blocked_share(checked(100, contrast)) == share
+
+
+@pytest.mark.parametrize(("contrast", "strips"), [(1, 0), (2, 8)])
+def test_detail_is_what_deviates_by_more_than_its_level(contrast: float, strips: int) -> None:
+    levels = checked(8, contrast)
+    levels[:, :32] = 8
+    assert last_condition([cells_frame(levels)]).covered_share == strips / 16
+
+
+@pytest.mark.parametrize(("level", "share"), [(25, 0.0), (26, 1.0), (249, 1.0), (250, 0.0)])
+def test_only_what_is_lit_and_not_saturated_ought_to_show_texture(level: int, share: float) -> None:
+    assert blocked_share(np.full((32, 64), level)) == share
+
+
+@pytest.mark.parametrize(("level", "tiles", "share"), [(61, 8, 1.0), (60, 8, 0.0), (61, 7, 0.0)])
+def test_by_day_what_is_dark_ought_to_show_texture_too(level: int, tiles: int, share: float) -> None:
+    """By day a quarter of the tiles, eight of 32, are brighter than 60; here those of the sky."""
+    levels = np.full((32, 64), 10)
+    levels[:8, : 8 * tiles] = level
+    assert blocked_share(levels) == share
+
+
+def test_brightness_that_changes_evenly_is_no_texture() -> None:
+    rows, columns = np.mgrid[:32, :64]
+    assert blocked_share(60 + 2 * columns) == blocked_share(60 + 3 * rows) == blocked_share(60 + columns + rows) == 1.0
+
+
+def test_a_saturated_side_is_not_covered() -> None:
+    levels = checked(8, 4)
+    levels[:, :32] = 250
+    assert last_condition([cells_frame(levels)]).covered_share == 0
+    levels[:, :32] = 249
+    assert last_condition([cells_frame(levels)]).covered_share == 8 / 16
+
+
+@pytest.mark.parametrize(("cells", "contrast"), [(20, 0), (21, 150)])
+def test_contrast_is_that_of_the_brightest_hundredth(cells: int, contrast: float) -> None:
+    levels = np.full((32, 64), 50)
+    levels.flat[:cells] = 200
+    assert last_condition([cells_frame(levels)]).contrast == contrast
+
+
+def test_a_dark_frame_is_dark_until_something_stands_out_or_it_is_lit() -> None:
+    def dark_after(last: np.ndarray) -> bool:
+        health = CameraHealth(HealthThresholds(enter_frames=1, leave_frames=1))
+        assert DARK in health.check(share_frame(0.25, inside=23, outside=10)).faults
+        return DARK in health.check(last).faults
+
+    assert dark_after(share_frame(0.25, inside=30, outside=10))
+    assert not dark_after(share_frame(0.25, inside=31, outside=10))
+    assert dark_after(share_frame(0.25, inside=24, outside=24))
+    assert not dark_after(share_frame(0.25, inside=25, outside=25))
+
+
+@pytest.mark.parametrize("row", [0, 1, 29, 30, 58, 59])
+def test_one_byte_that_changes_anywhere_in_a_small_frame_tells_it_from_a_frozen_one(row: int) -> None:
+    frame = np.full((60, 80, 3), 90, np.uint8)
+    other = frame.copy()
+    other[row, -1, 2] = 91
+    assert repeats_of(iter([frame, frame, other, other, frame])) == [0, 1, 0, 1, 0]
+
+
+def test_noise_in_every_other_row_of_a_large_frame_tells_it_from_a_frozen_one() -> None:
+    frames = [np.full((720, 40, 3), 90, np.uint8) for _ in range(3)]
+    for seed, frame in enumerate(frames):
+        frame[:, 0] += np.random.default_rng(seed).integers(0, 2, (720, 3), np.uint8)
+    assert repeats_of(iter(frames)) == [0, 0, 0]
+
+
+def test_summaries_of_light_and_dirt_hold_their_shares() -> None:
+    white = CameraHealth(HealthThresholds(enter_frames=1)).check(np.full((8, 8, 3), 255, np.uint8))
+    assert white.summary == "over_exposed: 100% of the frame is saturated"
+    wall = CameraHealth(HealthThresholds(enter_frames=1)).check(flat_tiles(18))
+    assert wall.summary == "blocked: 75% of the tiles without texture, 0% from one side without any detail"
