@@ -16,6 +16,7 @@ from darkseg_ros.night.cheap_night import (
     apply_look,
     darken,
     draw_look,
+    shift_colour,
     swap_illumination,
     swap_low_frequency_amplitude,
 )
@@ -162,3 +163,63 @@ def test_looks_are_drawn_from_the_ranges_that_the_settings_give() -> None:
         np.mean([look.gamma != 1 for look in looks]),
     ]
     np.testing.assert_allclose(shares, [0.5, 0.6, 0.4, 0.5], atol=0.04)
+
+
+def test_shares_of_zero_and_one_leave_nothing_to_chance() -> None:
+    rng = np.random.default_rng(1)
+    never = CheapNight(illumination_share=0.0, amplitude_window_max=0.5, lamp_share=0.0, gamma_max=1.0, noise_max=0.0)
+    for look in (draw_look(never, rng) for _ in range(50)):
+        assert look.swap == AmplitudeSwap(window=0.5)
+        assert (look.lamp_threshold, look.gamma, look.noise_sigma) == (None, 1.0, 0.0)
+    always = CheapNight(illumination_share=1.0, lamp_share=1.0)
+    for look in (draw_look(always, rng) for _ in range(50)):
+        assert isinstance(look.swap, IlluminationSwap)
+        assert look.lamp_threshold is not None
+
+
+def test_training_darkens_three_images_of_five_unless_told_otherwise() -> None:
+    assert CheapNight() == CheapNight(
+        share=0.6, illumination_share=0.6, amplitude_window_max=3.0, lamp_share=0.4, gamma_max=1.6, noise_max=12.0
+    )
+
+
+def test_colours_of_each_channel_are_multiplied_by_its_own_gain() -> None:
+    assert shift_colour(flat(100), gains=np.array([0.5, 1.0, 2.0]))[3, 5].tolist() == [50, 100, 200]
+
+
+def test_noise_stays_within_8_bits_and_without_it_fractions_are_cut_off() -> None:
+    rng = np.random.default_rng(0)
+    for level in (0, 255):
+        noisy = add_noise(flat(level, 40), sigma=30, rng=rng)
+        assert (noisy == level).mean() == pytest.approx(0.5, abs=0.05)
+    assert add_noise(flat(7.9), sigma=0, rng=rng)[0, 0].tolist() == [7, 7, 7]
+
+
+def test_noise_differs_from_channel_to_channel_and_pixel_to_pixel() -> None:
+    noisy = add_noise(flat(128, 60), sigma=6, rng=np.random.default_rng(0)).astype(float) - 128
+    assert abs(np.corrcoef(noisy[..., 0].ravel(), noisy[..., 2].ravel())[0, 1]) < 0.1
+    assert abs(np.corrcoef(noisy[:, 1:].ravel(), noisy[:, :-1].ravel())[0, 1]) < 0.1
+
+
+def test_a_narrow_window_takes_the_mean_alone() -> None:
+    wave = 10 * np.cos(2 * np.pi * np.arange(64) / 64)[None, :].repeat(64, axis=0)  # one cycle
+    day = flat(120) + wave[..., None].astype(np.float32)
+    kept = swap_low_frequency_amplitude(day, flat(20), window=0.5)
+    np.testing.assert_allclose(kept, flat(20) + wave[..., None], atol=1e-2)
+
+
+def test_swapping_keeps_the_size_of_the_day_whatever_that_of_the_night() -> None:
+    day = np.full((30, 50, 3), 100, np.uint8)
+    night = np.full((7, 200, 3), 40, np.uint8)
+    for swap in (IlluminationSwap(blur_px=2, strength=1), AmplitudeSwap(window=1)):
+        image = apply_look(day, night, plain_look(swap=swap), np.random.default_rng(0))
+        assert (image.shape, image.dtype) == ((30, 50, 3), np.uint8)
+
+
+def test_no_light_of_the_night_is_negative_and_nothing_is_divided_by_none() -> None:
+    black, white = flat(0), flat(0)
+    white[20:24, 20:24] = 255
+    image = swap_illumination(white, black, blur_px=1, strength=1)
+    assert np.isfinite(image).all()
+    assert image.min() >= 0
+    assert swap_illumination(black, white, blur_px=1, strength=1).max() == 0

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from darkseg_ros.stream.frame_gate import StampOrder, StampVerdict, is_from_the_future, stamp_age_ms
+from darkseg_ros.stream.frame_gate import DropReason, StampOrder, StampVerdict, is_from_the_future, stamp_age_ms
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -119,3 +119,48 @@ def test_what_is_not_ahead_of_a_running_clock_is_not_from_the_future(
     stamp_ns: int, now_ns: int, max_future_ms: int
 ) -> None:
     assert not is_from_the_future(stamp_ns, now_ns, max_future_ms=max_future_ms)
+
+
+@pytest.mark.parametrize(
+    ("stamp_ns", "expected"), [(15 * S - 1, REBASED), (15 * S, REBASED), (20 * S - 1, REBASED), (20 * S, BACKWARD)]
+)
+def test_a_stamp_belongs_to_the_drive_that_it_is_nearer_to(stamp_ns: int, expected: StampVerdict) -> None:
+    order = StampOrder()
+    order.judge(20 * S + S // 2)
+    order.clock_jumped_back(from_ns=30 * S, to_ns=10 * S)
+    assert order.judge(stamp_ns) is expected
+
+
+def test_a_new_drive_begins_once_and_late_frames_of_it_are_late() -> None:
+    order = StampOrder()
+    order.judge(20 * S)
+    order.clock_jumped_back(from_ns=20 * S, to_ns=20 * S - 200 * MS)
+    assert [order.judge(20 * S - ago * MS) for ago in (190, 195, 190, 150)] == [REBASED, BACKWARD, DUPLICATE, IN_ORDER]
+
+
+def test_a_frame_that_is_halfway_already_belongs_to_the_old_drive() -> None:
+    order = StampOrder()
+    order.judge(10 * S)
+    order.clock_jumped_back(from_ns=10 * S + 500 * MS, to_ns=9 * S + 500 * MS)
+    assert order.judge(10 * S - 100 * MS) is REBASED
+
+
+def test_a_frame_a_millisecond_ahead_is_from_the_future_where_none_is_allowed() -> None:
+    assert is_from_the_future(100 * S + MS + 1, 100 * S, max_future_ms=1)
+    assert not is_from_the_future(100 * S + MS, 100 * S, max_future_ms=1)
+
+
+def test_reasons_are_named_as_in_diagnostics() -> None:
+    assert [reason.value for reason in DropReason] == [
+        "replaced_by_newer",
+        "too_old",
+        "duplicate_stamp",
+        "backward_stamp",
+        "future_stamp",
+        "undecodable",
+        "unhealthy_camera",
+        "engine_error",
+        "engine_stuck",
+        "not_sent",
+        "deactivated",
+    ]

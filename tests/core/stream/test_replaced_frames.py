@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from darkseg_ros.stream.replaced_frames import ReplacedFrames
 
 FRONT, REAR = b"front", b"rear"
@@ -45,3 +47,32 @@ def test_publishers_that_come_and_go_take_no_memory() -> None:
         frames.count(str(number).encode(), 1)
     assert len(frames._newest) <= 16
     assert frames.count(b"999", 4) == 2
+
+
+def test_a_number_that_comes_again_replaced_nothing() -> None:
+    frames = ReplacedFrames()
+    assert [frames.count(FRONT, number) for number in (5, 5, 7)] == [0, 0, 1]
+
+
+def test_losses_add_up_until_the_next_frame_whoever_sent_it() -> None:
+    frames = ReplacedFrames()
+    frames.count(FRONT, 1)
+    frames.note_lost(1)
+    frames.note_lost(2)
+    assert frames.count(FRONT, 6) == 1  # four are missing, three of them were lost
+    frames.note_lost(9)
+    frames.count(REAR, 1)
+    assert frames.count(FRONT, 9) == 2
+
+
+@pytest.mark.parametrize(("others", "remembered"), [(15, True), (16, False)])
+def test_sixteen_publishers_are_told_apart_and_the_one_silent_longest_is_forgotten(
+    others: int, remembered: bool
+) -> None:
+    frames = ReplacedFrames()
+    frames.count(REAR, 1)
+    frames.count(FRONT, 1)
+    frames.count(REAR, 2)  # newer than the front one
+    for number in range(others - 1):
+        frames.count(str(number).encode(), 1)
+    assert frames.count(FRONT, 4) == (2 if remembered else 0)
