@@ -133,14 +133,24 @@ def write_translator_bundle(parent: Path, content: TranslatorContent) -> Path:
     return parent / content.name
 
 
-@contextmanager
-def _new_folder(parent: Path, name: str) -> Iterator[Path]:
-    """A folder to fill; at the end of the block it takes the place of ``parent/<name>``."""
+def check_name(parent: Path, name: str) -> None:
+    """Whether a bundle may be written to ``parent/<name>``: exports ask before their minutes of work.
+
+    Raises:
+        InputError: if the name is none of a folder, or ``parent/<name>`` exists and is no bundle.
+    """
     if name != Path(name).name:
         raise InputError(f"a bundle's name is that of its folder, got {name!r}; leave out the path, which --out names")
     target = parent / name
     if target.exists() and not (target / MANIFEST).is_file():
         raise InputError(f"{target} exists and is no model bundle; choose another --name or remove it")
+
+
+@contextmanager
+def _new_folder(parent: Path, name: str) -> Iterator[Path]:
+    """A folder to fill; at the end of the block it takes the place of ``parent/<name>``."""
+    check_name(parent, name)
+    target = parent / name
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=parent, prefix=f".{name}-") as temporary:
         staging = Path(temporary) / name

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from argparse import ArgumentParser
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from darkseg_ros.errors import InputError
 from darkseg_ros.model.segmenter import preprocess
 from darkseg_ros.synthetic_drive import SyntheticDrive
-from engines.bundle_writer import TranslatorContent, write_translator_bundle
+from engines.bundle_writer import TranslatorContent, check_name, write_translator_bundle
 from engines.export import export_onnx
 from training.runs.results import one_line_errors
 from training.translation.catalogue import TranslatorKind, name_of, translator_kind
@@ -80,8 +81,10 @@ def export_translator(checkpoint: Path, *, name: str, out: Path, input_hw: tuple
         input_hw: size of the graph, multiples of the translator's stride; None takes the training's `view_px`.
 
     Raises:
-        InputError: if the checkpoint is none, the size does not fit, or ONNX Runtime answers otherwise than torch.
+        InputError: if ``out/name`` cannot be a bundle, the checkpoint is none, the size does not fit, or ONNX Runtime
+            answers otherwise than torch.
     """
+    check_name(out, name)
     translator, config = load_translator(checkpoint, "day_to_night")
     view_px = config["view_px"]
     input_hw = input_hw or (view_px, view_px)
@@ -124,7 +127,12 @@ def export_translator(checkpoint: Path, *, name: str, out: Path, input_hw: tuple
 
 def golden_day_frames(input_hw: tuple[int, int]) -> np.ndarray:
     """(1, H, W, 3) uint8: a generated day scene, since no real image may go into a bundle."""
-    return preprocess(SyntheticDrive(seed=0, size_hw=(512, 1024), night=False).frame(0).bgr, input_hw)
+    return preprocess(_golden_scene(), input_hw)
+
+
+@lru_cache(maxsize=1)
+def _golden_scene() -> np.ndarray:
+    return SyntheticDrive(seed=0, size_hw=(512, 1024), night=False).frame(0).bgr
 
 
 def _model_card(name: str, *, kind: TranslatorKind, config: str, input_hw: tuple[int, int]) -> str:
