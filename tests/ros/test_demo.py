@@ -119,10 +119,41 @@ def write_labelled_bag(path: Path, *, blue_of_label: dict[int, int]) -> Path:
     return path
 
 
-def test_a_video_gives_a_class_map_for_every_frame(tmp_path: Path, bundle: Path) -> None:
-    out = tmp_path / "out" / "demo"
-    answer = run_demo(out, bundle, "--input", str(write_video(tmp_path / "night.mp4")))
-    metrics = metrics_of(answer, out)
+@dataclass(frozen=True)
+class Result:
+    """What a run left behind.
+
+    Attributes:
+        out: its folder.
+        metrics: as printed.
+    """
+
+    out: Path
+    metrics: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def of_a_video(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Result:
+    """Into a folder that holds a file of the user's and one of an earlier run."""
+    folder = tmp_path_factory.mktemp("video")
+    out = folder / "out" / "demo"
+    out.mkdir(parents=True)
+    (out / "notes.txt").write_text("mine")
+    (out / "metrics.json").write_text("old")
+    return Result(out, metrics_of(run_demo(out, bundle, "--input", str(write_video(folder / "night.mp4"))), out))
+
+
+@pytest.fixture(scope="module")
+def of_a_bag(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Result:
+    """Half of the frames road called road, half of them sky (10) called car (13)."""
+    folder = tmp_path_factory.mktemp("bag")
+    bag = write_labelled_bag(folder / "a < b & c", blue_of_label={0: 0, 10: 13})
+    out = folder / "out" / "demo"
+    return Result(out, metrics_of(run_demo(out, bundle, "--input", str(bag)), out))
+
+
+def test_a_video_gives_a_class_map_for_every_frame(of_a_video: Result) -> None:
+    metrics, out = of_a_video.metrics, of_a_video.out
     assert metrics["input"] == "night.mp4"
     assert metrics["bundle"] == "tiny"
     assert metrics["engine"] == "fake"
@@ -131,16 +162,12 @@ def test_a_video_gives_a_class_map_for_every_frame(tmp_path: Path, bundle: Path)
     assert 0 < metrics["age_p50_ms"] <= metrics["age_p95_ms"] <= metrics["age_p99_ms"]
     assert metrics["input_rate_hz"] == pytest.approx(20.0, rel=0.2)
     assert metrics["miou"] is None
-    assert names_in(out) == RESULT
     assert names_in(out.parent) == ["demo"]  # the work folder is gone
     assert frame_count(out / "overlay.mp4") == FRAMES
 
 
-def test_the_page_stands_alone(tmp_path: Path, bundle: Path) -> None:
-    out = tmp_path / "demo"
-    bag = write_labelled_bag(tmp_path / "a < b & c", blue_of_label={0: 0, 10: 10})
-    metrics_of(run_demo(out, bundle, "--input", str(bag)), out)
-    page = (out / "index.html").read_text(encoding="utf-8")
+def test_the_page_stands_alone(of_a_bag: Result) -> None:
+    page = (of_a_bag.out / "index.html").read_text(encoding="utf-8")
     assert "http" not in page
     assert "<title>Demo: tiny on a &lt; b &amp; c, 20" in page
     assert "The street below is generated" not in page
@@ -150,11 +177,8 @@ def test_the_page_stands_alone(tmp_path: Path, bundle: Path) -> None:
     assert "a < b" not in page
 
 
-def test_label_maps_of_a_bag_give_the_iou_worked_by_hand(tmp_path: Path, bundle: Path) -> None:
-    out = tmp_path / "demo"
-    # half of the frames road called road, half of them sky (10) called car (13)
-    bag = write_labelled_bag(tmp_path / "night", blue_of_label={0: 0, 10: 13})
-    metrics = metrics_of(run_demo(out, bundle, "--input", str(bag)), out)
+def test_label_maps_of_a_bag_give_the_iou_worked_by_hand(of_a_bag: Result) -> None:
+    metrics = of_a_bag.metrics
     assert_every_frame_is_answered_or_dropped(metrics)
     occurring = {name: iou for name, iou in metrics["iou"].items() if iou is not None}
     assert occurring == {"road": 1.0, "sky": 0.0, "car": 0.0}
@@ -184,13 +208,10 @@ def test_without_input_it_drives_through_generated_night(tmp_path: Path, bundle:
     assert metrics["miou"] is not None
 
 
-def test_a_rerun_replaces_only_its_own_files(tmp_path: Path, bundle: Path) -> None:
-    out = tmp_path / "demo"
-    out.mkdir()
-    (out / "notes.txt").write_text("mine")
-    (out / "metrics.json").write_text("old")
-    metrics_of(run_demo(out, bundle, "--input", str(write_video(tmp_path / "night.mp4"))), out)
-    assert names_in(out) == sorted([*RESULT, "notes.txt"])
+def test_a_rerun_replaces_only_its_own_files(of_a_bag: Result, of_a_video: Result) -> None:
+    assert names_in(of_a_bag.out) == RESULT
+    assert names_in(of_a_video.out) == sorted([*RESULT, "notes.txt"])
+    assert (of_a_video.out / "notes.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize("broken", ["missing", "empty", "cut", "folder", "no_images"])
