@@ -22,6 +22,7 @@ from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -45,8 +46,8 @@ from darkseg_ros.model.exposure import Exposure
 from darkseg_ros.model.segmenter import Segmenter, preprocess
 from darkseg_ros.night.cheap_night import CheapNight, darken
 from darkseg_ros.synthetic_drive import SyntheticDrive
-from engines.bundle_writer import BundleContent, write_bundle
-from engines.fused_graph import FusedGraph, LogitsGraph
+from engines.bundle_writer import BundleContent, check_name, write_bundle
+from engines.fused_graph import FusedGraph, LogitsGraph, cut_at_logits
 from engines.half_precision import measured_fp16_match
 from engines.model_card import Int8Graph, ModelFacts, data_rows, write_model_card
 from engines.parity import CPU_BACKENDS, compare
@@ -157,9 +158,9 @@ def export(
         overrides: ``data.key=value`` that replace settings of the checkpoint's config.
 
     Raises:
-        InputError: if a checkpoint is none, the two differ in input size, the size does not fit, the images or the
-            recipe are missing, int8 loses more than `MIOU_LOSS_MAX` on the CPU, or a graph answers otherwise than the
-            network in torch.
+        InputError: if ``out/name`` cannot be a bundle, a checkpoint is none, the two differ in input size, the size
+            does not fit, the images or the recipe are missing, int8 loses more than `MIOU_LOSS_MAX` on the CPU, or a
+            graph answers otherwise than the network in torch.
     """
     if input_hw is not None and (min(input_hw) < SIDE_MULTIPLE or any(side % SIDE_MULTIPLE for side in input_hw)):
         raise InputError(
@@ -168,6 +169,7 @@ def export(
         )
     if night_agreement is not None and (reference is not None or not 0 < night_agreement < 1):
         raise InputError(f"--night-agreement is {night_agreement}; expected 0…1, and no --reference beside it")
+    check_name(out, name)
     network, state = load_teacher(checkpoint)
     config = config_of(state, overrides)
     input_px, classes = config.network.input_px, classes_of(config)
@@ -215,11 +217,11 @@ def export(
 
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
-        logits_graph = LogitsGraph(network).eval()
+        graph = FusedGraph(LogitsGraph(network), temperature=temperature)
         fused_onnx, logits_onnx = work / "fused.onnx", work / "logits.onnx"
         frames = golden_frames(network_hw, exposure)
-        export_onnx(FusedGraph(logits_graph, temperature=temperature), frames, fused_onnx, ["class_map", "confidence"])
-        export_onnx(logits_graph, frames, logits_onnx, ["logits"])
+        export_onnx(graph, frames, fused_onnx, ["class_map", "confidence"])
+        cut_at_logits(fused_onnx, logits_onnx)
         calibration_set = calibration_frames(day_train, night_images, network_hw, exposure)
         golden = golden_answer(fused_onnx, frames)
         content = BundleContent(
@@ -399,7 +401,12 @@ def _load_day_network(reference: Path, input_px: int, classes: ClassTable) -> to
 
 def golden_frames(network_hw: tuple[int, int], exposure: Exposure | None = None) -> np.ndarray:
     """(1, H, W, 3) uint8: a generated night scene, since no real image may go into a bundle."""
-    return preprocess(SyntheticDrive(seed=0, size_hw=(512, 1024), night=True).frame(0).bgr, network_hw, exposure)
+    return preprocess(_golden_scene(), network_hw, exposure)
+
+
+@lru_cache(maxsize=1)
+def _golden_scene() -> np.ndarray:
+    return SyntheticDrive(seed=0, size_hw=(512, 1024), night=True).frame(0).bgr
 
 
 def export_onnx(module: torch.nn.Module, frames: np.ndarray, path: Path, output_names: list[str]) -> None:

@@ -1,7 +1,11 @@
-"""The two graphs of a bundle as torch modules: what `engines.export` traces."""
+"""The two graphs of a bundle: the one that `engines.export` traces, and the part of it that it quantises."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import onnx
+import onnx.utils
 import torch
 from torch import Tensor, nn
 
@@ -57,3 +61,21 @@ class FusedGraph(nn.Module):
         probability = torch.softmax(logits / self.temperature, 1).amax(1, keepdim=True)
         confidence = (upsample_bilinear(probability, size_hw)[:, 0] * 255).round().to(torch.uint8)
         return class_map, confidence
+
+
+def cut_at_logits(fused_onnx: Path, logits_onnx: Path) -> None:
+    """Write the part of a `FusedGraph` that is its `LogitsGraph`: to trace that as well takes seconds.
+
+    Args:
+        fused_onnx: frame → class_map, confidence.
+        logits_onnx: frame → logits, written.
+    """
+    graph = onnx.load(str(fused_onnx)).graph
+    maker = {output: node for node in graph.node for output in node.output}
+    (argmax,) = (node for node in graph.node if node.op_type == "ArgMax")
+    enlarged = maker[argmax.input[0]]
+    onnx.utils.extract_model(str(fused_onnx), str(logits_onnx), ["frame"], [enlarged.input[0]])
+    model = onnx.load(str(logits_onnx))
+    model.graph.node.add(op_type="Identity", name="logits", input=[model.graph.output[0].name], output=["logits"])
+    model.graph.output[0].name = "logits"
+    onnx.save(model, str(logits_onnx))

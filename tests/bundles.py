@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx.utils
 import openvino
 import yaml
 from onnx import TensorProto, helper, numpy_helper
@@ -210,15 +209,3 @@ def write_tiny_translator(directory: Path, network_hw: tuple[int, int] = (16, 32
             model_card="# negative\n\nMade by the tests.\n",
         ),
     )
-
-
-def cut_at_logits(fused_onnx: Path, logits_onnx: Path) -> None:
-    """Write the graph up to what is enlarged for the argmax: exporting a second time takes seconds."""
-    graph = onnx.load(str(fused_onnx)).graph
-    maker = {output: node for node in graph.node for output in node.output}
-    (argmax,) = (node for node in graph.node if node.op_type == "ArgMax")
-    onnx.utils.extract_model(str(fused_onnx), str(logits_onnx), ["frame"], [maker[argmax.input[0]].input[0]])
-    model = onnx.load(str(logits_onnx))
-    model.graph.node.add(op_type="Identity", input=[model.graph.output[0].name], output=["logits"])
-    model.graph.output[0].name = "logits"
-    onnx.save(model, str(logits_onnx))

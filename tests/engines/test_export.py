@@ -109,10 +109,16 @@ def take_graphs_at_hand(bundle_folder: Path, traced: Path) -> Callable[[pytest.M
         assert {pair.image.parents[1].name for pair in validation} == {"validation"}
         return take_quantised(onnx, frames, path)
 
+    def take_symmetric(onnx: object, frames: object, path: Path, *, float_layers: object) -> list[str]:
+        shutil.copyfile(bundle_folder / "int8.onnx", path)
+        return []
+
     def take(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(export_module, "export_onnx", take_traced)
         patch.setattr(export_module, "quantise", take_quantised)
         patch.setattr(export_module, "quantise_within", take_within)
+        patch.setattr(export_module, "quantise_symmetric", take_symmetric)
+        patch.setattr(export_module, "_OPENINGS", 1)
         patch.setattr(export_module, "_CALIBRATION_IMAGES", 2)
 
     return take

@@ -58,6 +58,7 @@ def settings(generated_data: Path, camvid_data: Path, output: Path) -> list[str]
         "batch_size=2",
         "loader_workers=0",
         "accelerator=cpu",
+        "network.encoder=tu-test_resnet",
         "network.encoder_weights=null",
         "network.options.channels=8",
         "network.input_px=64",

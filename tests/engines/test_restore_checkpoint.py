@@ -13,9 +13,9 @@ from darkseg_ros.model.bundle import GoldenMatch, load_bundle
 from darkseg_ros.model.exposure import Exposure
 from engines.bundle_writer import BundleContent, write_bundle
 from engines.export import FUSED_MATCH, export_onnx, golden_frames
-from engines.fused_graph import FusedGraph, LogitsGraph
+from engines.fused_graph import FusedGraph, LogitsGraph, cut_at_logits
 from engines.restore_checkpoint import main
-from tests.bundles import cut_at_logits, golden_answer
+from tests.bundles import golden_answer
 from training.adaptation.teacher import load_teacher
 from training.data.network_input import network_input
 from training.networks.build import build_network

@@ -31,16 +31,15 @@ def write_bundle_of(config: NetworkConfig, folder: Path) -> tuple[Path, FusedGra
 
     from engines.bundle_writer import BundleContent, write_bundle
     from engines.export import FUSED_MATCH, export_onnx, golden_answer
-    from engines.fused_graph import FusedGraph, LogitsGraph
+    from engines.fused_graph import FusedGraph, LogitsGraph, cut_at_logits
     from training.networks.build import build_network
 
     torch.manual_seed(0)
     network = build_network(complete(config)).eval()
-    logits = LogitsGraph(network)
     frame = np.random.default_rng(0).integers(0, 256, (1, *SIZE_HW, 3), np.uint8)
-    fused = FusedGraph(logits, temperature=1.0)
+    fused = FusedGraph(LogitsGraph(network), temperature=1.0)
     export_onnx(fused, frame, folder / "fused.onnx", ["class_map", "confidence"])
-    export_onnx(logits, frame, folder / "logits.onnx", ["logits"])
+    cut_at_logits(folder / "fused.onnx", folder / "logits.onnx")
     openvino.save_model(openvino.convert_model(str(folder / "logits.onnx")), str(folder / "cpu.xml"))
     content = BundleContent(
         name=config.name,
