@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +35,9 @@ os.environ.setdefault("ROS_PYTHON_CHECK_FIELDS", "1")
 # Nodes of other machines must not answer; tests in tests/ros choose their own domain beside this.
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 
+# OpenVINO tells its maker of every conversion, on threads that wait for the network; without this it tells nobody.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+
 # Where a shell without job control started the tests in the background, SIGINT is ignored here, and would be by the
 # processes that they interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -53,6 +58,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         item.add_marker(pytest.mark.xdist_group(place(item)[1]))
     items.sort(key=place)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Nothing that is imported is garbage; to look for it took a quarter of the time."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.fixture(scope="module")
+def no_trials() -> Iterator[None]:
+    """Graphs that the tests themselves made need no process that tries them first; see `trial.try_once`."""
+    with pytest.MonkeyPatch.context() as patch:
+        for backend in ("openvino", "onnxruntime_graph"):
+            patch.setattr(f"darkseg_ros.model.backends.{backend}.try_once", lambda trial: None)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

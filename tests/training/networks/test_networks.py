@@ -16,14 +16,12 @@ import torch
 from darkseg_ros.classes import CITYSCAPES
 from darkseg_ros.evaluation.metrics import confusion_matrix, mean_iou_of_present
 from darkseg_ros.frames.labelled import pair_files
-from darkseg_ros.model.backends import openvino as openvino_engine
 from darkseg_ros.model.bundle import ANY_MATCH, load_bundle
 from darkseg_ros.model.segmenter import Segmenter
 from engines.bundle_writer import BundleContent, write_bundle
 from engines.export import FUSED_MATCH, MIOU_LOSS_MAX, export_onnx, golden_answer, least_match_of, match_on_golden
-from engines.fused_graph import FusedGraph, LogitsGraph
+from engines.fused_graph import FusedGraph, LogitsGraph, cut_at_logits
 from engines.quantisation import quantise, quantise_within
-from tests.bundles import cut_at_logits
 from training.data.network_input import network_input
 from training.losses import LossConfig, segmentation_loss
 from training.networks.build import batch_norm_layers, build_network
@@ -62,7 +60,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
 ROAD, SKY = 0, 10
 STEPS, STEPS_OF_SHORT = 15, 40
 FUSED_AGREEMENT_MIN = 0.999
-pytestmark = pytest.mark.filterwarnings("ignore")  # of torch's exporter, which differ by version
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # of torch's exporter, which differ by version
+    pytest.mark.usefixtures("no_trials"),
+]
 
 
 @dataclass(frozen=True)
@@ -105,14 +106,6 @@ def short_encoders() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(encoders, "vgg_short_bn", {**vgg, "params": vgg_params})
         patch.setitem(encoders, "mit_short", {**mit, "params": mit_params})
-        yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_trials() -> Iterator[None]:
-    """Graphs of our own making need no process that tries them first."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(openvino_engine, "try_once", lambda trial: None)
         yield
 
 
