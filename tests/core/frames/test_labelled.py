@@ -201,3 +201,48 @@ def test_label_ids_are_those_of_a_file_0_to_33_and_255(tmp_path: Path) -> None:
     assert (read_label_map(write(tmp_path / "a.png", everything), LABEL_IDS) != 255).sum() == 19
     with pytest.raises(InputError, match="holds the value 34"):
         read_label_map(write(tmp_path / "b.png", everything[:, :-1] + 1), LABEL_IDS)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "LA"])
+def test_colours_are_those_of_three_channels(tmp_path: Path, mode: str) -> None:
+    Image.new(mode, (4, 3)).save(tmp_path / "label.tif")
+    with pytest.raises(InputError, match="is no colour picture of 8 bits"):
+        read_label_map(tmp_path / "label.tif", CLASS_COLOURS)
+    with pytest.raises(InputError, match=f"has {len(mode)} channels of uint8; expected one channel"):
+        read_label_map(tmp_path / "label.tif")
+
+
+def test_formats_have_a_train_id_for_each_of_256_values() -> None:
+    assert TRAIN_IDS.table.shape == LABEL_IDS.table.shape == (256,)
+    assert TRAIN_IDS.table[[0, 18, 255]].tolist() == [0, 18, 255]
+
+
+def test_16_bit_values_are_no_label_map_and_have_none_to_count(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.png", np.full((3, 4), 7, np.uint16))
+    assert value_counts(path).tolist() == [0] * 256
+    with pytest.raises(InputError, match="has 1 channels of uint16"):
+        read_label_map(path)
+
+
+def test_white_and_the_colours_around_those_of_a_format_are_none_of_it(tmp_path: Path) -> None:
+    for rgb in ((255, 255, 255), (0, 0, 1), (128, 64, 127), (128, 64, 129)):
+        path = write(tmp_path / "a.png", np.array([[rgb]], np.uint8)[:, :, ::-1])
+        with pytest.raises(InputError, match=rf"holds the colour \({rgb[0]}, {rgb[1]}, {rgb[2]}\)"):
+            read_label_map(path, CLASS_COLOURS)
+
+
+@pytest.mark.parametrize("hw", [(3, 5), (4, 4), (5, 4)])
+def test_one_row_or_column_less_is_another_size(tmp_path: Path, hw: tuple[int, int]) -> None:
+    pair = LabelledImage(write(tmp_path / "image.png", IMAGE), write(tmp_path / "label.png", np.zeros(hw, np.uint8)))
+    with pytest.raises(InputError, match=f"is {hw[1]}×{hw[0]}, its image 5×4"):
+        read_labelled(pair)
+
+
+def test_image_and_label_map_are_read_together(tmp_path: Path) -> None:
+    bgr = np.full((4, 5, 3), (1, 2, 3), np.uint8)
+    pair = LabelledImage(
+        write(tmp_path / "i.png", bgr), write(tmp_path / "l.png", np.full((4, 5), 7, np.uint8)), LABEL_IDS
+    )
+    read, label_map = read_labelled(pair)
+    np.testing.assert_array_equal(read, bgr)
+    assert (label_map == 0).all()

@@ -172,3 +172,72 @@ def middles_of_the_pictures(screen_bgr: np.ndarray) -> list[tuple[float, float]]
         assert ys.size > 5000  # of a picture some 400 pixels wide
         middles.append((float(np.median(xs)), float(np.median(ys))))
     return middles
+
+
+def test_ages_are_told_to_a_tenth_of_a_second_once_there_is_something(
+    page: LivePage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [100.0]
+    monkeypatch.setattr("darkseg_ros.pictures.live_page.time.monotonic", lambda: now_s[0])
+    told = page.status()
+    assert (told["frame_age_s"], told["told_age_s"], told["size"], told["confidence"]) == (None, None, None, None)
+    assert (told["classes"], told["drops"], told["values"]) == ([], {}, {})
+    page.show(frame(confidence=0.123456))
+    now_s[0] = 101.0
+    page.tell(LiveHealth("OK", "running"))
+    now_s[0] = 102.26
+    told = page.status()
+    assert (told["frame_age_s"], told["told_age_s"], told["confidence"]) == (2.3, 1.3, 0.123)
+    page.show(frame(confidence=None))
+    assert (page.status()["confidence"], page.status()["frame"], page.status()["frame_age_s"]) == (None, 2, 0.0)
+
+
+def test_pictures_have_their_media_type_and_are_not_kept_by_browsers(page: LivePage) -> None:
+    page.show(frame())
+    address = urlsplit(page.url)
+    found = {}
+    for path in ("/", "/status.json", "/camera?frame=1", "/overlay?frame=1", "/mask?frame=1", "/none"):
+        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=20)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        assert int(answer.headers["Content-Length"]) == len(answer.read())
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.version == 11
+        found[path.partition("?")[0]] = answer.headers["Content-Type"]
+        connection.close()
+    assert found == {
+        "/": "text/html; charset=utf-8",
+        "/status.json": "application/json",
+        "/camera": "image/jpeg",
+        "/overlay": "image/jpeg",
+        "/mask": "image/png",
+        "/none": "text/plain",
+    }
+
+
+def test_one_connection_serves_all_that_a_page_asks(page: LivePage) -> None:
+    page.show(frame())
+    address = urlsplit(page.url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=20)
+    for _ in range(3):
+        connection.request("GET", "/status.json")
+        assert json.loads(connection.getresponse().read())["frame"] == 1
+    connection.close()
+
+
+def test_the_frames_of_the_last_four_answers_can_be_fetched_once_each_is_counted(page: LivePage) -> None:
+    """A browser that asks often for one frame does not push out those that others were told of."""
+    for _ in range(4):
+        page.show(frame())
+        for _ in range(6):
+            page.status()
+    page.show(frame())
+    assert [page.picture("mask", number) is not None for number in range(7)] == [False, *[True] * 5, False]
+
+
+def test_a_closed_page_gives_its_port_back() -> None:
+    with LivePage(title="first", port=0) as first:
+        port = urlsplit(first.url).port
+        assert port is not None
+    with LivePage(title="second", port=port) as second:
+        assert status(second)["title"] == "second"

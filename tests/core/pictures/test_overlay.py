@@ -65,3 +65,22 @@ def test_sizes_must_agree() -> None:
 def test_opacity_must_be_a_share(opacity: float) -> None:
     with pytest.raises(ValueError, match="within 0…1"):
         draw_overlay(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8), opacity=opacity)
+
+
+def test_opacity_one_is_the_class_colours_alone() -> None:
+    bgr = np.array([[[7, 8, 9], [200, 100, 50]]], np.uint8)
+    class_map = np.array([[4, 18]], np.uint8)
+    assert draw_overlay(bgr, class_map, opacity=1.0).tolist() == color_class_map(class_map).tolist()
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((2, 2), np.uint8), np.zeros((2, 2, 3), np.float32), np.zeros((2, 2, 4), np.uint8)]
+)
+def test_an_overlay_needs_a_colour_picture_of_8_bits(wrong: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"bgr must be \(H, W, 3\) uint8 of the class map's size"):
+        draw_overlay(wrong, np.zeros((2, 2), np.uint8))
+
+
+def test_ids_without_a_class_are_painted_black_and_laid_over_as_black() -> None:
+    assert color_class_map(np.array([[19, 254]], np.uint8)).tolist() == [[[0, 0, 0]] * 2]
+    assert draw_overlay(np.full((1, 1, 3), 100, np.uint8), np.array([[254]], np.uint8)).tolist() == [[[50] * 3]]
