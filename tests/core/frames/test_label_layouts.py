@@ -153,3 +153,103 @@ def test_a_format_that_a_tree_does_not_have_is_an_error(tmp_path: Path) -> None:
     write(tmp_path / label.format(kind="labelTrainIds"), LABEL_MAP)
     with pytest.raises(InputError, match=r"no label maps of the format label-ids; expected files \*_gtFine_labelIds"):
         find_pairs(tmp_path / images, tmp_path / labels, label_format="label-ids")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "taken"),
+    [
+        (("labelTrainIds", "labelIds", "color"), "labelTrainIds"),
+        (("labelIds", "color"), "labelIds"),
+        (("color",), "color"),
+    ],
+)
+def test_of_several_kinds_train_ids_come_first_and_colours_last(
+    tmp_path: Path, kinds: tuple[str, ...], taken: str
+) -> None:
+    image, label, images, labels = TREES["Cityscapes"]
+    write(tmp_path / image, np.zeros((2, 3, 3), np.uint8))
+    write_kinds(tmp_path, label)
+    for kind in {"labelTrainIds", "labelIds", "color"} - set(kinds):
+        (tmp_path / label.format(kind=kind)).unlink()
+    (pair,) = find_pairs(tmp_path / images, tmp_path / labels)
+    assert pair.label.name == f"nacht_0_19_gtFine_{taken}.png"
+    np.testing.assert_array_equal(read_labelled(pair)[1], LABEL_MAP)
+
+
+def test_images_of_other_times_of_the_same_places_are_passed_over(tmp_path: Path) -> None:
+    """ACDC has day images (_rgb_ref_anon) beside those with label maps."""
+    image, label, _, _ = TREES["ACDC"]
+    picture = write(tmp_path / image, np.zeros((2, 3, 3), np.uint8))
+    write(tmp_path / image.replace("_rgb_anon", "_rgb_ref_anon"), np.zeros((2, 3, 3), np.uint8))
+    write_kinds(tmp_path, label)
+    (pair,) = find_pairs(tmp_path / "rgb_anon", tmp_path / "gt")
+    assert pair.image == picture
+
+
+def test_trees_of_different_folders_pair_by_name(tmp_path: Path) -> None:
+    for city in ("ulm", "bonn"):
+        write(tmp_path / f"image/{city}/{city}_leftImg8bit.png", np.zeros((2, 3, 3), np.uint8))
+        write(tmp_path / f"label/all/{city}_gtFine_labelTrainIds.png", LABEL_MAP)
+    pairs = find_pairs(tmp_path / "image", tmp_path / "label")
+    assert [(pair.image.stem, pair.label.stem) for pair in pairs] == [
+        ("bonn_leftImg8bit", "bonn_gtFine_labelTrainIds"),
+        ("ulm_leftImg8bit", "ulm_gtFine_labelTrainIds"),
+    ]
+
+
+def test_images_of_one_name_in_two_folders_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    for city in ("bonn", "ulm"):
+        write(tmp_path / f"image/{city}/0.png", np.zeros((2, 3, 3), np.uint8))
+        write(tmp_path / f"label/{city}/0.png", LABEL_MAP)
+    pairs = find_pairs(tmp_path / "image", tmp_path / "label")
+    assert [(pair.image.parent.name, pair.label.parent.name) for pair in pairs] == [("bonn", "bonn"), ("ulm", "ulm")]
+
+
+def test_two_files_of_one_pair_are_both_named(tmp_path: Path) -> None:
+    folders = write_flat(tmp_path, Image.fromarray(LABEL_MAP))
+    write(tmp_path / "image" / "a.bmp", np.zeros((2, 3, 3), np.uint8))
+    with pytest.raises(InputError, match=r"a\.(bmp|png) and .*a\.(bmp|png) share a stem; rename or remove one"):
+        find_pairs(*folders)
+
+
+def test_folders_that_are_missing_or_hold_no_images_are_named(tmp_path: Path) -> None:
+    folders = write_flat(tmp_path, Image.fromarray(LABEL_MAP))
+    with pytest.raises(InputError, match="nowhere is not a folder; expected a folder of images"):
+        find_pairs(tmp_path / "nowhere", folders[1])
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").write_text("none")
+    write(tmp_path / "empty" / ".hidden.png", LABEL_MAP)
+    (tmp_path / "empty" / "folder.png").mkdir()
+    with pytest.raises(InputError, match=r"empty holds no images; expected files ending in \."):
+        find_pairs(folders[0], tmp_path / "empty")
+
+
+def test_endings_may_be_written_in_capitals_and_hidden_files_are_none(tmp_path: Path) -> None:
+    images, labels = write_flat(tmp_path, Image.fromarray(LABEL_MAP))
+    (images / "a.png").rename(images / "a.PNG")
+    write(images / "._a.png", np.zeros((2, 3, 3), np.uint8))
+    (pair,) = find_pairs(images, labels)
+    assert pair.image.name == "a.PNG"
+
+
+def test_a_doubt_is_about_train_ids_of_cityscapes_in_files_that_can_be_read(tmp_path: Path) -> None:
+    images, labels = write_flat(tmp_path, Image.fromarray(np.array([[0, 0, 0, 0], [7, 7, 11, 17]], np.uint8)))
+    write(images / "b.png", np.zeros((2, 4, 3), np.uint8))
+    (labels / "b.png").write_bytes((labels / "a.png").read_bytes())
+    pairs = find_pairs(images, labels)
+    assert str(pairs[0].label) in doubt_about(pairs)
+    many = ClassTable(tuple(SegmentationClass(f"class {i}", "flat", (i, 2, 3)) for i in range(19)))
+    assert doubt_about(find_pairs(images, labels, classes=many), many) == ""
+    pairs[0].label.write_bytes(b"no picture")
+    assert "look like raw Cityscapes label ids" in doubt_about(pairs)
+
+
+def test_a_doubt_comes_from_twenty_label_maps_at_most(tmp_path: Path) -> None:
+    like_label_ids = np.full((2, 2), 7, np.uint8)
+    for index in range(21):
+        write(tmp_path / f"image/{index:02d}.png", np.zeros((2, 2, 3), np.uint8))
+        write(tmp_path / f"label/{index:02d}.png", like_label_ids if index >= 20 else np.zeros((2, 2), np.uint8))
+    pairs = find_pairs(tmp_path / "image", tmp_path / "label")
+    assert doubt_about(pairs) == ""
+    write(pairs[19].label.parent / "19.png", np.full((40, 40), 7, np.uint8))
+    assert doubt_about(pairs) != ""

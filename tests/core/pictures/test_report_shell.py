@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import re
 import subprocess
 import sys
@@ -132,3 +133,36 @@ def test_parts_of_a_chart_are_values() -> None:
     assert Bar(1, 2, 3) == Bar(x=1, width=2, height=3)
     assert Tick(1, 2, "late") == Tick(x=1, height=2, css="late")
     assert Card("mIoU", "0.5", "of 17") == Card("mIoU", "0.5", "of 17", good=None)
+
+
+@pytest.mark.parametrize("power", [0.01, 1.0, 1000.0])
+def test_round_numbers_are_those_of_the_table_and_nothing_between(power: float) -> None:
+    steps = [1, 1.5, 2, 3, 4, 5, 6, 8, 10]
+    for below, step in itertools.pairwise(steps):
+        assert nice_ceiling(power * step * 0.999) == pytest.approx(power * step)
+        assert nice_ceiling(power * below * 1.001) == pytest.approx(power * step)
+
+
+def test_a_path_of_no_points_is_empty_and_one_that_begins_with_a_gap_begins_behind_it() -> None:
+    assert path_of([]) == path_of([None, None]) == ""
+    assert path_of([None, (1, 2), (3, 4), None, None, (5, 6), (7, 8)]) == "M1.0 2.0h0L3.0 4.0M5.0 6.0h0L7.0 8.0"
+
+
+def test_pictures_get_only_as_small_as_they_must() -> None:
+    """Of a picture of so much noise, the widest copy of 960, 640 and 400 pixels that takes 90 kB or less."""
+    rng = np.random.default_rng(1)
+    widths = []
+    for noisy_rows in (40, 130, 480):
+        picture = np.zeros((480, 960, 3), np.uint8)
+        picture[:noisy_rows] = rng.integers(0, 256, (noisy_rows, 960, 3), np.uint8)
+        uri = photo_uri(picture)
+        widths.append(decoded(uri).shape[1])
+        assert widths[-1] == 400 or len(base64.b64decode(uri.partition(",")[2])) <= 90_000
+    assert widths == [960, 640, 400]
+
+
+def test_shares_are_told_in_per_cent() -> None:
+    assert percent(1.0) == "100.0 %"
+    assert small_percent(0.00101) == "0.1 %"
+    assert milliseconds(0.0) == "0.0 ms"
+    assert interval_text((0.0, 1.0)) == "95 % interval 0.0…100.0"
