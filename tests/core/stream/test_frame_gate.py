@@ -112,8 +112,8 @@ def test_a_stamp_is_from_the_future_when_it_is_further_ahead_than_allowed() -> N
 
 @pytest.mark.parametrize(
     ("stamp_ns", "now_ns", "max_future_ms"),
-    [(0, 100 * S, 1000), (1, 100 * S, 1000), (9999 * S, 0, 1000), (9999 * S, 100 * S, 0)],
-    ids=["no stamp", "recorded long ago", "clock not started", "turned off"],
+    [(0, 100 * S, 1000), (1, 100 * S, 1000), (98 * S, 100 * S, 1000), (9999 * S, 0, 1000), (9999 * S, 100 * S, 0)],
+    ids=["no stamp", "recorded long ago", "late", "clock not started", "turned off"],
 )
 def test_what_is_not_ahead_of_a_running_clock_is_not_from_the_future(
     stamp_ns: int, now_ns: int, max_future_ms: int
