@@ -104,7 +104,7 @@ def test_the_pipeline_in_numpy_answers_as_torch_does(cache: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("network", ["fpn_resnet18", "ddrnet_23_slim"])
+@pytest.mark.parametrize("network", ["fpn_tu-test_resnet", "ddrnet_23_slim"])
 def test_graphs_with_our_finish_answer_as_torch_does(network: str, cache: Path) -> None:
     bgr = camera_frame()
     folder = prepare(GraphSet("quantised", network, CAMERA_HW), cache)

@@ -160,7 +160,7 @@ def test_cityscapes_is_a_class_table() -> None:
 def test_a_unet_exported_by_its_users_own_two_lines(images: Path, tmp_path: Path) -> None:
     """Trained for a moment: the classes of random logits at the full size change from pixel to pixel."""
     torch.manual_seed(0)
-    model = smp.Unet("resnet18", encoder_weights=None, decoder_channels=(32, 16, 16, 8, 8), classes=len(CLASSES))
+    model = smp.Unet("tu-test_resnet", encoder_weights=None, decoder_channels=(32, 16, 16, 8, 8), classes=len(CLASSES))
     rgb = np.stack([cv2.imread(str(path))[..., ::-1] for path in sorted(images.iterdir())]).astype(np.float32)
     batch = torch.from_numpy((rgb / 255 - IMAGENET_MEAN_RGB) / IMAGENET_STD_RGB).permute(0, 3, 1, 2).float()
     labels = torch.from_numpy(np.linalg.norm(rgb[..., None] - COLOURS_RGB.T, axis=3).argmin(3))
@@ -192,8 +192,8 @@ def test_torchvisions_fcn_exported_with_its_dictionary_and_a_file_of_classes(dri
     rows = [{"name": name, "category": "own", "rgb": [index, 2, 3]} for index, name in enumerate(CLASSES)]
     (tmp_path / "classes.json").write_text(json.dumps(rows))
     torch.manual_seed(0)
-    features = create_feature_extractor(torchvision.models.resnet18(), {"layer4": "out"})
-    model = FCN(features, FCNHead(512, len(CLASSES))).eval()
+    features = create_feature_extractor(torchvision.models.resnet18(), {"layer2": "out"})
+    model = FCN(features, FCNHead(128, len(CLASSES))).eval()
     torch.onnx.export(model, (torch.zeros(1, 3, *INPUT_HW),), str(tmp_path / "fcn.onnx"))
     folder = import_it(tmp_path / "fcn.onnx", drive, tmp_path, classes=str(tmp_path / "classes.json"))
     assert load_bundle(folder).classes.to_json() == rows
