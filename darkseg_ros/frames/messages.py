@@ -24,6 +24,9 @@ _Message = TypeVar("_Message")
 
 _CHANNELS_WRITTEN = {"mono8": 1, "bgr8": 3, "rgb8": 3}
 
+_JPEG_SIDE_MAX = 65_500
+"""libjpeg's JPEG_MAX_DIMENSION."""
+
 
 def bgr_from_image(message: Any, *, value_range: ValueRange | None = None, view: bool = False) -> np.ndarray:
     """Decode a sensor_msgs/Image, into an array of its own unless a view will do.
@@ -175,11 +178,13 @@ def fill_compressed_image(message: _Message, bgr: np.ndarray, *, header: Any, qu
         `message`.
 
     Raises:
-        ValueError: if `bgr` is not (H, W, 3) uint8, or larger than a JPEG can be (65535 pixels a side).
+        ValueError: if `bgr` is not (H, W, 3) uint8, or larger than libjpeg writes (65500 pixels a side).
     """
     check_bgr(bgr)
-    if max(bgr.shape[:2]) > 65535:
-        raise ValueError(f"a JPEG has at most 65535 pixels a side, got {bgr.shape[1]}×{bgr.shape[0]}; send it raw")
+    if max(bgr.shape[:2]) > _JPEG_SIDE_MAX:
+        raise ValueError(
+            f"a JPEG has at most {_JPEG_SIDE_MAX} pixels a side, got {bgr.shape[1]}×{bgr.shape[0]}; send it raw"
+        )
     encoded, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
     if not encoded:
         raise ValueError(f"OpenCV could not encode {bgr.shape[1]}×{bgr.shape[0]} BGR as JPEG")

@@ -19,6 +19,7 @@ from darkseg_ros.frames.encodings import ENCODINGS
 from darkseg_ros.frames.messages import (
     bgr_from_compressed_image,
     bgr_from_image,
+    bgr_from_message,
     fill_compressed_image,
     fill_image,
     label_map_from_image,
@@ -583,9 +584,9 @@ def test_fill_compressed_image_round_trips_within_jpeg_loss() -> None:
     assert np.abs(bgr_from_compressed_image(message).astype(int) - picture).max() <= 3
 
 
-@pytest.mark.parametrize("shape", [(4, 4), (0, 4, 3), (1, 65_536, 3)])
+@pytest.mark.parametrize("shape", [(4, 4), (0, 4, 3), (1, 65_501, 3), (65_501, 1, 3)])
 def test_what_is_no_jpeg_picture_is_not_filled_in(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"expected|at most 65535"):
+    with pytest.raises(ValueError, match=r"expected|at most 65500"):
         fill_compressed_image(SimpleNamespace(), np.zeros(shape, np.uint8), header=None)
 
 
@@ -611,3 +612,49 @@ def test_real_ros_messages_round_trip() -> None:
     assert bgr_from_compressed_image(jpeg).shape == picture.shape
     with pytest.raises(ImageMessageError, match="encoding '' is not supported"):
         bgr_from_image(sensor_msgs.Image())
+
+
+@pytest.mark.parametrize("shape", [(1, 65_500, 3), (65_500, 1, 3), (1, 1, 3)])
+def test_the_longest_and_the_smallest_jpeg_are_filled_in(shape: tuple[int, int, int]) -> None:
+    message = fill_compressed_image(SimpleNamespace(), np.full(shape, 90, np.uint8), header=None)
+    assert bgr_from_compressed_image(message).shape == shape
+
+
+def test_a_jpeg_of_more_quality_is_larger_and_nearer() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    sizes, errors = [], []
+    for quality in (20, 90, 100):
+        message = fill_compressed_image(SimpleNamespace(), picture, header=None, quality=quality)
+        sizes.append(len(message.data))
+        errors.append(np.abs(bgr_from_compressed_image(message).astype(int) - picture).mean())
+    assert sizes == sorted(sizes)
+    assert errors == sorted(errors, reverse=True)
+    usual = fill_compressed_image(SimpleNamespace(), picture, header=None)
+    assert len(usual.data) == sizes[1]
+
+
+def test_a_mosaic_that_was_made_a_colour_picture_before_is_none_any_more() -> None:
+    picture = np.full((4, 4, 3), (10, 20, 30), np.uint8)
+    message = compressed(png_of(picture), format_name="bayer_rggb8; png compressed bgr8")
+    assert (bgr_from_compressed_image(message) == picture).all()
+
+
+def test_compressed_images_are_told_from_raw_ones_by_their_fields() -> None:
+    picture = np.full((2, 3, 3), (10, 20, 30), np.uint8)
+    raw = fill_image(SimpleNamespace(), picture, encoding="bgr8", header=None)
+    for message in (raw, compressed(png_of(picture))):
+        assert (bgr_from_message(message) == picture).all()
+    assert np.shares_memory(bgr_from_message(raw, view=True), np.frombuffer(raw.data, np.uint8))
+
+
+def test_a_label_map_is_a_copy_of_its_values_and_never_a_colour() -> None:
+    values = np.array([[0, 18, 255]], np.uint8)
+    message = fill_image(SimpleNamespace(), values, encoding="mono8", header=None)
+    label_map = label_map_from_image(message)
+    assert label_map.tolist() == values.tolist()
+    assert label_map.flags.owndata
+    assert label_map.flags.writeable
+    message.encoding = "8UC1"
+    assert label_map_from_image(message).tolist() == values.tolist()
+    with pytest.raises(ImageMessageError, match="this image has bgr8; take the topic of the class map"):
+        label_map_from_image(image(1, 1, "bgr8", b"abc", step=3))
