@@ -22,6 +22,7 @@ from darkseg_ros.synthetic_drive import SyntheticDrive
 from darkseg_ros.whole_files import whole_file
 from engines.fused_graph import LogitsGraph
 from training.adaptation.teacher import load_teacher
+from training.networks.config import complete, input_hw_of
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -53,9 +54,9 @@ def compile_checkpoint(checkpoint: Path, *, out: Path) -> float:
     """
     torch_tensorrt = _torch_tensorrt()
     network, state = load_teacher(checkpoint)
-    input_px = state["config"]["network"]["input_px"]
+    input_hw = input_hw_of(complete(state["config"]["network"]))
     scene = SyntheticDrive(seed=0, size_hw=(512, 1024), night=True).frame(0)
-    frames = torch.from_numpy(preprocess(scene.bgr, (input_px, input_px))).cuda()
+    frames = torch.from_numpy(preprocess(scene.bgr, input_hw)).cuda()
     graph = LogitsGraph(network).eval().cuda()
     with torch.no_grad():
         compiled = torch_tensorrt.dynamo.compile(torch.export.export(graph, (frames,)), arg_inputs=[frames])

@@ -70,8 +70,8 @@ from training.adaptation.settings import AdaptationData
 from training.adaptation.teacher import load_teacher
 from training.data.class_table import classes_of
 from training.data.pairs import find_images, find_labelled_pool, find_validation_sets
-from training.networks.config import exposure_of
-from training.networks.layers import SIDE_MULTIPLE
+from training.networks.config import complete, exposure_of, input_hw_of
+from training.networks.input_size import SIDE_MULTIPLE
 from training.runs.config import in_todays_form
 from training.runs.results import one_line_errors
 from training.segmenter_config import DataConfig
@@ -110,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
         type=int,
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
-        help=f"size that frames are stretched to, multiples of {SIDE_MULTIPLE}; default: the training's square",
+        help=f"size that frames are stretched to, multiples of {SIDE_MULTIPLE}; default: the training's",
     )
     parser.add_argument(
         "overrides",
@@ -154,7 +154,7 @@ def export(
         night_agreement: where no reference is at hand, the agreement that the model card of an earlier state of this
             model tells, 0…1.
         recipe: Markdown file for the model card's section on training.
-        input_hw: size of the graphs, multiples of `SIDE_MULTIPLE`; None takes the square of the training's `input_px`.
+        input_hw: size of the graphs, multiples of `SIDE_MULTIPLE`; None takes the training's.
         overrides: ``data.key=value`` that replace settings of the checkpoint's config.
 
     Raises:
@@ -172,13 +172,13 @@ def export(
     check_name(out, name)
     network, state = load_teacher(checkpoint)
     config = config_of(state, overrides)
-    input_px, classes = config.network.input_px, classes_of(config)
+    trained_hw, classes = input_hw_of(config.network), classes_of(config)
     try:
         recipe_text = recipe.read_text(encoding="utf-8") if recipe else ""
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the recipe {recipe} cannot be read ({error}); expected a Markdown file") from error
-    day_network = _load_day_network(reference, input_px, classes) if reference else None
-    network_hw = input_hw or (input_px, input_px)
+    day_network = _load_day_network(reference, trained_hw, classes) if reference else None
+    network_hw = input_hw or trained_hw
     exposure = exposure_of(config.network)
 
     day_train = find_labelled_pool(config.data.source, classes)
@@ -386,13 +386,13 @@ def least_match_of(measured: GoldenMatch) -> GoldenMatch:
     )
 
 
-def _load_day_network(reference: Path, input_px: int, classes: ClassTable) -> torch.nn.Module:
+def _load_day_network(reference: Path, trained_hw: tuple[int, int], classes: ClassTable) -> torch.nn.Module:
     network, state = load_teacher(reference)
-    reference_px = state["config"]["network"]["input_px"]
-    if reference_px != input_px:
+    reference_hw = input_hw_of(complete(state["config"]["network"]))
+    if reference_hw != trained_hw:
         raise InputError(
-            f"{reference} sees {reference_px}×{reference_px} pixels, the checkpoint to export {input_px}×{input_px}; "
-            "choose a reference of the same network.input_px"
+            f"{reference} sees {reference_hw[0]}×{reference_hw[1]} pixels, the checkpoint to export "
+            f"{trained_hw[0]}×{trained_hw[1]}; choose a reference of the same network.input_px and width_over_height"
         )
     if classes_of(state["config"]) != classes:
         raise InputError(f"{reference} has other classes than the checkpoint to export; choose one of the same classes")

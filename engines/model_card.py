@@ -16,7 +16,7 @@ from training.data.pairs import MADE_BY, Source, source_of
 from training.data.shards import written_from
 from training.networks.config import NETWORKS
 from training.networks.dense_stem import ENCODER_NAME as DENSE_STEM_ENCODER
-from training.networks.views import side_at
+from training.networks.input_size import side_at
 from training.runs.config import in_todays_form
 
 _ENCODERS = {

@@ -31,7 +31,7 @@ from training.data.pairs import find_images, find_labelled_pool
 from training.data.random_streams import Stream
 from training.data.samples import LabelledSamples
 from training.networks.build import build_network
-from training.networks.config import exposure_of
+from training.networks.config import exposure_of, input_hw_of
 from training.runs.checkpoints import save_checkpoint
 from training.runs.config import load_config
 from training.runs.results import one_line_errors
@@ -76,7 +76,7 @@ def restore(bundle_folder: Path, config: DictConfig, out: Path) -> None:
         config.network.exposure_mean = bundle.exposure.target_mean
         config.network.exposure_gamma_min = bundle.exposure.gamma_min
     network = build_network({**config.network, "encoder_weights": None}, num_classes=len(classes_of(config))).eval()
-    norms = _norm_of_convolutions(network, config.network.input_px)
+    norms = _norm_of_convolutions(network, input_hw_of(config.network))
     _load_folded(network, norms, bundle)
     _unfold(network, norms, _training_images(config))
     _check_golden(network, bundle)
@@ -84,7 +84,7 @@ def restore(bundle_folder: Path, config: DictConfig, out: Path) -> None:
     save_checkpoint(out, state)
 
 
-def _norm_of_convolutions(network: nn.Module, input_px: int) -> dict[str, _BatchNorm]:
+def _norm_of_convolutions(network: nn.Module, input_hw: tuple[int, int]) -> dict[str, _BatchNorm]:
     """The BatchNorm that takes each convolution's output, by the convolution's name; those without are left out."""
     made_by: dict[int, str] = {}
     outputs = []  # kept, so that no two tensors have one id
@@ -105,7 +105,7 @@ def _norm_of_convolutions(network: nn.Module, input_px: int) -> dict[str, _Batch
 
             hooks.append(module.register_forward_pre_hook(find))
     with torch.inference_mode():
-        network(torch.zeros(1, 3, input_px, input_px))
+        network(torch.zeros(1, 3, *input_hw))
     for hook in hooks:
         hook.remove()
     return norms

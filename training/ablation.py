@@ -96,7 +96,7 @@ def judge(checkpoint: Path, config: DictConfig, *, out: Path) -> None:
 
     from training.adaptation.teacher import load_teacher
     from training.data.pairs import find_source
-    from training.networks.config import exposure_of
+    from training.networks.config import exposure_of, input_hw_of
     from training.validation import confusions_of
 
     torch.set_num_threads(1)
@@ -108,7 +108,7 @@ def judge(checkpoint: Path, config: DictConfig, *, out: Path) -> None:
         confusions[name] = confusions_of(
             network,
             find_source(source)[:: judged.every],
-            input_px=settings.input_px,
+            input_hw=input_hw_of(settings),
             exposure=exposure_of(settings),
             merged=judged.merged,
         )

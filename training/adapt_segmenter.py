@@ -25,7 +25,7 @@ from training.data.pairs import find_images, find_labelled_pool, find_validation
 from training.data.shards import groups_by_shard
 from training.runs.config import read_command_line
 from training.runs.results import one_line_errors
-from training.segmenter_config import refuse_unusable_loss
+from training.segmenter_config import refuse_unusable_loss, refuse_unusable_sizes
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -45,6 +45,7 @@ def adapt(config: DictConfig) -> None:
     """
     # What is wrong with settings and data is told before torch is loaded.
     refuse_unusable_loss(config.loss)
+    refuse_unusable_sizes(config)
     classes = classes_of(config)
     pairs = find_labelled_pool(config.data.source, classes)
     night_images = find_images(Path(config.data.night))
@@ -72,7 +73,7 @@ def adapt(config: DictConfig) -> None:
     from training.data.samples import LabelledSamples
     from training.losses import class_weight_tensor, mean_over_processes, segmentation_loss
     from training.networks.build import build_network
-    from training.networks.config import exposure_of
+    from training.networks.config import exposure_of, input_hw_of
     from training.runs.fabric import load_from, refuse_nan, start_fabric
     from training.runs.loop import TrainingRun
     from training.validation import evaluate_network, write_metrics
@@ -132,7 +133,7 @@ def adapt(config: DictConfig) -> None:
         evaluate_network,
         student.teacher,
         validation_sets,
-        input_px=config.network.input_px,
+        input_hw=input_hw_of(config.network),
         exposure=exposure,
         classes=classes,
     )

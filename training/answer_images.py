@@ -2,7 +2,7 @@
 
     python -m training.answer_images --checkpoint FILE [--checkpoint FILE …] --images FOLDER --out answers.npy
 
-The file holds (N, K, S/4, S/4) uint8, 255 · probability, for the N images in the order of their names: the mean over
+The file holds (N, K, H/4, W/4) uint8, 255 · probability, for the N images in the order of their names: the mean over
 the networks, over each image and its mirror image, and over the scales.
 """
 
@@ -26,8 +26,9 @@ from darkseg_ros.whole_files import whole_file
 from training.adaptation.teacher import load_teacher
 from training.data.class_table import classes_of
 from training.data.network_input import network_input
-from training.networks.config import exposure_of
-from training.networks.layers import OUTPUT_STRIDE, SIDE_MULTIPLE, upsample_bilinear
+from training.networks.config import exposure_of, input_hw_of
+from training.networks.input_size import side_at
+from training.networks.layers import OUTPUT_STRIDE, upsample_bilinear
 from training.runs.fabric import add_accelerator, pick_device
 from training.runs.results import one_line_errors
 
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--checkpoint", type=Path, action="append", required=True, help="a teacher; may be repeated")
     parser.add_argument("--images", type=Path, required=True, help="folder of unlabelled images")
     parser.add_argument("--out", type=Path, required=True, help=".npy file")
-    parser.add_argument("--scales", type=float, nargs="+", default=[1.0], help="of the input's side (default 1)")
+    parser.add_argument("--scales", type=float, nargs="+", default=[1.0], help="of the input's sides (default 1)")
     add_accelerator(parser)
     parsed = parser.parse_args(arguments)
     with one_line_errors("answer_images"):
@@ -60,7 +61,7 @@ def answer_images(
         checkpoints: of `training.train_segmenter` or `training.adapt_segmenter`, of one input size.
         images: to answer.
         out: .npy file.
-        scales: that each image is seen at, of the input's side.
+        scales: that each image is seen at, of the input's sides.
         accelerator: auto, cpu or gpu.
 
     Raises:
@@ -72,24 +73,27 @@ def answer_images(
         network, state = load_teacher(checkpoint)
         settings = OmegaConf.create(state["config"]["network"])
         teachers.append(partial(answer_of, network.to(device), exposure=exposure_of(settings)))
-        sizes.add(int(settings.input_px))
+        sizes.add(input_hw_of(settings))
         tables.add(classes_of(state["config"]))
     if len(sizes) > 1:
-        raise InputError(f"the checkpoints are of input sizes {sorted(sizes)}; choose teachers of one network.input_px")
+        told = ", ".join(f"{height}×{width}" for height, width in sorted(sizes))
+        raise InputError(
+            f"the checkpoints are of input sizes {told}; choose teachers of one network.input_px and width_over_height"
+        )
     if len(tables) > 1:
         raise InputError("the checkpoints are of different classes; choose teachers of one data.classes")
-    (input_px,), (classes,) = sizes, tables
-    sides = [round(input_px * scale / SIDE_MULTIPLE) * SIDE_MULTIPLE for scale in scales]
-    quarter = input_px // OUTPUT_STRIDE
+    ((height, width),), (classes,) = sizes, tables
+    seen_hws = [(side_at(height, scale), side_at(width, scale)) for scale in scales]
+    quarter_hw = (height // OUTPUT_STRIDE, width // OUTPUT_STRIDE)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(out) as unfinished:
-            shape = (len(images), len(classes), quarter, quarter)
+            shape = (len(images), len(classes), *quarter_hw)
             stored = np.lib.format.open_memmap(unfinished, "w+", np.uint8, shape)
             for index, path in enumerate(tqdm(images, desc="answer", unit="image", mininterval=10)):
                 bgr = read_image(path)
                 answers = [
-                    upsample_bilinear(teacher(bgr, side), (quarter, quarter)) for teacher in teachers for side in sides
+                    upsample_bilinear(teacher(bgr, seen_hw), quarter_hw) for teacher in teachers for seen_hw in seen_hws
                 ]
                 stored[index] = (torch.stack(answers).mean(0)[0] * 255).round().to(torch.uint8).cpu().numpy()
             stored.flush()
@@ -98,9 +102,9 @@ def answer_images(
 
 
 @torch.no_grad()
-def answer_of(network: nn.Module, bgr: np.ndarray, side: int, *, exposure: Exposure | None) -> Tensor:
-    """Probabilities, (1, K, side/4, side/4): the mean of an image's answer and that of its mirror image."""
-    squeezed = cv2.resize(bgr, (side, side), interpolation=cv2.INTER_AREA)
+def answer_of(network: nn.Module, bgr: np.ndarray, seen_hw: tuple[int, int], *, exposure: Exposure | None) -> Tensor:
+    """Probabilities, (1, K, h, w), of an image seen at 4h×4w: the mean of its answer and its mirror image's."""
+    squeezed = cv2.resize(bgr, seen_hw[::-1], interpolation=cv2.INTER_AREA)
     if exposure is not None:
         normalise_exposure(squeezed, exposure)
     image = network_input(squeezed)[None].to(next(network.parameters()).device)

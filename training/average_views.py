@@ -14,7 +14,7 @@ from pathlib import Path
 
 from darkseg_ros.errors import InputError
 from training.adaptation.teacher import load_teacher
-from training.networks.layers import SIDE_MULTIPLE
+from training.networks.input_size import SIDE_MULTIPLE
 from training.runs.checkpoints import save_checkpoint
 from training.runs.results import one_line_errors
 
@@ -23,8 +23,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the stage from the command line."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, help="of a training run")
-    parser.add_argument("--input-px", type=int, help="side of its input; default: the checkpoint's")
-    parser.add_argument("--scales", type=float, nargs="+", default=[1.0], help="of that side, 0…1 (1)")
+    parser.add_argument(
+        "--input-px", type=int, help="height of its input, of the same shape; default: the checkpoint's"
+    )
+    parser.add_argument("--scales", type=float, nargs="+", default=[1.0], help="of its sides, 0…1 (1)")
     parser.add_argument("--mirrored", action="store_true", help="each scale is seen mirrored too")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.pt", help="checkpoint to write")
     parsed = parser.parse_args(arguments)
@@ -46,8 +48,8 @@ def average_views(
 
     Args:
         checkpoint: of `training.train_segmenter` or `training.adapt_segmenter`; its averaged weights are taken.
-        input_px: side of the input, a multiple of 32; None leaves the checkpoint's.
-        scales: of that side, in (0, 1].
+        input_px: height of the input, a multiple of 32, whose shape stays; None leaves the checkpoint's.
+        scales: of its sides, in (0, 1].
         mirrored: each scale is seen mirrored too.
         out: checkpoint to write; it holds the averaged weights alone.
 

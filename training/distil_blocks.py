@@ -23,13 +23,12 @@ from typing import Any
 
 import torch
 from lightning_fabric.utilities.seed import seed_everything
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from darkseg_ros.errors import InputError
-from darkseg_ros.model.exposure import Exposure
 from darkseg_ros.whole_files import sha256_of
 from training.adaptation.least_squares import fit_fused, fit_residual
 from training.adaptation.night_samples import NightSamples
@@ -41,7 +40,7 @@ from training.data.pairs import find_images
 from training.distil_stem import unexplained_variance
 from training.networks import dense_stem
 from training.networks.build import build_network
-from training.networks.config import exposure_of
+from training.networks.config import complete, exposure_of
 from training.networks.dense_blocks import ENCODER_NAME, FUSED_BLOCK, dense_blocks
 from training.networks.dense_stem import KEPT_BLOCKS
 from training.runs.checkpoints import load_checkpoint, save_checkpoint
@@ -125,7 +124,7 @@ def distil(
     student.to(memory_format=torch.channels_last).to(device)
     optimiser = torch.optim.AdamW(student.parameters(), lr=_PEAK_LR)
     state_path = out.with_name(f"{out.name}.state")
-    exposure = exposure_of(OmegaConf.create(config["network"]))
+    settings = complete(config["network"])
     fit_steps = fit_images // (2 * _IMAGES_OF_EACH)
     of_run = {
         "checkpoint": sha256_of(checkpoint),
@@ -138,7 +137,7 @@ def distil(
     first_step = _continue(state_path, student, optimiser, of_run) if state_path.exists() else 0
 
     def batches_of(start: int, stop: int) -> Iterator[Tensor]:
-        both = (_batches(folders, exposure, start, stop) for folders in (day, night))
+        both = (_batches(folders, settings, start, stop) for folders in (day, night))
         for each in zip(*both, strict=True):
             images = torch.cat([batch["strong"] for batch in each])
             yield images.to(device).contiguous(memory_format=torch.channels_last)
@@ -244,12 +243,12 @@ def _logits(network: Any, features: dict[int, Tensor]) -> Tensor:
     return logits
 
 
-def _batches(folders: Sequence[Path], exposure: Exposure | None, start: int, stop: int) -> Iterable[dict[str, Tensor]]:
+def _batches(folders: Sequence[Path], settings: DictConfig, start: int, stop: int) -> Iterable[dict[str, Tensor]]:
     samples = NightSamples(
         [image for folder in folders for image in find_images(folder)],
-        augmentation=Augmentation(),
+        augmentation=Augmentation(width_over_height=settings.width_over_height),
         strong=StrongAugmentation(),
-        exposure=exposure,
+        exposure=exposure_of(settings),
         boxes={},
         score_min=0.0,
         answers=None,

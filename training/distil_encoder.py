@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="checkpoint to write")
     parser.add_argument("--steps", type=int, default=1000, help="(1000)")
     parser.add_argument("--batch-size", type=int, default=12, help="images a step (12)")
-    parser.add_argument("--crop-px", type=int, default=256, help="side of the crops (256)")
+    parser.add_argument("--crop-px", type=int, default=256, help="height of the crops (256)")
     parser.add_argument("--lr", type=float, default=1e-3, help="peak learning rate (0.001)")
     add_accelerator(parser)
     parsed = parser.parse_args(arguments)
@@ -99,7 +99,7 @@ def distil(
         out: checkpoint to write, for `training.networks.encoders.load_encoder_weights`.
         steps: at least 1.
         batch_size: images a step.
-        crop_px: side of the crops, a multiple of 32.
+        crop_px: height of the crops, a multiple of 32; they have the shape of the teacher's input.
         peak_lr: of AdamW, after a linear rise and before a cosine down.
         accelerator: auto, cpu or gpu.
 
@@ -125,7 +125,7 @@ def distil(
     images = [image for folder in folders for image in find_images(folder)]
     samples = NightSamples(
         images,
-        augmentation=Augmentation(view_px=crop_px, crop_px=crop_px),
+        augmentation=Augmentation(view_px=crop_px, crop_px=crop_px, width_over_height=settings.width_over_height),
         strong=StrongAugmentation(),
         exposure=exposure_of(settings),
         boxes={},

@@ -96,7 +96,7 @@ def distil(
         pairs := find_labelled_pool(source, classes_of(state["config"])),
         find_images(night),
         draw=draw_evenly(len(pairs), seed=_SEED, order=Stream.LABELLED_ORDER),
-        augmentation=Augmentation(),
+        augmentation=Augmentation(width_over_height=state["config"]["network"]["width_over_height"]),
         cheap_night=CheapNight(),
         seed=_SEED,
     )

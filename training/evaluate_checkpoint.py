@@ -14,7 +14,7 @@ from darkseg_ros.evaluation.metrics import ABSENT_CLASSES
 from training.adaptation.teacher import load_teacher
 from training.data.class_table import classes_of
 from training.data.pairs import find_labelled_images
-from training.networks.config import exposure_of
+from training.networks.config import exposure_of, input_hw_of
 from training.runs.fabric import add_accelerator, pick_device
 from training.runs.results import one_line_errors
 from training.validation import describe, evaluate_network, write_metrics
@@ -54,7 +54,7 @@ def evaluate(checkpoint: Path, labelled: Path, *, name: str, out: Path, accelera
     metrics = evaluate_network(
         network,
         {name: find_labelled_images(labelled, classes)},
-        input_px=settings.input_px,
+        input_hw=input_hw_of(settings),
         exposure=exposure_of(settings),
         classes=classes,
     )

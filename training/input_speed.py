@@ -25,6 +25,7 @@ from lightning_fabric import Fabric
 from omegaconf import DictConfig
 from torch import Tensor
 
+from training.data.augmentation import crop_hw_of
 from training.data.cache import CacheConfig, open_cache
 from training.data.class_table import classes_of
 from training.data.draws import draw_evenly
@@ -64,9 +65,10 @@ def measure(config: DictConfig, *, seconds: float = _SECONDS) -> str:
     pairs = find_labelled_pool(config.data.source, classes_of(config))
     night_images = find_images(Path(config.data.night))
     step = _training_step(config, fabric)
+    height, width = crop_hw_of(config.augmentation)
     lines = [
         f"{len(pairs)} labelled images, {os.cpu_count()} cores, {fabric.device}, batches of {config.batch_size} crops "
-        f"of {config.augmentation.crop_px}², loader_workers={config.loader_workers}.",
+        f"of {height}×{width}, loader_workers={config.loader_workers}.",
         "",
         "| data.cache.kind | filling it, s | loading, CPU ms an image | training beside loading, images/s |",
         "|---|---|---|---|",

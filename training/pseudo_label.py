@@ -48,7 +48,7 @@ from training.data.class_table import classes_of
 from training.data.image_lists import read_image_list
 from training.data.pairs import MADE_BY
 from training.drives import add_drive_options, are_many, run_on_drives
-from training.networks.config import exposure_of
+from training.networks.config import exposure_of, input_hw_of
 from training.runs.fabric import add_accelerator, pick_device
 from training.runs.results import one_line_errors
 
@@ -141,14 +141,14 @@ def write_pseudo_labels(
     network.to(device)
     classes = classes_of(state["config"])
     settings = OmegaConf.create(state["config"]["network"])
-    input_px, exposure = int(settings.input_px), exposure_of(settings)
+    input_hw, exposure = input_hw_of(settings), exposure_of(settings)
     if reference:
         train_ids, confidence = aligned_to_reference(
-            network, images, reference, input_px, class_count=len(classes), exposure=exposure
+            network, images, reference, input_hw, class_count=len(classes), exposure=exposure
         )
     else:
         surest = (
-            answer.max(1) for answer in answers(network, images, input_px, "night", mirror=False, exposure=exposure)
+            answer.max(1) for answer in answers(network, images, input_hw, "night", mirror=False, exposure=exposure)
         )
         small = [(one.indices.to(torch.uint8), one.values.half()) for one in surest]
         train_ids, confidence = (torch.cat(parts).numpy() for parts in zip(*small, strict=True))

@@ -12,6 +12,7 @@ from darkseg_ros.night.cheap_night import CheapNight
 from training.data.augmentation import Augmentation
 from training.data.cache import CacheConfig
 from training.networks.config import NetworkConfig
+from training.networks.input_size import SIDE_MULTIPLE
 from training.runs.config import TrainingSettings
 
 
@@ -170,6 +171,28 @@ def refuse_unusable_loss(loss: DictConfig) -> None:
         raise InputError(f"loss.stride is {loss.stride}; expected 1 or more")
 
 
+def refuse_unusable_sizes(config: DictConfig) -> None:
+    """Raise InputError for an input or crops that no network takes, or that are of two shapes.
+
+    Args:
+        config: a resolved `SegmenterRunConfig`.
+    """
+    network, augmentation = config.network, config.augmentation
+    for name, height_px in (("network.input_px", network.input_px), ("augmentation.crop_px", augmentation.crop_px)):
+        if height_px < SIDE_MULTIPLE or height_px % SIDE_MULTIPLE:
+            raise InputError(f"{name} is {height_px}; expected a multiple of {SIDE_MULTIPLE}")
+    if not 0.1 <= network.width_over_height <= 10:
+        raise InputError(
+            f"network.width_over_height is {network.width_over_height}; expected 0.1…10, such as 2 for 320×640 pixels"
+        )
+    if augmentation.width_over_height != network.width_over_height:
+        raise InputError(
+            f"network.width_over_height is {network.width_over_height} and augmentation.width_over_height "
+            f"{augmentation.width_over_height}: objects would be learnt in another shape than they are judged in; "
+            "set both to one value"
+        )
+
+
 def refuse_unusable(config: DictConfig) -> None:
     """Raise InputError for settings that do not fit each other, before anything heavy is loaded.
 
@@ -177,6 +200,7 @@ def refuse_unusable(config: DictConfig) -> None:
         config: a resolved `SegmenterConfig`.
     """
     refuse_unusable_loss(config.loss)
+    refuse_unusable_sizes(config)
     self_training = config.self_training
     if self_training.batch_size and not config.data.pseudo_labels:
         raise InputError("self_training.batch_size is set without data.pseudo_labels; run training.pseudo_label first")

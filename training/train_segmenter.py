@@ -83,7 +83,7 @@ def train(config: DictConfig) -> None:
         segmentation_loss,
     )
     from training.networks.build import build_network
-    from training.networks.config import exposure_of
+    from training.networks.config import exposure_of, input_hw_of
     from training.runs.fabric import load_from, refuse_nan, start_fabric
     from training.runs.loop import TrainingRun
     from training.validation import evaluate_network, write_metrics
@@ -134,7 +134,7 @@ def train(config: DictConfig) -> None:
         evaluate_network,
         student.teacher,
         validation_sets,
-        input_px=config.network.input_px,
+        input_hw=input_hw_of(config.network),
         exposure=exposure_of(config.network),
         classes=classes,
     )

@@ -28,11 +28,11 @@ def evaluate_network(
     network: nn.Module,
     validation_sets: dict[str, list[LabelledImage]],
     *,
-    input_px: int,
+    input_hw: tuple[int, int],
     exposure: Exposure | None = None,
     classes: ClassTable = CITYSCAPES,
 ) -> dict[str, Metrics]:
-    """Metrics by validation set; images are squeezed to input_px² and class maps brought back by nearest neighbour.
+    """Metrics by validation set; images are squeezed to `input_hw` and class maps brought back by nearest neighbour.
 
     Dark images are brightened as `exposure` says. One image at a time: on a CPU batches of eight took half as long
     again, since they do not fit its caches.
@@ -44,7 +44,7 @@ def evaluate_network(
     for name, pairs in validation_sets.items():
         evaluation = Evaluation(classes)
         bar = tqdm(pairs, desc=f"evaluate {name}", unit="image", leave=False, mininterval=10)
-        for label_map, class_map, confidence in answers_of(network, bar, input_px=input_px, exposure=exposure):
+        for label_map, class_map, confidence in answers_of(network, bar, input_hw=input_hw, exposure=exposure):
             evaluation.add(label_map, class_map, confidence)
         try:
             metrics[name] = evaluation.metrics()
@@ -57,7 +57,7 @@ def confusions_of(
     network: nn.Module,
     pairs: list[LabelledImage],
     *,
-    input_px: int,
+    input_hw: tuple[int, int],
     exposure: Exposure | None = None,
     classes: ClassTable = CITYSCAPES,
     merged: Mapping[str, Sequence[str]] | None = None,
@@ -67,7 +67,7 @@ def confusions_of(
     Args:
         network: as in `evaluate_network`, like the other arguments.
         pairs: the images.
-        input_px: side of the network's input.
+        input_hw: size of the network's input.
         exposure: that dark images are brightened to.
         classes: of labels and answers.
         merged: classes that the labels hold under another's name, by that name; answers are counted so too.
@@ -78,22 +78,22 @@ def confusions_of(
     return np.stack(
         [
             confusion_matrix(label_map, counted_as[class_map], classes)
-            for label_map, class_map, _ in answers_of(network, pairs, input_px=input_px, exposure=exposure)
+            for label_map, class_map, _ in answers_of(network, pairs, input_hw=input_hw, exposure=exposure)
         ]
     )
 
 
 @torch.no_grad()
 def answers_of(
-    network: nn.Module, pairs: Iterable[LabelledImage], *, input_px: int, exposure: Exposure | None
+    network: nn.Module, pairs: Iterable[LabelledImage], *, input_hw: tuple[int, int], exposure: Exposure | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """The label map of each image, the class map and the confidence of its size, (H, W) uint8 each."""
     device = next(network.parameters()).device
     network.eval()
     for pair in pairs:
         bgr, label_map = read_labelled(pair)
-        squeezed = preprocess(bgr, (input_px, input_px), exposure)[0]
-        logits = upsample_bilinear(network(network_input(squeezed)[None].to(device)), (input_px, input_px))
+        squeezed = preprocess(bgr, input_hw, exposure)[0]
+        logits = upsample_bilinear(network(network_input(squeezed)[None].to(device)), input_hw)
         probability, train_ids = torch.softmax(logits, 1).max(1)
         size_wh = (label_map.shape[1], label_map.shape[0])
         class_map, confidence = (

@@ -130,14 +130,19 @@ def bundle_partly_float(
     take_graphs_at_hand: Callable[[pytest.MonkeyPatch], None],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """int8 on the CPU loses too much until a layer stays float, every int8 for TensorRT does."""
+    """int8 on the CPU loses too much until a layer stays float, every int8 for TensorRT does. Of a network that was
+    trained as a rectangle.
+    """
     losses = iter([0.02, 0.001, 0.03, 0.02, 0.01])
     with pytest.MonkeyPatch.context() as patch:
         take_graphs_at_hand(patch)
         patch.setattr(export_module, "miou_loss", lambda *_: next(losses))
         patch.setattr(export_module, "float_layers", lambda path: ["head"] if path.stem == "cpu_within" else [])
         patch.setattr(ParityReport, "failures", lambda _: [])
-        return export(checkpoint, name="partly", out=tmp_path_factory.mktemp("engines"), input_hw=NETWORK_HW)
+        state = torch.load(checkpoint, weights_only=True)
+        state["config"]["network"]["width_over_height"] = NETWORK_HW[1] / NETWORK_HW[0]
+        save_checkpoint(rectangular := tmp_path_factory.mktemp("run") / "rectangular.pt", state)
+        return export(rectangular, name="partly", out=tmp_path_factory.mktemp("engines"))
 
 
 def test_the_fused_graph_answers_as_the_network_in_torch(bundle_folder: Path, checkpoint: Path) -> None:
@@ -245,6 +250,10 @@ def test_the_machine_that_exported_a_bundle_takes_it_however_far_int8_is_off(bun
     assert bundle.cpu_match == least_match_of(measured)
     for far in (measured, GoldenMatch(0.01, 200.0), GoldenMatch(0.0, 255.0)):
         assert far.reaches(least_match_of(far))
+
+
+def test_a_network_that_was_trained_as_a_rectangle_is_exported_as_one(bundle_partly_float: Path) -> None:
+    assert load_bundle(bundle_partly_float).network_hw == NETWORK_HW
 
 
 def test_the_worst_of_several_openings_counts(bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from training.data.augmentation import Augmentation
 from training.data.pairs import find_labelled_images
 from training.data.shards import write_shards
 from training.runs import loop
-from training.runs.checkpoints import load_checkpoint
+from training.runs.checkpoints import load_checkpoint, save_checkpoint
 from training.runs.config import load_config
 
 CONFIG = Path(__file__).parents[2] / "training/configs/adapt_slim.yaml"
@@ -205,6 +205,26 @@ def test_a_view_lies_inside_its_image() -> None:
         view = draw_view(Augmentation(view_px=64, crop_px=48, scale_min=0.5, scale_max=2), rng)
         assert view.cut(np.zeros((31, 77, 3), np.uint8), stride=1).shape == (48, 48, 3)
         assert view.cut(np.zeros((16, 16), np.uint8), stride=4).shape == (12, 12)
+
+
+def test_an_adaptation_goes_by_the_shape_of_its_network(
+    night_run: list[str], generated_data: Path, tmp_path: Path
+) -> None:
+    shape = ["network.width_over_height=1.5", "augmentation.width_over_height=1.5"]
+    images = image_files(generated_data / "night")
+    adapt([*night_run, f"output={tmp_path / 'teacher'}", "steps=1", *shape])
+    teacher = tmp_path / "teacher" / "checkpoints" / "last.pt"
+    answer_images([teacher], images, out=tmp_path / "answers.npy", scales=[1.0, 0.5], accelerator="cpu")
+    assert np.load(tmp_path / "answers.npy").shape == (len(images), 19, 16, 24)
+    write_boxes(tmp_path / "boxes.json", {path.stem: [Box((0.0, 0.0, 0.5, 1.0), 13, 0.9)] for path in images})
+    parts = ["night.masked_share=1", "object_warp_share=1", "night.mix_share=1"]
+    inputs = [f"data.answers={tmp_path / 'answers.npy'}", f"data.boxes={tmp_path / 'boxes.json'}"]
+    assert adapt([*night_run, f"output={tmp_path / 'run'}", "steps=2", *shape, *parts, *inputs])["step"] == 2
+    state = load_checkpoint(teacher)
+    state["config"]["network"]["width_over_height"] = 1.0
+    save_checkpoint(tmp_path / "square.pt", state)
+    with pytest.raises(InputError, match="of input sizes 64×64, 64×96; choose teachers of one network"):
+        answer_images([teacher, tmp_path / "square.pt"], images, out=tmp_path / "a.npy", scales=[1], accelerator="cpu")
 
 
 def test_the_answers_of_two_teachers_are_their_mean(night_run: list[str], generated_data: Path, tmp_path: Path) -> None:

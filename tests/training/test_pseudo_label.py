@@ -147,13 +147,35 @@ def test_every_image_gets_a_label_map_of_its_size_with_nothing_in_the_bottom_mar
     assert (label_map[48:] == 255).all()
 
 
+@pytest.mark.parametrize("with_reference", [False, True])
+def test_a_rectangular_network_labels_whole_images(
+    checkpoint: Path, generated_data: Path, tmp_path: Path, with_reference: bool
+) -> None:
+    state = torch.load(checkpoint, weights_only=True)
+    state["config"]["network"]["width_over_height"] = 2.0
+    save_checkpoint(tmp_path / "wide.pt", state)
+    night, day = (find_images(generated_data / folder) for folder in ("night", "validation/image"))
+    reference = day if with_reference else None
+    write_pseudo_labels(tmp_path / "wide.pt", night, out=tmp_path / "labels", choice=ALL_PIXELS, reference=reference)
+    label_map = cv2.imread(str(tmp_path / "labels" / "0.png"), cv2.IMREAD_UNCHANGED)
+    assert label_map.shape == (64, 64)
+    if not with_reference:
+        network, _ = load_teacher(tmp_path / "wide.pt")
+        squeezed = cv2.resize(
+            cv2.imread(str(generated_data / "night" / "0.png")), (128, 64), interpolation=cv2.INTER_AREA
+        )
+        with torch.no_grad():
+            expected = network(network_input(squeezed)[None]).argmax(1)[0].numpy()  # 16×32
+        assert np.array_equal(label_map, np.kron(expected, np.ones((4, 2))))
+
+
 def test_mirrored_answers_are_the_mean_over_an_image_and_its_mirror_image(
     checkpoint: Path, generated_data: Path
 ) -> None:
     network, _ = load_teacher(checkpoint)
     path = generated_data / "night" / "2.png"
-    (alone,) = answers(network, [path], 64, "night", mirror=False)
-    (answer,) = answers(network, [path], 64, "night", mirror=True)
+    (alone,) = answers(network, [path], (64, 64), "night", mirror=False)
+    (answer,) = answers(network, [path], (64, 64), "night", mirror=True)
     with torch.no_grad():
         mirrored = torch.softmax(network(network_input(cv2.imread(str(path))[:, ::-1])[None]), 1)
     torch.testing.assert_close(answer, (alone + mirrored.flip(-1)) / 2)

@@ -72,6 +72,23 @@ def test_a_run_writes_metrics_of_both_validation_sets(small_run: list[str], tmp_
         assert "counts in no mean" in values["absent_classes"]
 
 
+def test_a_rectangular_network_is_trained_and_judged_at_its_size(
+    small_run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = set()
+    forward = SlimFpn.forward
+
+    def noting_forward(network: SlimFpn, images: torch.Tensor) -> torch.Tensor:
+        sizes.add((network.training, *images.shape[-2:]))
+        return forward(network, images)
+
+    monkeypatch.setattr(SlimFpn, "forward", noting_forward)
+    shape = ["network.width_over_height=1.5", "augmentation.width_over_height=1.5", "augmentation.crop_px=32"]
+    run_training([*small_run, "steps=2", *shape])
+    assert sizes == {(True, 32, 64), (False, 64, 96)}  # 1.5 · 32 = 48, half way to 32, goes to 64
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["day"]["images"] == 2
+
+
 def test_the_network_can_learn_one_batch_by_heart() -> None:
     torch.manual_seed(0)
     network = SlimFpn(channels=16).train()
@@ -127,6 +144,19 @@ def test_moved_data_go_on_and_other_data_are_refused(
     with pytest.raises(InputError, match=r"the content of data\.night"):
         run_training([*elsewhere, "steps=1"])
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["step"] == state_before["step"] == 1
+
+
+def test_a_run_from_before_rectangles_goes_on_as_a_square(small_run: list[str], tmp_path: Path) -> None:
+    run_training([*small_run, "steps=1"])
+    last = tmp_path / "run" / "checkpoints" / "last.pt"
+    state = load_checkpoint(last)
+    for part in ("network", "augmentation"):
+        del state["config"][part]["width_over_height"]
+    save_checkpoint(last, state)
+    wide = ["network.width_over_height=2", "augmentation.width_over_height=2"]
+    with pytest.raises(InputError, match=r"other settings of augmentation\.width_over_height, network\.width_over"):
+        run_training([*small_run, "steps=1", *wide])
+    run_training([*small_run, "steps=1"])
 
 
 def test_a_setting_that_a_checkpoint_does_not_know_counts_as_its_default(small_run: list[str], tmp_path: Path) -> None:

@@ -61,18 +61,18 @@ def aligned_to_reference(
     network: nn.Module,
     images: list[Path],
     reference: list[Path],
-    input_px: int,
+    input_hw: tuple[int, int],
     *,
     class_count: int,
     exposure: Exposure | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Train ids and confidence as `aligned_answers` gives them."""
-    side = input_px // OUTPUT_STRIDE
-    day_total = torch.zeros(class_count, side, side)
-    for answer in answers(network, reference, input_px, "reference", mirror=True, exposure=exposure):
+    quarter_hw = [side // OUTPUT_STRIDE for side in input_hw]
+    day_total = torch.zeros(class_count, *quarter_hw)
+    for answer in answers(network, reference, input_hw, "reference", mirror=True, exposure=exposure):
         day_total += answer.sum(0)
     day_shares = smooth_shares(day_total / len(reference))
-    shape = (len(images), class_count, side, side)
+    shape = (len(images), class_count, *quarter_hw)
     needed, free = 2 * int(np.prod(shape)), shutil.disk_usage(tempfile.gettempdir()).free
     if free < needed:  # a full disk under a memory map ends the process without a word
         raise InputError(
@@ -82,7 +82,7 @@ def aligned_to_reference(
         # on disk, not in memory: 10,000 images are 3.5 GB
         stored = np.lib.format.open_memmap(Path(temporary) / "answers.npy", "w+", np.float16, shape)
         filled = 0
-        for answer in answers(network, images, input_px, "night", mirror=True, exposure=exposure):
+        for answer in answers(network, images, input_hw, "night", mirror=True, exposure=exposure):
             stored[filled : filled + len(answer)] = answer.numpy()
             filled += len(answer)
         return aligned_answers(stored, alignment_weights(stored, day_shares))
@@ -92,18 +92,18 @@ def aligned_to_reference(
 def answers(
     network: nn.Module,
     paths: list[Path],
-    input_px: int,
+    input_hw: tuple[int, int],
     description: str,
     *,
     mirror: bool,
     exposure: Exposure | None = None,
 ) -> Iterator[Tensor]:
-    """Softmax probabilities of images in chunks, (n, K, input_px/4, input_px/4) float on the CPU.
+    """Softmax probabilities of images in chunks, (n, K, h, w) float on the CPU, a quarter of the input's size.
 
     Args:
         network: in evaluation mode.
         paths: of the images.
-        input_px: side of the square that they are squeezed into.
+        input_hw: size that they are squeezed to.
         description: of the progress bar.
         exposure: that dark images are brightened to.
         mirror: give the mean of each image's answer and that of its mirror image.
@@ -111,7 +111,7 @@ def answers(
     device = next(network.parameters()).device
     for start in tqdm(range(0, len(paths), _CHUNK), desc=description, unit="chunk", mininterval=10):
         squeezed = [
-            cv2.resize(read_image(path), (input_px, input_px), interpolation=cv2.INTER_AREA)
+            cv2.resize(read_image(path), input_hw[::-1], interpolation=cv2.INTER_AREA)
             for path in paths[start : start + _CHUNK]
         ]
         if exposure is not None:

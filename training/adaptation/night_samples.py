@@ -16,7 +16,7 @@ from darkseg_ros.errors import InputError
 from darkseg_ros.model.exposure import Exposure, normalise_exposure
 from training.adaptation.second_opinion import Box, opinion_map
 from training.adaptation.settings import StrongAugmentation
-from training.data.augmentation import Augmentation, jitter_colour
+from training.data.augmentation import Augmentation, crop_hw_of, jitter_colour
 from training.data.cache import ImageStore, Undecoded
 from training.data.network_input import network_input
 from training.data.random_streams import Stream, generator
@@ -28,8 +28,8 @@ STRIDE = 4
 class NightSamples(Dataset[dict[str, Tensor]]):
     """The unlabelled image at each position of a run; each is visited once an epoch.
 
-    Item: ``calm`` and ``strong`` (3, S, S) float; ``opinion`` (S/4, S/4) int64 of `opinion_map`, without boxes
-    IGNORE_INDEX; ``answers`` (K, S/4, S/4) float, if answers were given.
+    Item: ``calm`` and ``strong`` (3, H, W) float; ``opinion`` (H/4, W/4) int64 of `opinion_map`, without boxes
+    IGNORE_INDEX; ``answers`` (K, H/4, W/4) float, if answers were given.
 
     Args:
         images: to draw from.
@@ -84,8 +84,7 @@ class NightSamples(Dataset[dict[str, Tensor]]):
         if self._exposure is not None:
             normalise_exposure(calm, self._exposure)
         item = {"calm": network_input(calm), "strong": network_input(change_strongly(calm, self._strong, rng))}
-        quarter = self._augmentation.crop_px // STRIDE
-        opinion = np.full((quarter, quarter), IGNORE_INDEX, np.uint8)
+        opinion = np.full(view.cut_hw, IGNORE_INDEX, np.uint8)
         if path.stem in self._boxes:
             whole = opinion_map(
                 self._boxes[path.stem], view.quarter_hw, score_min=self._score_min, classes=self._classes
@@ -100,22 +99,22 @@ class NightSamples(Dataset[dict[str, Tensor]]):
 
 @dataclass(frozen=True)
 class View:
-    """A scaled, perhaps mirrored image and the square cut from it, all in steps of `STRIDE` pixels.
+    """A scaled, perhaps mirrored image and the rectangle cut from it, all in steps of `STRIDE` pixels.
 
     Attributes:
         quarter_hw: size of the scaled image over `STRIDE`.
-        quarter_yx: corner of the square over `STRIDE`.
-        quarter_px: side of the square over `STRIDE`.
+        quarter_yx: corner of the rectangle over `STRIDE`.
+        cut_hw: size of the rectangle over `STRIDE`.
         flip: mirrored.
     """
 
     quarter_hw: tuple[int, int]
     quarter_yx: tuple[int, int]
-    quarter_px: int
+    cut_hw: tuple[int, int]
     flip: bool
 
     def cut(self, pixels: np.ndarray, *, stride: int) -> np.ndarray:
-        """The square, (S, S) or (S, S, C) with S = STRIDE · quarter_px / stride, of an array of any size."""
+        """The rectangle, (H, W) or (H, W, C) of STRIDE / stride times `cut_hw`, of an array of any size."""
         factor = STRIDE // stride
         height, width = (side * factor for side in self.quarter_hw)
         if pixels.shape[:2] != (height, width):
@@ -123,20 +122,22 @@ class View:
         if self.flip:
             pixels = pixels[:, ::-1]
         y, x = (corner * factor for corner in self.quarter_yx)
-        side = self.quarter_px * factor
-        return np.ascontiguousarray(pixels[y : y + side, x : x + side])
+        height, width = (side * factor for side in self.cut_hw)
+        return np.ascontiguousarray(pixels[y : y + height, x : x + width])
 
 
 def draw_view(augmentation: Augmentation, rng: np.random.Generator) -> View:
-    """A random view; it is never smaller than the square."""
+    """A random view; it is never smaller than what is cut from it."""
     scale = np.exp(rng.uniform(np.log(augmentation.scale_min), np.log(augmentation.scale_max)))
     stretch = np.exp(rng.uniform(-1, 1) * np.log(augmentation.aspect) / 2)
-    side = augmentation.crop_px // STRIDE
     height, width = (
-        max(round(augmentation.view_px * scale * factor / STRIDE), side) for factor in (1 / stretch, stretch)
+        augmentation.view_px * scale * factor / STRIDE
+        for factor in (1 / stretch, stretch * augmentation.width_over_height)
     )
-    y, x = (int(rng.integers(0, whole - side + 1)) for whole in (height, width))
-    return View((height, width), (y, x), side, bool(rng.random() < 0.5))
+    cut_height, cut_width = (side // STRIDE for side in crop_hw_of(augmentation))
+    quarter_hw = (max(round(height), cut_height), max(round(width), cut_width))
+    y, x = (int(rng.integers(0, room + 1)) for room in (quarter_hw[0] - cut_height, quarter_hw[1] - cut_width))
+    return View(quarter_hw, (y, x), (cut_height, cut_width), bool(rng.random() < 0.5))
 
 
 def change_strongly(bgr: np.ndarray, strong: StrongAugmentation, rng: np.random.Generator) -> np.ndarray:

@@ -23,7 +23,7 @@ class LabelledSamples(Dataset[dict[str, Tensor]]):
     """The labelled image at each position of a run, darkened on `cheap_night.share` of them, brightened as the network
     asks, then augmented.
 
-    Item: ``images`` (3, S, S) float; ``labels`` (S, S) int64 train ids, 255 = no label.
+    Item: ``images`` (3, H, W) float; ``labels`` (H, W) int64 train ids, 255 = no label.
 
     Args:
         pairs: images of any size and label format.

@@ -14,7 +14,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from training.networks.config import complete, from_flat
+from training.networks.config import complete, from_flat, input_hw_of
+from training.networks.input_size import rectangle_hw
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,17 @@ def circumstances(run: Path) -> dict[str, str]:
     if config_file.is_file():
         config = OmegaConf.load(config_file)
         images = config.batch_size + config.self_training.batch_size
-        made["budget"] = f"{config.steps} steps of {images} images, {config.augmentation.crop_px}² crops"
         network = complete(from_flat(config.network))
-        made["network"] = f"{network.name} on {network.encoder}, {network.input_px}² input"
+        crop_hw = rectangle_hw(config.augmentation.crop_px, network.width_over_height)
+        made["budget"] = f"{config.steps} steps of {images} images, {_told(crop_hw)} crops"
+        made["network"] = f"{network.name} on {network.encoder}, {_told(input_hw_of(network))} input"
         made["seed"] = str(config.seed)
     return made
+
+
+def _told(size_hw: tuple[int, int]) -> str:
+    height, width = size_hw
+    return f"{height}²" if height == width else f"{height}×{width}"
 
 
 def _processor() -> str:

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from darkseg_ros.errors import InputError
 from darkseg_ros.model.exposure import Exposure
+from training.networks.input_size import rectangle_hw
 
 
 @dataclass
@@ -205,7 +206,9 @@ class NetworkConfig:
             null for none.
         freeze_batch_norm: keep the statistics and weights of every BatchNorm as they start, as Panoptic FPN's authors
             do. Batch statistics are those of one process: freeze them where a process sees few images.
-        input_px: side of the square that validation images, and later camera frames, are squeezed into.
+        input_px: height of what validation images, and later camera frames, are squeezed into.
+        width_over_height: of that; the width is rounded to a multiple of 32. 1 is a square, 2 keeps the shape of
+            Cityscapes' images.
         exposure_mean: mean grey level that darker images and frames are brightened to; null leaves all as they are.
         exposure_gamma_min: smallest exponent of that, see `darkseg_ros.model.exposure.Exposure`.
         options: of the network that `name` names; `complete` gives them the types and defaults of its row.
@@ -217,9 +220,15 @@ class NetworkConfig:
     start_checkpoint: str | None = None
     freeze_batch_norm: bool = False
     input_px: int = 384
+    width_over_height: float = 1.0
     exposure_mean: float | None = None
     exposure_gamma_min: float = 0.3
     options: dict[str, Any] = field(default_factory=dict)
+
+
+def input_hw_of(config: NetworkConfig | DictConfig) -> tuple[int, int]:
+    """Height and width of the input of a network with these settings, `complete` ones."""
+    return rectangle_hw(config.input_px, config.width_over_height)
 
 
 def exposure_of(config: NetworkConfig | DictConfig) -> Exposure | None:

@@ -6,11 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.networks.input_size import SIDE_MULTIPLE
+
 OUTPUT_STRIDE = 4
 """Logits have a quarter of the input's height and width."""
-
-SIDE_MULTIPLE = 32
-"""Both sides of an input are multiples of it: encoders halve them five times."""
 
 
 class EncoderDecoder(nn.Module):

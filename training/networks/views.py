@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from training.networks.layers import OUTPUT_STRIDE, SIDE_MULTIPLE, upsample_bilinear
+from training.networks.input_size import side_at
+from training.networks.layers import OUTPUT_STRIDE, upsample_bilinear
 
 _PROBABILITY_MIN = 1e-6
 
@@ -38,8 +39,3 @@ class MeanOfViews(nn.Module):
                 answers.append(upsample_bilinear(mirrored, quarter_hw))
         mean = answers[0] if len(answers) == 1 else torch.stack(answers).mean(0)
         return mean.clamp(min=_PROBABILITY_MIN).log()
-
-
-def side_at(side: int, scale: float) -> int:
-    """A side of an image at a scale, as networks take it."""
-    return max(round(side * scale / SIDE_MULTIPLE), 1) * SIDE_MULTIPLE

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from darkseg_ros.errors import InputError
+from training.networks.config import input_hw_of
 from training.runs.results import write_result
 from training.study.settings import StudyConfig, StudyRun
 
@@ -61,7 +62,7 @@ def measure(study: StudyConfig, run: StudyRun, config: Any) -> None:
     output = Path(config.output)
     metrics = _read_json(output / "metrics.json")
     network, _state = load_teacher(output / "checkpoints" / "last.pt")
-    image = torch.zeros(1, 3, config.network.input_px, config.network.input_px)
+    image = torch.zeros(1, 3, *input_hw_of(config.network))
     times_ms = []
     with torch.inference_mode():
         for _ in range(_TIMED_IMAGES):

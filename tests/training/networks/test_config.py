@@ -102,6 +102,7 @@ def test_flat_settings_keep_what_had_an_effect() -> None:
         "start_checkpoint": None,
         "freeze_batch_norm": True,
         "input_px": 64,
+        "width_over_height": 1.0,
         "exposure_mean": None,
         "exposure_gamma_min": 0.3,
         "options": {"pyramid_channels": 16, "segmentation_channels": 32, "dropout": 0.2},

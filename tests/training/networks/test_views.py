@@ -3,8 +3,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from training.networks.input_size import side_at
 from training.networks.layers import upsample_bilinear
-from training.networks.views import MeanOfViews, side_at
+from training.networks.views import MeanOfViews
 
 
 class LeftIsBright(nn.Module):
