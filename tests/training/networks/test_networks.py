@@ -24,6 +24,7 @@ from engines.fused_graph import FusedGraph, LogitsGraph, cut_at_logits
 from engines.quantisation import quantise, quantise_within
 from training.data.network_input import network_input
 from training.losses import LossConfig, segmentation_loss
+from training.networks import ddrnet
 from training.networks.build import batch_norm_layers, build_network
 from training.networks.config import NETWORKS, NetworkConfig
 from training.networks.layers import EncoderDecoder
@@ -90,7 +91,9 @@ def frames_and_labels() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def short_encoders() -> Iterator[None]:
-    """A narrow VGG of one convolution before each pooling, and a MiT of one narrow block at each size."""
+    """A narrow VGG of one convolution before each pooling, a MiT of one narrow block at each size, and a DDRNet of one
+    basic block where it has two.
+    """
     encoders = smp.encoders.encoders
     vgg = encoders["vgg11_bn"]
     vgg_params = {"out_channels": [16, 32, 64, 64, 64, 64], "batch_norm": True}
@@ -106,6 +109,7 @@ def short_encoders() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(encoders, "vgg_short_bn", {**vgg, "params": vgg_params})
         patch.setitem(encoders, "mit_short", {**mit, "params": mit_params})
+        patch.setattr(ddrnet, "stage", ddrnet.basic_block)
         yield
 
 
