@@ -139,7 +139,7 @@ def test_a_row_that_fails_names_its_command(tmp_path: Path, capfd: pytest.Captur
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in CONFIGS if path.stem in ("rows", "distillation")], ids=lambda p: p.stem
+    "path", [path for path in CONFIGS if path.stem in ("rows", "distillation", "inputs")], ids=lambda p: p.stem
 )
 def test_the_rows_that_are_published_can_be_run(path: Path) -> None:
     config = load_config(AblationConfig, path, [])
