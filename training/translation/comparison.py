@@ -90,15 +90,15 @@ def page_of(figures: Mapping[str, Compared], budget: Budget, machine: str) -> st
         f"--steps {budget.translator_steps} --crop-px {budget.crop_px} "
         f"--segmenter-steps {budget.segmenter_steps} --images {budget.images}",
         "",
-        f"Every row has the same budget, a very small one: translators of 16 channels take {budget.translator_steps} "
+        f"Every row has the same budget, a small one: translators of 16 channels take {budget.translator_steps} "
         f"steps of one pair of {budget.crop_px}² crops, then a slim segmenter takes {budget.segmenter_steps} steps of "
         f"8 crops on {budget.images} Cityscapes day images in the row's light, with their day labels. FID is to "
         f"{budget.images} BDD100K night images: with so few images it is too high, and good for comparing rows alone. "
         "mIoU is that of the classes present in the 17 ACDC night images, with its 95 % interval over images. "
         f"One seed ({budget.seed}). {machine}.",
         "",
-        "The table shows that the comparison runs, and what so few steps give; it does not rank the methods. UNIT "
-        "after 5000 steps on crops of 128² stands in [the ladder](ladder.md).",
+        "So it tells what each method gives early, by one seed, and does not rank them at their best. UNIT on larger "
+        "crops stands in [the ladder](ladder.md).",
         "",
         "| images | FID to real night | night mIoU, % | pixel accuracy, % |",
         "|---|---|---|---|",
