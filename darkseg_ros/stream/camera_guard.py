@@ -29,13 +29,12 @@ class CameraGuard:
         self._health = CameraHealth()
         self._smoother: TemporalSmoother | None = None
         self._drive = 0
-        self._condition: CameraCondition | None = None
-        self._judged_ns = 0
+        self._judged: tuple[int, CameraCondition] | None = None
 
     def begin(self, *, drive: int) -> None:
         """The next frame is of this drive; nothing is smoothed across two."""
         if drive != self._drive:
-            self._drive, self._smoother, self._condition = drive, None, None
+            self._drive, self._smoother, self._judged = drive, None, None
 
     def look(self, bgr: np.ndarray, *, stamp_ns: int) -> CameraCondition:
         """Judge the camera by one more frame; at more than 50 frames a second by some of them.
@@ -44,9 +43,9 @@ class CameraGuard:
             bgr: (H, W, 3) uint8.
             stamp_ns: of the frame.
         """
-        if self._condition is None or abs(stamp_ns - self._judged_ns) >= _JUDGED_APART_NS:
-            self._condition, self._judged_ns = self._health.check(bgr), stamp_ns
-        return self._condition
+        if self._judged is None or abs(stamp_ns - self._judged[0]) >= _JUDGED_APART_NS:
+            self._judged = stamp_ns, self._health.check(bgr)
+        return self._judged[1]
 
     def instead(self, camera_hw: tuple[int, ...], *, on_unhealthy_camera: str) -> Segmentation | None:
         """What is published for a frame of an unhealthy camera; None where the policy is silence.
