@@ -186,7 +186,7 @@ class CameraStream:
             self._monitor.count_drop(reason, now_s=arrived_s)
 
     def _judge_stamp(self, stamp_ns: int) -> tuple[DropReason, str] | None:
-        now_ns = self._node.get_clock().now().nanoseconds
+        now_ns, _ = self._now_ns()
         if is_from_the_future(stamp_ns, now_ns, max_future_ms=self._live().max_future_ms):
             return DropReason.FUTURE_STAMP, (
                 f"its stamp is {(stamp_ns - now_ns) / 1e9:.1f} s ahead of this node's clock, more than max_future_ms; "
@@ -279,8 +279,14 @@ class CameraStream:
             self._color_masks.publish(write_rgb, (*camera_hw, 3), image)
 
     def _stamp_age_ms(self, arrival: Arrival) -> float | None:
+        now_ns, simulated = self._now_ns()
+        return stamp_age_ms(arrival.image.stamp_ns, now_ns, simulated_clock=simulated)
+
+    def _now_ns(self) -> tuple[int, bool]:
+        """The node's clock, and whether it is simulated; else it is the system's, which Python reads in less time."""
         clock = self._node.get_clock()
-        return stamp_age_ms(arrival.image.stamp_ns, clock.now().nanoseconds, simulated_clock=clock.ros_time_is_active)
+        simulated = clock.ros_time_is_active
+        return (clock.now().nanoseconds if simulated else time.time_ns()), simulated
 
     # --- in any
 
