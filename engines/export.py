@@ -401,12 +401,13 @@ def _load_day_network(reference: Path, trained_hw: tuple[int, int], classes: Cla
 
 def golden_frames(network_hw: tuple[int, int], exposure: Exposure | None = None) -> np.ndarray:
     """(1, H, W, 3) uint8: a generated night scene, since no real image may go into a bundle."""
-    return preprocess(_golden_scene(), network_hw, exposure)
+    return preprocess(generated_scene(night=True), network_hw, exposure)
 
 
-@lru_cache(maxsize=1)
-def _golden_scene() -> np.ndarray:
-    return SyntheticDrive(seed=0, size_hw=(512, 1024), night=True).frame(0).bgr
+@lru_cache(maxsize=2)
+def generated_scene(*, night: bool) -> np.ndarray:
+    """(512, 1024, 3) uint8 BGR, the same each time; not to be changed."""
+    return SyntheticDrive(seed=0, size_hw=(512, 1024), night=night).frame(0).bgr
 
 
 def export_onnx(module: torch.nn.Module, frames: np.ndarray, path: Path, output_names: list[str]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tempfile
 from argparse import ArgumentParser
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +19,8 @@ from torch import Tensor, nn
 
 from darkseg_ros.errors import InputError
 from darkseg_ros.model.segmenter import preprocess
-from darkseg_ros.synthetic_drive import SyntheticDrive
 from engines.bundle_writer import TranslatorContent, check_name, write_translator_bundle
-from engines.export import export_onnx
+from engines.export import export_onnx, generated_scene
 from training.runs.results import one_line_errors
 from training.translation.catalogue import TranslatorKind, name_of, translator_kind
 from training.translation.load import load_translator
@@ -127,12 +125,7 @@ def export_translator(checkpoint: Path, *, name: str, out: Path, input_hw: tuple
 
 def golden_day_frames(input_hw: tuple[int, int]) -> np.ndarray:
     """(1, H, W, 3) uint8: a generated day scene, since no real image may go into a bundle."""
-    return preprocess(_golden_scene(), input_hw)
-
-
-@lru_cache(maxsize=1)
-def _golden_scene() -> np.ndarray:
-    return SyntheticDrive(seed=0, size_hw=(512, 1024), night=False).frame(0).bgr
+    return preprocess(generated_scene(night=False), input_hw)
 
 
 def _model_card(name: str, *, kind: TranslatorKind, config: str, input_hw: tuple[int, int]) -> str:

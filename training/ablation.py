@@ -3,10 +3,9 @@
     python -m training.ablation --config training/configs/ablation/rows.yaml [--seeds 0 1] [--rows NAME …]
 
 A row is a run of a training stage, whose settings are those of the rows before it and its own; no other builds on a row
-that stands aside. What is finished is not
-run again, so that a killed ablation goes on where it stopped. The table, in OUTPUT/table.md and on the screen, has the
-mIoU of the classes that occur in each set, in brackets the pixel accuracy, and the change against the row before with
-its 95 % interval of a paired bootstrap over images.
+that stands aside. What is finished is not run again, so that a killed ablation goes on where it stopped. The table, in
+OUTPUT/table.md and on the screen, has the mIoU of the classes that occur in each set, in brackets the pixel accuracy,
+and the change against the row before with its 95 % interval of a paired bootstrap over images.
 """
 
 from __future__ import annotations
