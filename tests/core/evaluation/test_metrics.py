@@ -210,7 +210,7 @@ def test_figures_agree_with_scikit_learn(seed: int, height: int, width: int, cla
     label_map, class_map = (rng.choice(np.array([*range(classes), 255], np.uint8), (height, width)) for _ in range(2))
     label_map[0, 0] = 0  # at least one pixel counts
     counted = label_map != 255
-    truth, predicted = label_map[counted], np.minimum(class_map[counted], 19)  # unlabelled is its class of its own
+    truth, predicted = label_map[counted], np.minimum(class_map[counted], 19)  # unlabelled is a class of its own
     confusion = confusion_matrix(label_map, class_map)
     np.testing.assert_array_equal(confusion, theirs.confusion_matrix(truth, predicted, labels=range(20))[:19])
     iou = theirs.jaccard_score(truth, predicted, labels=range(19), average=None, zero_division=0)
