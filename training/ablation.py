@@ -3,13 +3,15 @@
     python -m training.ablation --config training/configs/ablation/rows.yaml [--seeds 0 1] [--rows NAME …]
 
 A row is a run of a training stage, whose settings are those of the rows before it and its own; no other builds on a row
-that stands aside. What is finished is not run again, so that a killed ablation goes on where it stopped. The table, in
-OUTPUT/table.md and on the screen, has the mIoU of the classes that occur in each set, in brackets the pixel accuracy,
-and the change against the row before with its 95 % interval of a paired bootstrap over images.
+that stands aside. What is finished, row or preparation of a row, is not run again, so that a killed ablation goes on
+where it stopped. The table, in OUTPUT/table.md and on the screen, has the mIoU of the classes that occur in each set,
+in brackets the pixel accuracy, and the change against the row before with its 95 % interval of a paired bootstrap over
+images.
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from argparse import ArgumentParser
@@ -22,6 +24,7 @@ from omegaconf import DictConfig
 
 from darkseg_ros.errors import InputError
 from darkseg_ros.evaluation.metrics import iou_per_class, mean_iou_of_present, paired_interval, pixel_accuracy
+from darkseg_ros.whole_files import write_whole
 from training.ablation_config import AblationConfig, refuse_unusable
 from training.runs.config import load_config
 from training.runs.results import one_line_errors, write_result
@@ -62,8 +65,8 @@ def run_rows(config: DictConfig, seed: int, *, only: Sequence[str]) -> None:
         if (folder / "confusions.npz").exists() or (only and row.name not in only):
             continue
         seed_folder = str(folder.parent)
-        for command in row.prepare:
-            _run(row.name, [word.replace("{seed}", seed_folder) for word in command])
+        commands = [[word.replace("{seed}", seed_folder) for word in command] for command in row.prepare]
+        _prepare(row.name, commands, folder)
         overrides = [setting.replace("{seed}", seed_folder) for setting in settings]
         _run(
             row.name,
@@ -76,6 +79,17 @@ def folder_of(config: DictConfig, row: str, seed: int) -> Path:
     """Of a row's run."""
     position = [one.name for one in config.rows].index(row)
     return Path(config.output) / f"seed_{seed}" / f"{position + 1:02d}"
+
+
+def _prepare(row: str, commands: list[list[str]], folder: Path) -> None:
+    """Run the commands that have not run for this folder yet: most of them refuse to write their results again."""
+    record = folder.with_name(f"{folder.name}_prepared.json")
+    done: list[list[str]] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else []
+    for command in commands:
+        if command not in done:
+            _run(row, command)
+            done.append(command)
+            write_whole(record, json.dumps(done, indent=2).encode())
 
 
 def _run(row: str, command: list[str]) -> None:

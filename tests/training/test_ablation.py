@@ -83,6 +83,25 @@ def test_finished_rows_are_not_run_again_and_rows_can_be_chosen(rows: Path, comm
     ]  # fmt: skip
 
 
+def test_a_row_that_was_killed_is_not_prepared_again(
+    rows: Path, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(AblationConfig, rows, [])
+
+    def killed(row: str, command: list[str]) -> None:
+        commands.append(command)
+        if row == "+ night" and command[0] == "training.train_segmenter":
+            raise InputError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ablation, "_run", killed)
+        with pytest.raises(InputError, match="killed"):
+            run_rows(config, seed=0, only=[])
+    commands.clear()
+    run_rows(config, seed=0, only=["+ night"])
+    assert [command[0] for command in commands] == ["training.train_segmenter"]
+
+
 def test_no_row_builds_on_one_that_stands_aside_nor_is_compared_with_it(
     rows: Path, commands: list[list[str]], tmp_path: Path
 ) -> None:
