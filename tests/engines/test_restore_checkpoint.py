@@ -47,8 +47,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_bundle_of(trained(), tmp_path_factory.mktemp("bundle"))
 
 
-def write_bundle_of(network: nn.Module, work: Path, exposure: Exposure | None = None) -> Path:
-    frames = golden_frames(NETWORK_HW)
+def write_bundle_of(
+    network: nn.Module, work: Path, exposure: Exposure | None = None, network_hw: tuple[int, int] = NETWORK_HW
+) -> Path:
+    frames = golden_frames(network_hw)
     graph = FusedGraph(LogitsGraph(network), temperature=1.5)
     export_onnx(graph, frames, work / "fused.onnx", ["class_map", "confidence"])
     cut_at_logits(work / "fused.onnx", work / "logits.onnx")
@@ -57,7 +59,7 @@ def write_bundle_of(network: nn.Module, work: Path, exposure: Exposure | None = 
         work,
         BundleContent(
             name="folded",
-            network_hw=NETWORK_HW,
+            network_hw=network_hw,
             temperature=1.5,
             fused_onnx=work / "fused.onnx",
             cpu_graph=work / "cpu.xml",
@@ -110,6 +112,18 @@ def test_so_does_one_that_reads_pixels(generated_data: Path, tmp_path: Path) -> 
     assert state["config"]["network"]["exposure_mean"] == 60
     assert state["config"]["network"]["exposure_gamma_min"] == 0.4
     images = torch.randn(2, 3, *NETWORK_HW)
+    with torch.no_grad():
+        torch.testing.assert_close(restored(images), network(images), rtol=1e-3, atol=1e-3)
+
+
+def test_so_does_one_of_a_rectangle(generated_data: Path, tmp_path: Path) -> None:
+    network, out = trained(), tmp_path / "last.pt"
+    (tmp_path / "work").mkdir()
+    bundle = write_bundle_of(network, tmp_path / "work", network_hw=(64, 128))
+    main(command(bundle, generated_data, out, "network.width_over_height=2", "augmentation.width_over_height=2"))
+    restored, state = load_teacher(out)
+    assert state["config"]["network"]["width_over_height"] == 2
+    images = torch.randn(1, 3, 64, 128)
     with torch.no_grad():
         torch.testing.assert_close(restored(images), network(images), rtol=1e-3, atol=1e-3)
 
