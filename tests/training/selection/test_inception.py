@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from torch import Tensor, nn
 
 import training.selection.inception
@@ -17,7 +18,9 @@ from darkseg_ros.errors import InputError
 from darkseg_ros.model.image_features import FeatureExtractor, extractor_input, load_onnx_extractor
 from tests.core.model.mean_colour import write_mean_colour_onnx
 from tests.training.extractors import MeanColour, write_torchscript
-from training.fetch_inception import extract_network, fetch_inception, onnx_of
+from training.fetch_inception import encoder_state, extract_network, fetch_inception, onnx_of
+from training.networks.build import batch_norm_layers
+from training.networks.padded_inception import padded_inception_v3
 from training.selection.inception import load_extractor, read_features
 
 
@@ -291,3 +294,23 @@ def test_torchscript_becomes_onnx_with_the_same_answers(tmp_path: Path) -> None:
     extractor = load_onnx_extractor(onnx)
     assert extractor.input_px == 8
     np.testing.assert_allclose(extractor.network(images)[..., 0, 0], 2 * images.mean((2, 3)), rtol=1e-5)
+
+
+def test_published_weights_become_those_of_the_encoder() -> None:
+    torch.manual_seed(0)
+    encoder = padded_inception_v3().eval()
+    for norm in batch_norm_layers(encoder):
+        norm.bias.data.normal_()
+        norm.running_mean.normal_()
+    theirs = {"conv.weight": "weight", "bn.bias": "beta", "bn.running_mean": "mean", "bn.running_var": "var"}
+    published = {}
+    for name, value in encoder.state_dict().items():
+        layer, kind, parameter = name.rsplit(".", 2)
+        if f"{kind}.{parameter}" in theirs:
+            published[f"net.{layer}.{theirs[f'{kind}.{parameter}']}"] = value
+    other = padded_inception_v3().eval()
+    other.load_state_dict(encoder_state(published))
+    image = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        for ours, expected in zip(other(image), encoder(image), strict=True):
+            torch.testing.assert_close(ours, expected, rtol=0, atol=0)
