@@ -3,11 +3,12 @@
     python -m training.answer_images --checkpoint FILE [--checkpoint FILE …] --images FOLDER --out answers.npy
 
 The file holds (N, K, H/4, W/4) uint8, 255 · probability, for the N images in the order of their names: the mean over
-the networks, over each image and its mirror image, and over the scales.
+the networks, over each image and its mirror image, and over the scales. H×W is the largest of the networks' inputs.
 """
 
 from __future__ import annotations
 
+import math
 from argparse import ArgumentParser
 from functools import partial
 from pathlib import Path
@@ -39,7 +40,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--checkpoint", type=Path, action="append", required=True, help="a teacher; may be repeated")
     parser.add_argument("--images", type=Path, required=True, help="folder of unlabelled images")
     parser.add_argument("--out", type=Path, required=True, help=".npy file")
-    parser.add_argument("--scales", type=float, nargs="+", default=[1.0], help="of the input's sides (default 1)")
+    parser.add_argument("--scales", type=float, nargs="+", default=[1.0], help="of each input's sides (default 1)")
+    parser.add_argument("--bf16", action="store_true", help="bfloat16 in convolutions: for CPUs with AMX, and GPUs")
     add_accelerator(parser)
     parsed = parser.parse_args(arguments)
     with one_line_errors("answer_images"):
@@ -48,42 +50,47 @@ def main(arguments: list[str] | None = None) -> None:
             image_files(parsed.images),
             out=parsed.out,
             scales=parsed.scales,
+            bf16=parsed.bf16,
             accelerator=parsed.accelerator,
         )
 
 
 def answer_images(
-    checkpoints: list[Path], images: list[Path], *, out: Path, scales: list[float], accelerator: str = "auto"
+    checkpoints: list[Path],
+    images: list[Path],
+    *,
+    out: Path,
+    scales: list[float],
+    bf16: bool = False,
+    accelerator: str = "auto",
 ) -> None:
     """Write the teachers' mean answers.
 
     Args:
-        checkpoints: of `training.train_segmenter` or `training.adapt_segmenter`, of one input size.
+        checkpoints: of `training.train_segmenter` or `training.adapt_segmenter`, of any input sizes.
         images: to answer.
         out: .npy file.
-        scales: that each image is seen at, of the input's sides.
+        scales: that each image is seen at, of the sides of each network's input.
+        bf16: compute convolutions in bfloat16.
         accelerator: auto, cpu or gpu.
 
     Raises:
-        InputError: on an unusable checkpoint or image, checkpoints of several input sizes or classes, a full disk.
+        InputError: on an unusable checkpoint or image, checkpoints of several classes, a full disk.
     """
     device = pick_device(accelerator)
-    teachers, sizes, tables = [], set(), set()
+    looks, sizes, tables = [], [], set()
     for checkpoint in checkpoints:
         network, state = load_teacher(checkpoint)
         settings = OmegaConf.create(state["config"]["network"])
-        teachers.append(partial(answer_of, network.to(device), exposure=exposure_of(settings)))
-        sizes.add(input_hw_of(settings))
+        height, width = input_hw_of(settings)
+        look = partial(answer_of, network.to(device), exposure=exposure_of(settings))
+        looks += [partial(look, seen_hw=(side_at(height, scale), side_at(width, scale))) for scale in scales]
+        sizes.append((height, width))
         tables.add(classes_of(state["config"]))
-    if len(sizes) > 1:
-        told = ", ".join(f"{height}×{width}" for height, width in sorted(sizes))
-        raise InputError(
-            f"the checkpoints are of input sizes {told}; choose teachers of one network.input_px and width_over_height"
-        )
     if len(tables) > 1:
         raise InputError("the checkpoints are of different classes; choose teachers of one data.classes")
-    ((height, width),), (classes,) = sizes, tables
-    seen_hws = [(side_at(height, scale), side_at(width, scale)) for scale in scales]
+    (classes,) = tables
+    height, width = max(sizes, key=math.prod)
     quarter_hw = (height // OUTPUT_STRIDE, width // OUTPUT_STRIDE)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -92,9 +99,8 @@ def answer_images(
             stored = np.lib.format.open_memmap(unfinished, "w+", np.uint8, shape)
             for index, path in enumerate(tqdm(images, desc="answer", unit="image", mininterval=10)):
                 bgr = read_image(path)
-                answers = [
-                    upsample_bilinear(teacher(bgr, seen_hw), quarter_hw) for teacher in teachers for seen_hw in seen_hws
-                ]
+                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                    answers = [upsample_bilinear(look(bgr).float(), quarter_hw) for look in looks]
                 stored[index] = (torch.stack(answers).mean(0)[0] * 255).round().to(torch.uint8).cpu().numpy()
             stored.flush()
     except OSError as error:
@@ -102,7 +108,7 @@ def answer_images(
 
 
 @torch.no_grad()
-def answer_of(network: nn.Module, bgr: np.ndarray, seen_hw: tuple[int, int], *, exposure: Exposure | None) -> Tensor:
+def answer_of(network: nn.Module, bgr: np.ndarray, *, seen_hw: tuple[int, int], exposure: Exposure | None) -> Tensor:
     """Probabilities, (1, K, h, w), of an image seen at 4h×4w: the mean of its answer and its mirror image's."""
     squeezed = cv2.resize(bgr, seen_hw[::-1], interpolation=cv2.INTER_AREA)
     if exposure is not None:

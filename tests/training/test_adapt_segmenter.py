@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from darkseg_ros.classes import IGNORE_INDEX
 from darkseg_ros.errors import InputError
@@ -223,8 +224,15 @@ def test_an_adaptation_goes_by_the_shape_of_its_network(
     state = load_checkpoint(teacher)
     state["config"]["network"]["width_over_height"] = 1.0
     save_checkpoint(tmp_path / "square.pt", state)
-    with pytest.raises(InputError, match="of input sizes 64×64, 64×96; choose teachers of one network"):
-        answer_images([teacher, tmp_path / "square.pt"], images, out=tmp_path / "a.npy", scales=[1], accelerator="cpu")
+    both, square = [tmp_path / "square.pt", teacher], [tmp_path / "square.pt"]
+    for name, teachers in (("both", both), ("square", square), ("wide", [teacher])):
+        answer_images(teachers, images, out=tmp_path / f"{name}.npy", scales=[1], accelerator="cpu")
+    of_both, of_square, of_wide = (
+        np.load(tmp_path / f"{name}.npy").astype(np.float32) for name in ("both", "square", "wide")
+    )
+    assert of_square.shape == (len(images), 19, 16, 16)
+    wider = functional.interpolate(torch.from_numpy(of_square), size=(16, 24), mode="bilinear").numpy()
+    assert np.abs((wider + of_wide) / 2 - of_both).max() <= 1.5
 
 
 def test_the_answers_of_two_teachers_are_their_mean(night_run: list[str], generated_data: Path, tmp_path: Path) -> None:
@@ -240,6 +248,10 @@ def test_the_answers_of_two_teachers_are_their_mean(night_run: list[str], genera
     assert answers[0].shape == (2, 19, 16, 16)
     assert np.abs(answers[0].sum(1) - 255).max() <= 10
     assert np.abs((answers[0] + answers[1]) / 2 - answers[2]).max() <= 1
+    answer_images(checkpoints, images, out=tmp_path / "bf16.npy", scales=[1.0], bf16=True, accelerator="cpu")
+    rounded = np.abs(np.load(tmp_path / "bf16.npy").astype(float) - answers[2])
+    assert 0 < rounded.max() <= 40
+    assert rounded.mean() < 2
 
 
 def test_adjusting_the_shares_changes_the_last_bias_and_the_exposure_alone(
