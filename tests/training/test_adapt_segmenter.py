@@ -49,6 +49,12 @@ def night_run(small_settings: list[str]) -> list[str]:
     ]
 
 
+@pytest.mark.parametrize("path", sorted(CONFIG.parent.glob("adapt_*.yaml")), ids=lambda path: path.stem)
+def test_every_config_is_complete_and_says_what_it_cost(path: Path) -> None:
+    assert load_config(AdaptationConfig, path, []).steps > 0
+    assert "# Cost and result:" in path.read_text(encoding="utf-8")
+
+
 def adapt(overrides: list[str]) -> dict[str, Any]:
     config = load_config(AdaptationConfig, CONFIG, overrides)
     stage.adapt(config)
